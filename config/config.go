@@ -1,0 +1,41 @@
+// Package config composes the settings of all packages, loads them from a YAML
+// file and the environment, and checks them as a whole.
+//
+// A setting is declared once, as a koanf-tagged field in the Config struct of
+// the package that obeys it; its unit, default and range stand in the same tag.
+// This package knows the tags, not the settings. A file that does not pass is
+// refused as a whole, and the configuration in force goes on.
+package config
+
+import (
+	"spillway/edge"
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/faas/budget"
+	"spillway/origin/faas/process"
+	"spillway/origin/faas/web"
+)
+
+// Config is the whole configuration of a node. It is immutable once loaded.
+type Config struct {
+	Edge edge.Config `koanf:",squash"`
+	// Admin is the address of the admin listener: unix:PATH or a loopback
+	// address.
+	Admin     string                   `koanf:"admin" format:"admin" default:"unix:/run/spillway/admin.sock"`
+	Admission admit.Config             `koanf:"admission"`
+	Cache     cache.Config             `koanf:"cache"`
+	Budgets   map[string]budget.Config `koanf:"budgets"`
+	Origins   map[string]origin.Config `koanf:"origins" required:"true"`
+	Functions map[string]Function      `koanf:"functions"`
+	Sites     []edge.SiteConfig        `koanf:"sites" required:"true"`
+}
+
+// Function is a function as configured: what all share, and the settings of the
+// provider that it names.
+type Function struct {
+	faas.Config `koanf:",squash"`
+	Web         web.Config     `koanf:",squash" provider:"web"`
+	Process     process.Config `koanf:",squash" provider:"process"`
+}

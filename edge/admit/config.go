@@ -1,0 +1,19 @@
+package admit
+
+// Config says how new connections and clients are admitted.
+type Config struct {
+	// Enforce acts on the verdicts. When false they are counted only.
+	Enforce bool `koanf:"enforce" default:"true"`
+	// HandshakesPerCore is the number of new QUIC connections per second and core
+	// above which clients must prove their address by a Retry.
+	HandshakesPerCore int `koanf:"handshakes_per_core" default:"500" min:"1"`
+	// HalfOpen is the number of unfinished handshakes above which clients must
+	// prove their address; at four times as many, new connections are refused.
+	HalfOpen int `koanf:"half_open" default:"1000" min:"1"`
+	// Connections is the number of connections above which the node refuses new
+	// ones. Zero derives it from the memory of the machine.
+	Connections int `koanf:"connections" unit:"auto" default:"auto" min:"1"`
+	// InFlight is the number of requests in flight above which a source is held
+	// to its share. Zero derives it from the number of cores.
+	InFlight int `koanf:"in_flight" unit:"auto" default:"auto" min:"1"`
+}

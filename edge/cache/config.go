@@ -1,0 +1,19 @@
+package cache
+
+import "time"
+
+// Config sets the size and the limits of a cache.
+type Config struct {
+	// Memory bounds the bytes that entries hold in memory: bodies, headers, keys
+	// and index. Zero switches the cache off: nothing is stored, and identical
+	// requests are still collapsed.
+	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB"`
+	// MaxObject is the largest body that is stored, in bytes.
+	MaxObject int64 `koanf:"max_object" unit:"bytes" default:"8MiB" min:"1KiB"`
+	// CollapseWaiters bounds how many requests wait for one fetch; what comes on
+	// top goes down the ladder.
+	CollapseWaiters int `koanf:"collapse_waiters" default:"10000" min:"1"`
+	// CollapseWait bounds how long a request waits for the headers of a fetch in
+	// flight before it goes down the ladder.
+	CollapseWait time.Duration `koanf:"collapse_wait" unit:"duration" default:"5s" min:"10ms"`
+}

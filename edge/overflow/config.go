@@ -1,0 +1,16 @@
+package overflow
+
+// Config says when and where the requests of a route may leave the origin. A
+// route without one never spills.
+type Config struct {
+	// To names the functions to use, in the order of preference.
+	To []string `koanf:"to" ref:"functions" required:"true"`
+	// At is the share of the learned origin limit above which requests spill. It
+	// lowers the admission threshold of the route, not the learned limit.
+	At float64 `koanf:"overflow_at" unit:"ratio" default:"100%" min:"1%" max:"100%"`
+	// Methods that may spill. A method that is not safe spills only when listed.
+	Methods []string `koanf:"methods" format:"method" default:"[GET, HEAD]"`
+	// MaxBody is the largest request body that may spill, in bytes. It is read
+	// before a place is chosen.
+	MaxBody int64 `koanf:"max_body" unit:"bytes" default:"1MiB" max:"64MiB"`
+}

@@ -1,0 +1,65 @@
+package origin
+
+import (
+	"time"
+
+	"spillway/origin/limit"
+)
+
+// Config describes one origin: a pool of servers that answer alike.
+type Config struct {
+	// Servers are the base URLs of the pool, http or https.
+	Servers []string `koanf:"servers" format:"url" required:"true"`
+	// Host is sent to the servers instead of the host that the client asked for.
+	// Empty forwards the client's.
+	Host string `koanf:"host"`
+	// Limit bounds what the node learns about the capacity of the origin. The
+	// word auto stands for the defaults.
+	Limit limit.Config `koanf:"limit" unit:"auto"`
+	Queue QueueConfig  `koanf:"queue"`
+
+	ReadAhead ReadAheadConfig `koanf:"read_ahead"`
+	// LongLived bounds the exchanges that outlive their permit: event streams,
+	// upgrades and responses larger than the read-ahead.
+	LongLived int          `koanf:"long_lived" default:"1000" min:"1"`
+	Health    HealthConfig `koanf:"health"`
+	// ConnectTimeout bounds connecting to a server, TLS included.
+	ConnectTimeout time.Duration `koanf:"connect_timeout" unit:"duration" default:"2s" min:"1ms"`
+	// Timeout bounds the wait for the response headers, and each wait for the
+	// next bytes of a body that is not long-lived. At least 50 times the usual
+	// latency keeps abandoned work from filling the origin unseen.
+	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"30s" min:"1ms"`
+}
+
+// QueueConfig describes the short queue in front of the origin.
+type QueueConfig struct {
+	// Length is the number of waiting requests as a share of the learned limit.
+	// Zero means no queue.
+	Length float64 `koanf:"length" unit:"ratio" default:"50%" max:"1000%"`
+	// Wait bounds the wait of a request that may spill. Zero, written auto, means
+	// one baseline latency of the request's class.
+	Wait time.Duration `koanf:"wait" unit:"duration,auto" default:"auto"`
+	// UnsafeWait bounds the wait of a request that may not spill.
+	UnsafeWait time.Duration `koanf:"unsafe_wait" unit:"duration" default:"1s"`
+}
+
+// ReadAheadConfig bounds how far the node reads ahead of the visitor, so that a
+// slow visitor does not hold the origin.
+type ReadAheadConfig struct {
+	// PerResponse is the most that is buffered of one response, in bytes.
+	PerResponse int64 `koanf:"per_response" unit:"bytes" default:"1MiB" min:"4KiB"`
+	// Total is the most that is buffered of all responses of the origin.
+	Total int64 `koanf:"total" unit:"bytes" default:"64MiB" min:"64KiB"`
+}
+
+// HealthConfig describes how the node finds out whether a server is alive.
+// Failing requests always count; probes are sent only when Path is set.
+type HealthConfig struct {
+	// Path is fetched from each server; any 2xx or 3xx is healthy. Empty means no
+	// probes.
+	Path string `koanf:"path" format:"path"`
+	// Interval is the time between two probes of a server.
+	Interval time.Duration `koanf:"interval" unit:"duration" default:"2s" min:"10ms"`
+	// Timeout bounds one probe.
+	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"1s" min:"1ms"`
+}

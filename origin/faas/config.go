@@ -1,0 +1,36 @@
+package faas
+
+import "time"
+
+// Config holds the settings that all functions share. The settings of its
+// provider stand beside them.
+type Config struct {
+	// Provider names the platform that runs the function.
+	Provider string `koanf:"provider" enum:"web,process" required:"true"`
+	// Memory is the memory of one instance; it sets the price of a second.
+	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB" min:"1MiB"`
+	// Timeout bounds one call, from the first byte sent to the last received.
+	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"5s" min:"1ms" max:"15m"`
+	// MaxConcurrency bounds the calls in flight.
+	MaxConcurrency int `koanf:"max_concurrency" default:"100" min:"1"`
+	// MaxResponse bounds the size of an answer, in bytes; it also sets the worst
+	// case that is charged for data out.
+	MaxResponse int64 `koanf:"max_response" unit:"bytes" default:"6MiB" min:"1KiB"`
+	// Budget names the budget that pays. Empty means that calls cost nothing
+	// that is counted.
+	Budget string      `koanf:"budget" ref:"budgets"`
+	Price  PriceConfig `koanf:"price"`
+}
+
+// PriceConfig is what a call costs, in US dollars. Amounts that are not set
+// come from the platform's list price.
+type PriceConfig struct {
+	// Platform names the list price to start from; none is free of charge.
+	Platform string `koanf:"platform" enum:"none,aws-lambda,aws-lambda-arm,google-cloud-run,azure-functions" default:"none"`
+	// PerMillionRequests is the price of a million calls.
+	PerMillionRequests float64 `koanf:"per_million_requests" unit:"money,auto" default:"auto"`
+	// PerGBSecond is the price of one second of one gigabyte of memory.
+	PerGBSecond float64 `koanf:"per_gb_second" unit:"money,auto" default:"auto"`
+	// PerGBOut is the price of one gigabyte of data out.
+	PerGBOut float64 `koanf:"per_gb_out" unit:"money,auto" default:"auto"`
+}
