@@ -76,6 +76,11 @@ const (
 	QueueFull    Reason = "queue-full"
 	QueueTimeout Reason = "queue-timeout"
 
+	// Why sharing another's fetch came to nothing.
+	CollapseFull    Reason = "collapse-full"
+	CollapseTimeout Reason = "collapse-timeout"
+	OnlyIfCached    Reason = "only-if-cached"
+
 	// Why a request was refused.
 	NoRoute          Reason = "no-route"
 	UnknownHost      Reason = "unknown-host"
@@ -84,7 +89,6 @@ const (
 	HeaderTooLarge   Reason = "header-too-large"
 	TooManyRequests  Reason = "too-many-requests"
 	TooEarly         Reason = "too-early"
-	Draining         Reason = "draining"
 
 	// Why an answer was cut off.
 	ClientGone   Reason = "client-gone"

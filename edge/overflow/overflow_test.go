@@ -1,0 +1,156 @@
+package overflow
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"spillway/edge/outcome"
+)
+
+var policy = New(Config{At: 1, MaxBody: 1 << 20, Methods: []string{"GET", "HEAD", "put"}})
+
+var ready = []Candidate{{}}
+
+func TestDecide(t *testing.T) {
+	f := func(facts Facts, place Place, reason outcome.Reason) {
+		t.Helper()
+		if facts.Method == "" {
+			facts.Method = "GET"
+		}
+		d := Decide(&facts)
+		if d.Place != place || d.Reason != reason {
+			t.Errorf("got %s (%s), want %s (%s)", d.Place, d.Reason, place, reason)
+		}
+	}
+	full := func(c ...Candidate) Facts {
+		return Facts{Policy: policy, BodyKept: true, Waited: outcome.QueueTimeout, Functions: c}
+	}
+	with := func(facts Facts, change func(*Facts)) Facts { change(&facts); return facts }
+	none := func(r outcome.Reason) Candidate { return Candidate{Reason: r} }
+
+	// The origin and its queue come first.
+	f(Facts{Permit: true}, Origin, outcome.None)
+	f(Facts{Permit: true, Stale: true, StaleFirst: true, Functions: ready, Policy: policy}, Origin, outcome.None)
+	f(Facts{}, Queue, outcome.OriginSaturated)
+	f(Facts{Policy: policy, BodyKept: true, Functions: ready}, Queue, outcome.OriginSaturated)
+
+	// Then the functions in order.
+	f(full(ready...), Function, outcome.OriginSaturated)
+	f(full(none(outcome.FunctionBusy), Candidate{}), Function, outcome.OriginSaturated)
+	f(Facts{Policy: policy, BodyKept: true, NoOrigin: outcome.OriginDown, Functions: ready}, Function, outcome.OriginDown)
+
+	// Stale before or after them.
+	f(with(full(ready...), func(f *Facts) { f.Stale = true }), Function, outcome.OriginSaturated)
+	f(with(full(ready...), func(f *Facts) { f.Stale, f.StaleFirst = true, true }), Stale, outcome.OriginSaturated)
+	f(with(full(none(outcome.FunctionBusy)), func(f *Facts) { f.Stale = true }), Stale, outcome.OriginSaturated)
+
+	// A spent budget: stale, unless it says shed.
+	f(with(full(none(outcome.BudgetSpent)), func(f *Facts) { f.Stale = true }), Stale, outcome.OriginSaturated)
+	f(with(full(Candidate{Reason: outcome.BudgetSpent, NoStale: true}), func(f *Facts) { f.Stale = true }), Shed, outcome.BudgetSpent)
+	f(full(none(outcome.BudgetSpent)), Shed, outcome.BudgetSpent)
+
+	// What may not spill is shed.
+	f(Facts{Waited: outcome.QueueFull}, Shed, outcome.OriginSaturated)
+	f(with(full(ready...), func(f *Facts) { f.Method = "POST" }), Shed, outcome.MethodNotSpilled)
+	f(with(full(ready...), func(f *Facts) { f.BodyKept = false }), Shed, outcome.BodyTooLarge)
+	f(with(full(ready...), func(f *Facts) { f.Barred = outcome.Crawler }), Shed, outcome.Crawler)
+	f(full(), Shed, outcome.OriginSaturated)
+
+	// What may have reached the origin moves only if it is idempotent.
+	failed := func(method string) Facts {
+		return Facts{
+			Policy: New(Config{Methods: []string{"GET", "PUT", "POST"}}), Method: method, BodyKept: true,
+			NoOrigin: outcome.OriginFailed, Reached: true, Functions: ready,
+		}
+	}
+	f(failed("GET"), Function, outcome.OriginFailed)
+	f(failed("PUT"), Function, outcome.OriginFailed)
+	f(failed("POST"), Fail, outcome.OriginFailed)
+
+	// A function that failed of its own is not tried again, and has no successor.
+	f(with(full(none(outcome.FunctionError), Candidate{}), func(f *Facts) { f.Broken = true }), Fail, outcome.FunctionError)
+	f(with(full(none(outcome.FunctionError)), func(f *Facts) { f.Broken, f.Stale = true, true }), Stale, outcome.OriginSaturated)
+	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.Reached = true }), Function, outcome.OriginSaturated)
+	f(with(full(none(outcome.FunctionTimeout)), func(f *Facts) { f.Reached = true }), Fail, outcome.FunctionTimeout)
+}
+
+func TestPatience(t *testing.T) {
+	f := func(facts Facts, patient bool) {
+		t.Helper()
+		if d := Decide(&facts); d.Place != Queue || d.Patient != patient {
+			t.Errorf("got %s patient=%v, want queue patient=%v", d.Place, d.Patient, patient)
+		}
+	}
+	f(Facts{Method: "GET", Policy: policy, BodyKept: true, Functions: ready}, false)
+	f(Facts{Method: "POST", Policy: policy, BodyKept: true, Functions: ready}, true)
+	f(Facts{Method: "GET"}, true)
+	f(Facts{Method: "GET", Stale: true}, false)
+}
+
+// TestLadder walks the ladder with every step failing, and asks that it ends,
+// that no place is offered twice, and that money is spent by nobody barred.
+func TestLadder(t *testing.T) {
+	reasons := []outcome.Reason{outcome.None, outcome.None, outcome.FunctionBusy, outcome.BudgetSpent, outcome.FunctionThrottled}
+	rapid.Check(t, func(t *rapid.T) {
+		f := Facts{
+			Method:   rapid.SampledFrom([]string{"GET", "HEAD", "POST", "PUT"}).Draw(t, "method"),
+			BodyKept: rapid.Bool().Draw(t, "kept"), Permit: rapid.Bool().Draw(t, "permit"),
+			Stale: rapid.Bool().Draw(t, "stale"), StaleFirst: rapid.Bool().Draw(t, "first"),
+			Barred: rapid.SampledFrom([]outcome.Reason{outcome.None, outcome.Crawler}).Draw(t, "barred"),
+		}
+		if rapid.Bool().Draw(t, "policy") {
+			f.Policy = policy
+		}
+		for range rapid.IntRange(0, 4).Draw(t, "functions") {
+			f.Functions = append(f.Functions, Candidate{
+				Reason: rapid.SampledFrom(reasons).Draw(t, "reason"), NoStale: rapid.Bool().Draw(t, "nostale"),
+			})
+		}
+		for step := 0; ; step++ {
+			if step > 8 {
+				t.Fatal("the ladder does not end")
+			}
+			switch d := Decide(&f); d.Place {
+			case Origin:
+				f.Permit, f.NoOrigin, f.Reached = false, outcome.OriginFailed, rapid.Bool().Draw(t, "sent")
+			case Queue:
+				f.Waited = outcome.QueueTimeout
+			case Function:
+				if f.Policy == nil || f.Barred != outcome.None || !f.Policy.Spills(f.Method) {
+					t.Fatal("spilled without leave")
+				}
+				if f.Reached && !Idempotent(f.Method) {
+					t.Fatal("sent again what may have been carried out")
+				}
+				if f.Functions[d.Function].Reason != outcome.None {
+					t.Fatal("offered a function twice")
+				}
+				f.Functions[d.Function].Reason = outcome.FunctionTimeout
+				f.Reached = f.Reached || rapid.Bool().Draw(t, "ran")
+			case Stale:
+				if !f.Stale {
+					t.Fatal("served an entry that is not there")
+				}
+				return
+			case Shed:
+				if f.Reached {
+					t.Fatal("called a failure shedding")
+				}
+				return
+			case Fail:
+				return
+			default:
+				t.Fatalf("unknown place %q", d.Place)
+			}
+		}
+	})
+}
+
+func BenchmarkDecide(b *testing.B) {
+	b.ReportAllocs()
+	f := Facts{Policy: policy, Method: "GET", BodyKept: true, Waited: outcome.QueueFull, Functions: ready}
+	for b.Loop() {
+		Decide(&f)
+	}
+}
