@@ -10,8 +10,9 @@ import (
 type Config struct {
 	// Servers are the base URLs of the pool, http or https.
 	Servers []string `koanf:"servers" format:"url" required:"true"`
-	// Host is sent to the servers instead of the host that the client asked for.
-	// Empty forwards the client's.
+	// Host is sent to the servers instead of the host that the client asked for,
+	// and is the name that the certificate of an https server must have. Empty
+	// forwards the client's, and asks for the certificate of the server's URL.
 	Host string `koanf:"host"`
 	// Limit bounds what the node learns about the capacity of the origin. The
 	// word auto stands for the defaults.
@@ -20,7 +21,8 @@ type Config struct {
 
 	ReadAhead ReadAheadConfig `koanf:"read_ahead"`
 	// LongLived bounds the exchanges that outlive their permit: event streams,
-	// upgrades and responses larger than the read-ahead.
+	// upgrades, responses larger than the read-ahead whose visitors are slow, and
+	// slow uploads that were too large to be kept.
 	LongLived int          `koanf:"long_lived" default:"1000" min:"1"`
 	Health    HealthConfig `koanf:"health"`
 	// ConnectTimeout bounds connecting to a server, TLS included.

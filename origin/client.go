@@ -1,0 +1,138 @@
+package origin
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// idleTimeout closes a connection before the server does. Node and Apache
+	// close after 5 s by default, others later. A request that meets the close
+	// half-way fails, and one that is not idempotent cannot be sent again.
+	idleTimeout = 4 * time.Second
+	// readBuffer takes in the head and a small body in one read.
+	readBuffer = 16 << 10
+	// headMost bounds the head of a response. Usual servers stay below 16 KiB.
+	headMost = 256 << 10
+	// h2Ping is how long an HTTP/2 connection may be silent before it is tested:
+	// all requests to a server share it, and all hang when its path is dead.
+	h2Ping = 5 * time.Second
+	// h2Window is what the transport may hold of a response beside the read-ahead.
+	// By itself it takes 4 MiB of each, whoever waits for it.
+	h2Window = 256 << 10
+	// writeMost is written in one deadline, so that the deadline bounds a stall
+	// and not the transfer.
+	writeMost = 64 << 10
+)
+
+// newTransport returns the client that speaks to all servers of an origin:
+// HTTP/1.1 to http servers, HTTP/2 to https servers that offer it. It follows no
+// redirects, adds no fields, decompresses nothing and obeys no proxy variables.
+func newTransport(d *dialer) *http.Transport {
+	c := &d.config
+	return &http.Transport{
+		DialContext:           d.plain,
+		DialTLSContext:        d.tls,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true,
+		ResponseHeaderTimeout: c.Timeout,
+		IdleConnTimeout:       idleTimeout,
+		// As many as there can be requests: what comes back is used again, and
+		// idleTimeout closes what is not.
+		MaxIdleConnsPerHost:    max(c.Limit.Max, http.DefaultMaxIdleConnsPerHost),
+		MaxResponseHeaderBytes: headMost,
+		ReadBufferSize:         readBuffer,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:           h2Ping,
+			PingTimeout:               c.ConnectTimeout,
+			MaxReceiveBufferPerStream: h2Window,
+		},
+	}
+}
+
+// A dialer connects to servers. Its errors are *dialError: nothing was sent.
+type dialer struct {
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	config Config
+	roots  *x509.CertPool // nil means those of the system
+}
+
+func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.ConnectTimeout)
+	defer cancel()
+	c, err := d.dial(ctx, network, addr)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return &conn{Conn: c, timeout: d.config.Timeout}, nil
+}
+
+// tls connects and shakes hands within one connect timeout.
+func (d *dialer) tls(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.ConnectTimeout)
+	defer cancel()
+	c, err := d.dial(ctx, network, addr)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	t := tls.Client(&conn{Conn: c, timeout: d.config.Timeout}, d.tlsConfig(addr))
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, &dialError{err}
+	}
+	return t, nil
+}
+
+// tlsConfig asks for the certificate of the host that the server is told,
+// since servers are often given by their addresses.
+func (d *dialer) tlsConfig(addr string) *tls.Config {
+	c := &tls.Config{
+		NextProtos: []string{"h2", "http/1.1"},
+		ServerName: hostname(d.config.Host),
+		RootCAs:    d.roots,
+	}
+	if c.ServerName == "" {
+		c.ServerName = hostname(addr)
+	}
+	return c
+}
+
+// hostname returns a host without its port.
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return hostport
+}
+
+// A conn gives every write a deadline, so that a server which stops reading a
+// large request fails like one which stops answering.
+type conn struct {
+	net.Conn
+	timeout time.Duration
+	fixed   atomic.Bool // somebody else minds the deadline
+}
+
+// SetWriteDeadline is called by TLS, before its last words on a connection.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.fixed.Store(true)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *conn) Write(p []byte) (n int, err error) {
+	for {
+		if !c.fixed.Load() {
+			c.Conn.SetWriteDeadline(time.Now().Add(c.timeout))
+		}
+		m, err := c.Conn.Write(p[n:min(n+writeMost, len(p))])
+		n += m
+		if err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"spillway/edge/outcome"
+	"spillway/origin/limit"
+)
+
+// An Error says why the origin gave no response, or not all of one.
+type Error struct {
+	Reason outcome.Reason
+	// Sent reports that the request may have reached the origin: a server was
+	// connected and was about to get it. It is false only when that is certain.
+	Sent bool
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return string(e.Reason)
+	}
+	return fmt.Sprintf("%s: %v", e.Reason, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+var (
+	errNoServer = errors.New("no server is up")
+	errStalled  = errors.New("no byte of the body in time")
+	errUnasked  = errors.New("server switched protocols unasked")
+)
+
+// A dialError is a failure to connect: no byte of the request has left.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return "connect: " + e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// A verdict is what a failure means to those who have to learn from it.
+type verdict struct {
+	err    error
+	reason outcome.Reason
+	// result is what the limiter is told.
+	result limit.Result
+	// blame reports that the failure counts against the server.
+	blame bool
+}
+
+// judge finds out whose fault it is that an exchange failed. Only what the
+// server did may count against it, or a client could shut it off with requests
+// that cannot be sent. upload is the failure to read the client's body; sent
+// reports whether a server was reached.
+func judge(ctx context.Context, err, upload error, sent bool) *verdict {
+	dial := (*dialError)(nil)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &verdict{err, outcome.OriginTimeout, limit.Drop, false}
+	case ctx.Err() != nil, upload != nil:
+		return &verdict{err, outcome.ClientGone, limit.Cancel, false}
+	case errors.As(err, &dial):
+		return &verdict{err, outcome.OriginDown, limit.Drop, true}
+	case !sent: // the transport refused to send it
+		return &verdict{err, outcome.BadRequest, limit.Cancel, false}
+	case timedOut(err):
+		return &verdict{err, outcome.OriginTimeout, limit.Drop, true}
+	}
+	return &verdict{err, outcome.OriginFailed, limit.Drop, true}
+}
+
+func timedOut(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// answered is what the limiter is told of an answer that came whole. A
+// gateway's 502 and 504 say the same as a 503: what is behind it has too much to
+// do, or is gone. Other server errors and 429, which is about one client, come
+// faster or slower than the work they stand for and would teach a wrong
+// baseline.
+func answered(status int) limit.Result {
+	switch {
+	case status == 502 || status == 503 || status == 504:
+		return limit.Drop
+	case status >= 500 || status == 429:
+		return limit.Cancel
+	}
+	return limit.OK
+}

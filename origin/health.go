@@ -1,0 +1,95 @@
+package origin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Not knobs: one lost probe is no proof, and three would double the time that a
+// dead server goes unnoticed.
+const (
+	probesToFail    = 2
+	probesToRecover = 2
+)
+
+// probeBodyMost is read of a probe's body so that its connection can be used
+// again.
+const probeBodyMost = 16 << 10
+
+// watch probes a server until ctx ends.
+func (o *Origin) watch(ctx context.Context, s *server) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		err := o.probe(ctx, s)
+		if ctx.Err() != nil {
+			return
+		}
+		o.pool.probed(s, err)
+		// Give or take a tenth, so that the probes of many nodes do not meet.
+		timer.Reset(o.config.Health.Interval*9/10 + rand.N(o.config.Health.Interval/5))
+	}
+}
+
+// probe fetches the health path. It goes the way of requests, through the same
+// connections, but does not count as load and asks for no permit: a saturated
+// server must not look dead.
+func (o *Origin) probe(ctx context.Context, s *server) error {
+	ctx, cancel := context.WithTimeout(ctx, o.config.Health.Timeout)
+	defer cancel()
+	path, query, _ := strings.Cut(o.config.Health.Path, "?")
+	req := blank.WithContext(ctx)
+	req.Method = http.MethodGet
+	req.URL = &url.URL{Scheme: s.url.Scheme, Host: s.url.Host, Opaque: path, RawQuery: query}
+	req.Host = o.config.Host
+	req.Header = http.Header{"User-Agent": {"spillway-health"}}
+	resp, err := o.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.CopyN(io.Discard, resp.Body, probeBodyMost); err != nil && err != io.EOF {
+		return fmt.Errorf("read body: %w", err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 399 {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// probed notes the result of a probe.
+func (p *pool) probed(s *server, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		s.probes = min(s.probes, 0) - 1
+	} else {
+		s.probes = max(s.probes, 0) + 1
+	}
+	switch sick := s.sick.Load(); {
+	case !sick && s.probes <= -probesToFail:
+		s.sick.Store(true)
+		p.rebuild()
+		p.log.Warn("origin server is down", "server", s.url.String(), "probe", err.Error())
+	case sick && s.probes >= probesToRecover:
+		s.sick.Store(false)
+		p.rebuild()
+		p.log.Info("origin server is back", "server", s.url.String(), "probe", "ok")
+	}
+	// A server that answers probes need not wait for its breaker's time, but a
+	// request must still prove it: probes ask one path only.
+	if at := s.trialAt.Load(); s.probes >= probesToRecover && at != 0 && at != claimed && at > int64(p.now()) {
+		s.trialAt.CompareAndSwap(at, int64(p.now()))
+	}
+}

@@ -1,0 +1,282 @@
+package origin
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// patience is how long the caller alone reads a body. What is small is over by
+// then, and has needed no memory, no goroutine and no copy. Not a knob: it is
+// the most that a visitor can add to the time of a permit.
+const patience = time.Millisecond
+
+// A readAhead is the body of a response. At first the caller's Read goes to the
+// server. When its patience is over, a goroutine (the pump) reads on as fast as
+// the server sends, into chunks, and the caller takes from those.
+//
+// What arrives is handed out at once, in whatever pieces it comes.
+type readAhead struct {
+	e      *exchange
+	src    io.ReadCloser
+	stream bool // goes on for long: no reading ahead, no deadline
+	timer  *time.Timer
+
+	mu     sync.Mutex
+	data   sync.Cond // there is something to take, or to read
+	room   sync.Cond // there is a chunk to fill, or nobody wants more
+	chunks chunkList
+
+	eager   bool   // patience is over
+	filling bool   // a caller or the pump is in charge of src
+	busy    *chunk // the pump's, not to be given back
+	reading bool
+	since   time.Time // that it is reading
+	stalled bool
+	err     error // how src ended
+	closed  bool
+}
+
+func (b *readAhead) init(e *exchange, src io.ReadCloser, stream bool) {
+	b.e, b.src, b.stream = e, src, stream
+	b.data.L, b.room.L = &b.mu, &b.mu
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if stream {
+		e.detach()
+	} else {
+		b.timer = time.AfterFunc(patience, b.watch)
+	}
+}
+
+// Read returns what is there, or waits for the next bytes.
+func (b *readAhead) Read(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		if b.closed {
+			return 0, http.ErrBodyReadAfterClose
+		}
+		n += b.take(p[n:])
+		if b.err != nil && b.chunks.first == nil {
+			if b.err == io.EOF {
+				b.e.trailers()
+			}
+			return n, b.err
+		}
+		switch {
+		case n > 0:
+			return n, nil
+		case b.filling:
+			b.data.Wait()
+		default:
+			n = b.readInto(p)
+		}
+	}
+}
+
+// take moves bytes from the chunks to p.
+func (b *readAhead) take(p []byte) (n int) {
+	for c := b.chunks.first; c != nil && n < len(p); c = b.chunks.first {
+		m := copy(p[n:], c.buf[c.read:c.filled])
+		c.read += m
+		n += m
+		if !b.drop(c) {
+			break
+		}
+	}
+	return n
+}
+
+// drop gives the first chunk back if all of it was taken and nothing will be
+// added to it.
+func (b *readAhead) drop(c *chunk) bool {
+	if c.read < c.filled || c == b.busy || c.filled < len(c.buf) && b.err == nil {
+		return false
+	}
+	b.chunks.pop()
+	b.e.o.buffers.put(c)
+	b.room.Signal()
+	return true
+}
+
+// readInto reads once from the server into the caller's own memory. It is
+// called, and returns, with mu held.
+func (b *readAhead) readInto(p []byte) int {
+	b.filling = true
+	b.begin()
+	b.mu.Unlock()
+	n, err := b.src.Read(p)
+	b.mu.Lock()
+	b.reading, b.filling = false, false
+	switch {
+	case b.closed:
+		return 0
+	case err != nil:
+		b.end(err)
+	case b.eager:
+		b.startPump()
+	}
+	return n
+}
+
+// begin notes that the server is being read from.
+func (b *readAhead) begin() {
+	b.reading = true
+	if !b.stream {
+		b.since = time.Now()
+	}
+}
+
+// startPump reads ahead from here on. Without memory the caller stays in charge,
+// and the visitor sets the pace.
+func (b *readAhead) startPump() {
+	if c := b.grow(); c != nil {
+		b.filling, b.busy = true, c
+		go b.pump(c)
+	} else {
+		b.e.outgrow()
+	}
+}
+
+// pump reads to the end of the body, or until there is no memory.
+func (b *readAhead) pump(c *chunk) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c != nil {
+		b.begin()
+		b.mu.Unlock()
+		n, err := b.src.Read(c.buf[c.filled:])
+		b.mu.Lock()
+		b.busy, b.reading = nil, false
+		c.filled += n
+		switch {
+		case b.closed:
+			b.free()
+			return
+		case err != nil:
+			b.filling = false
+			b.end(err)
+			b.drop(c)
+			b.data.Signal()
+			return
+		}
+		b.data.Signal()
+		c = b.reserve()
+		b.busy = c
+	}
+	b.filling = false
+	b.data.Signal()
+}
+
+// reserve returns a chunk with room. It waits for one as long as the response
+// holds others; nil means that there is none, or that the body was closed.
+func (b *readAhead) reserve() *chunk {
+	for !b.closed {
+		if c := b.chunks.last; c != nil && c.filled < len(c.buf) {
+			if c.read == c.filled {
+				c.read, c.filled = 0, 0
+			}
+			return c
+		}
+		if c := b.grow(); c != nil {
+			return c
+		}
+		// The visitor is slower than the origin and the response larger than its
+		// read-ahead.
+		b.e.outgrow()
+		if b.chunks.n == 0 {
+			return nil
+		}
+		b.room.Wait()
+	}
+	return nil
+}
+
+// grow adds a chunk if the response's share and the origin's total allow it.
+func (b *readAhead) grow() *chunk {
+	if b.chunks.n > 0 && int64(b.chunks.n+1)*chunkSize > b.e.o.config.ReadAhead.PerResponse {
+		return nil
+	}
+	c := b.e.o.buffers.get()
+	if c != nil {
+		b.chunks.push(c)
+	}
+	return c
+}
+
+// end notes how the body ended. The origin has done its work, whatever of it the
+// visitor has got so far.
+func (b *readAhead) end(err error) {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.err = b.e.ended(err, b.stalled)
+	b.src.Close()
+}
+
+// Close gives up what was not read. A response that the server is still sending
+// is aborted: the connection or stream is reset, so that the server can stop.
+func (b *readAhead) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.free()
+	b.data.Broadcast()
+	b.room.Broadcast()
+	abort := b.err == nil
+	b.mu.Unlock()
+	if abort {
+		b.src.Close()
+		b.e.aborted()
+	}
+	return nil
+}
+
+// free gives back all chunks but one that is being read into: the pump calls it
+// again for that one.
+func (b *readAhead) free() {
+	for c := b.chunks.first; c != nil && c != b.busy; c = b.chunks.first {
+		b.chunks.pop()
+		b.e.o.buffers.put(c)
+	}
+}
+
+// watch runs when the timer fires: first when the patience is over, then
+// whenever the server may have been silent for too long.
+func (b *readAhead) watch() {
+	b.mu.Lock()
+	if b.err != nil || b.closed {
+		b.mu.Unlock()
+		return
+	}
+	if !b.eager {
+		b.eager = true
+		if !b.filling {
+			b.startPump()
+		}
+	}
+	timeout := b.e.o.config.Timeout
+	if b.reading && !b.e.long {
+		idle := time.Since(b.since)
+		if idle >= timeout {
+			b.stalled = true
+			b.mu.Unlock()
+			b.src.Close() // makes the read fail that waits
+			return
+		}
+		timeout -= idle
+	}
+	b.timer.Reset(timeout)
+	b.mu.Unlock()
+}

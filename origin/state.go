@@ -1,0 +1,88 @@
+package origin
+
+import (
+	"time"
+
+	"spillway/origin/limit"
+)
+
+// A State is what the metrics and the status page show of an origin.
+type State struct {
+	Name    string
+	Up      bool
+	Servers []ServerState
+	Limit   limit.State
+
+	// ReadAhead is how many bytes of memory hold responses now.
+	ReadAhead int64
+	// OK, Dropped and Canceled count what the limiter was told at the end of a
+	// permit.
+	OK, Dropped, Canceled uint64
+	// Retried counts requests that moved to another server.
+	Retried uint64
+	// Truncated counts responses that did not come whole, Stalled those of them
+	// that were given up because no byte came in time.
+	Truncated, Stalled uint64
+	// Outgrown counts responses that were larger than their read-ahead and whose
+	// visitor was slower than the origin.
+	Outgrown uint64
+	// Crowded counts exchanges that found no long-lived place and kept their
+	// permit.
+	Crowded uint64
+}
+
+// A ServerState is the state of one server of the pool.
+type ServerState struct {
+	URL string
+	// Up means that it takes requests. Breaker is closed, open, or trying while
+	// one request finds out; Probe is ok or failing.
+	Up       bool
+	Breaker  string
+	Probe    string
+	InFlight int64
+	Requests uint64
+	Failures uint64
+	// RetryIn is how long an open breaker stays open.
+	RetryIn time.Duration
+}
+
+// State returns the state of the origin. The numbers are read one after the
+// other while work goes on.
+func (o *Origin) State() State {
+	s := State{
+		Name: o.name, Up: o.Up(), Limit: o.limiter.State(),
+		ReadAhead: o.buffers.used.Load(),
+		OK:        o.counts.results[limit.OK].Load(),
+		Dropped:   o.counts.results[limit.Drop].Load(),
+		Canceled:  o.counts.results[limit.Cancel].Load(),
+		Retried:   o.counts.retried.Load(),
+		Truncated: o.counts.truncated.Load(),
+		Stalled:   o.counts.stalled.Load(),
+		Outgrown:  o.counts.outgrown.Load(),
+		Crowded:   o.counts.crowded.Load(),
+	}
+	now := o.pool.now()
+	for _, server := range o.pool.servers {
+		s.Servers = append(s.Servers, server.state(now))
+	}
+	return s
+}
+
+func (s *server) state(now time.Duration) ServerState {
+	st := ServerState{
+		URL: s.url.String(), Breaker: "closed", Probe: "ok",
+		InFlight: s.inFlight.Load(), Requests: s.requests.Load(), Failures: s.failures.Load(),
+	}
+	switch at := s.trialAt.Load(); at {
+	case 0:
+	case claimed:
+		st.Breaker = "trying"
+	default:
+		st.Breaker, st.RetryIn = "open", max(0, time.Duration(at)-now)
+	}
+	if s.sick.Load() {
+		st.Probe = "failing"
+	}
+	st.Up = st.Breaker == "closed" && st.Probe == "ok"
+	return st
+}
