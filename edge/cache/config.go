@@ -5,10 +5,12 @@ import "time"
 // Config sets the size and the limits of a cache.
 type Config struct {
 	// Memory bounds the bytes that entries hold in memory: bodies, headers, keys
-	// and index. Zero switches the cache off: nothing is stored, and identical
-	// requests are still collapsed.
+	// and index. Bodies on their way in may take a quarter of it on top. Zero
+	// switches the cache off: nothing is stored, and identical requests are still
+	// collapsed.
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB"`
-	// MaxObject is the largest body that is stored, in bytes.
+	// MaxObject is the largest body that is stored, and that requests share while
+	// it arrives, in bytes.
 	MaxObject int64 `koanf:"max_object" unit:"bytes" default:"8MiB" min:"1KiB"`
 	// CollapseWaiters bounds how many requests wait for one fetch; what comes on
 	// top goes down the ladder.

@@ -1,0 +1,169 @@
+// Package cache is a shared HTTP cache in memory: RFC 9111, collapsing of
+// identical requests included. It exists because a crowd asks for the same few
+// things: each should cost the origin one request.
+//
+// Lookup finds the entry that may answer a request; Fetch asks for what was not
+// found, once for all who ask at the same time. Nothing of a fetch is shared
+// until its response header proves that it may be; from then on its body streams
+// to all who wait, and to those who come later, as it arrives. A key whose
+// response may not be shared is remembered for a time, so that the next crowd
+// never queues for it.
+//
+// When in doubt a response is not shared: responses with Set-Cookie, answers to
+// requests with Authorization that RFC 9111 section 3.5 does not release, and
+// responses without a freshness of their own go to the one who asked. A body
+// that is cut short is never stored, and nobody gets it as if it were whole.
+//
+// Memory is bounded: entries by Config.Memory, bodies in flight by a quarter of
+// it, the memory of uncacheable keys by a constant. What a visitor is being sent
+// stays alive until it is sent, whether the store still holds it or not.
+//
+// The package writes no responses, logs nothing, starts no goroutine but one for
+// each fetch that others may join, does not store partial content, and does not
+// revalidate in the background.
+package cache
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A Cache stores responses and collapses requests. Its methods may be called
+// concurrently.
+type Cache struct {
+	config  Config
+	seed    maphash.Seed
+	store   *store
+	flights *flights
+	fills   budget
+	counts  counts
+}
+
+// counts are of events since the start.
+type counts struct {
+	stale, misses, bypassed, collapsed, stored, uncacheable, rejected atomic.Uint64
+	// Hits are the one counter that every core writes all the time: it is spread.
+	hits [16]struct {
+		atomic.Uint64
+		_ [56]byte
+	}
+}
+
+// New returns an empty cache.
+func New(c Config) *Cache {
+	return &Cache{
+		config:  c,
+		seed:    maphash.MakeSeed(),
+		store:   newStore(c.Memory, c.MaxObject),
+		flights: newFlights(),
+		// A quarter, so that a crowd of different large objects cannot double what
+		// the cache takes; one object must always fit.
+		fills: budget{limit: max(c.Memory/4, c.MaxObject)},
+	}
+}
+
+// A Freshness says what a lookup found.
+type Freshness string
+
+const (
+	// Fresh: the entry answers the request.
+	Fresh Freshness = "fresh"
+	// Stale: there is an entry, but it must be validated, by Fetch, before it may
+	// answer; Entry.StaleFor says whether it may without.
+	Stale Freshness = "stale"
+	// Miss: there is no entry for the request.
+	Miss Freshness = "miss"
+	// Bypass: the request is none for a cache. Fetch passes it on as it is.
+	Bypass Freshness = "bypass"
+	// Unavailable: the request wants an answer from the cache or none (RFC 9111
+	// section 5.2.1.7), and there is none: 504. Fetch refuses it.
+	Unavailable Freshness = "unavailable"
+)
+
+// A Result is what a lookup found.
+type Result struct {
+	State Freshness
+	// Entry is set when State is Fresh or Stale.
+	Entry *Entry
+	// Why says why the request goes forward, in the words of RFC 9211. It is empty
+	// when State is Fresh.
+	Why Fwd
+
+	control directives
+	target  target
+}
+
+// Lookup finds the entry that answers r. A hit allocates nothing.
+func (c *Cache) Lookup(r *http.Request, now time.Time) Result {
+	if why := bypass(r, announcesBody(r)); why != "" {
+		c.counts.bypassed.Add(1)
+		return Result{State: Bypass, Why: why}
+	}
+	res := Result{control: requestDirectives(r.Header), target: c.target(r)}
+	entry, known := c.store.get(&res.target, r)
+	res.Entry = entry
+	switch {
+	case entry != nil && entry.satisfies(&res.control, now):
+		c.counts.hits[rand.Uint32()%16].Add(1)
+		res.State = Fresh
+		return res
+	case entry != nil:
+		c.counts.stale.Add(1)
+		res.State, res.Why = Stale, FwdStale
+		if entry.TTL(now) > 0 && !entry.control.noCache {
+			res.Why = FwdRequest
+		}
+	case known:
+		c.counts.misses.Add(1)
+		res.State, res.Why = Miss, FwdVaryMiss
+	default:
+		c.counts.misses.Add(1)
+		res.State, res.Why = Miss, FwdURIMiss
+	}
+	if res.control.onlyIfCached {
+		res.State = Unavailable
+	}
+	return res
+}
+
+// A State is a snapshot for metrics.
+type State struct {
+	Bytes   int64 // held by entries
+	Limit   int64 // of Bytes
+	Entries int64
+	// FillBytes are held by bodies in flight, FillLimit bounds them.
+	FillBytes, FillLimit int64
+	Flights              int64 // fetches that may be joined
+
+	Hits, Stale, Misses, Bypassed, Collapsed uint64
+	Stored, Evicted                          uint64
+	Uncacheable                              uint64 // answers whose key was remembered as not to be shared
+	Rejected                                 uint64 // requests that waited in vain, or could not wait
+}
+
+// State returns a snapshot.
+func (c *Cache) State() State {
+	s := State{
+		Limit: c.config.Memory, FillBytes: c.fills.used.Load(), FillLimit: c.fills.limit,
+		Flights: c.flights.open.Load(),
+		Stale:   c.counts.stale.Load(), Misses: c.counts.misses.Load(), Bypassed: c.counts.bypassed.Load(),
+		Collapsed: c.counts.collapsed.Load(), Stored: c.counts.stored.Load(),
+		Uncacheable: c.counts.uncacheable.Load(), Rejected: c.counts.rejected.Load(),
+	}
+	for i := range c.counts.hits {
+		s.Hits += c.counts.hits[i].Load()
+	}
+	for i := range c.store.shards {
+		sh := &c.store.shards[i]
+		s.Bytes += sh.bytes.Load()
+		s.Entries += sh.slots.Load()
+		s.Evicted += sh.evicts.Load()
+	}
+	return s
+}
+
+// Purge forgets all entries. Fetches in flight go on; what they bring is stored.
+func (c *Cache) Purge() { c.store.purge() }

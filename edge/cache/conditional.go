@@ -1,0 +1,145 @@
+package cache
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+)
+
+// NotModified reports whether the request's own conditions turn this entry into
+// a 304 (RFC 9111 section 4.3.2).
+func (e *Entry) NotModified(r *http.Request) bool {
+	return NotModified(r, e.status, e.header)
+}
+
+// NotModified reports whether the conditions of a GET or HEAD request turn a
+// response with this header into a 304, in the order of RFC 9110 section 13.2.2.
+// Only successful responses are conditional (section 13.2.1).
+func NotModified(r *http.Request, status int, h http.Header) bool {
+	if status < 200 || status > 299 || !methodStorable(r.Method) {
+		return false
+	}
+	if lines := r.Header["If-None-Match"]; len(lines) > 0 {
+		return matchesETag(lines, first(h, "Etag"))
+	}
+	since, ok := parseDate(r.Header["If-Modified-Since"])
+	if !ok {
+		return false
+	}
+	modified, ok := parseDate(h["Last-Modified"])
+	if !ok {
+		// RFC 9111 section 4.3.2: without Last-Modified the Date counts.
+		modified, ok = parseDate(h["Date"])
+	}
+	return ok && !modified.After(since)
+}
+
+// matchesETag implements If-None-Match (RFC 9110 section 13.1.2) with the weak
+// comparison of section 8.8.3.2. A star matches whatever exists.
+func matchesETag(lines []string, etag string) bool {
+	opaque := strings.TrimPrefix(etag, "W/")
+	for _, line := range lines {
+		for line = trim(line); line != ""; {
+			if line[0] == ',' || line[0] == ' ' || line[0] == '\t' {
+				line = line[1:]
+				continue
+			}
+			if line[0] == '*' {
+				return true
+			}
+			line = strings.TrimPrefix(line, "W/")
+			end := tagLen(line)
+			if end == 0 {
+				break // not an entity tag: the rest of the line means nothing
+			}
+			if line[:end] == opaque {
+				return true
+			}
+			line = line[end:]
+		}
+	}
+	return false
+}
+
+// tagLen returns the length of the opaque-tag that s begins with. Unlike a
+// quoted-string it has no escapes (RFC 9110 section 8.8.3).
+func tagLen(s string) int {
+	if s[0:min(1, len(s))] != `"` {
+		return 0
+	}
+	end := strings.IndexByte(s[1:], '"')
+	if end < 0 {
+		return 0
+	}
+	return end + 2
+}
+
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return trim(values[0])
+	}
+	return ""
+}
+
+// forwarded returns the request that is sent for r. The visitor's own
+// conditions are taken out, since a 304 to them could not be stored; with a
+// stale entry its validators take their place (RFC 9111 section 4.3.1).
+func forwarded(r *http.Request, stale *Entry) *http.Request {
+	h := r.Header
+	validate := stale != nil && stale.validators()
+	if !validate && len(h["If-None-Match"]) == 0 && len(h["If-Modified-Since"]) == 0 {
+		return r
+	}
+	out := new(http.Request)
+	*out = *r
+	out.Header = maps.Clone(h)
+	delete(out.Header, "If-None-Match")
+	delete(out.Header, "If-Modified-Since")
+	if validate {
+		if etag := stale.header["Etag"]; len(etag) > 0 {
+			out.Header["If-None-Match"] = etag[:1:1]
+		}
+		if modified := stale.header["Last-Modified"]; len(modified) > 0 {
+			out.Header["If-Modified-Since"] = modified[:1:1]
+		}
+	}
+	return out
+}
+
+// validates reports whether a 304 speaks of this entry (RFC 9111 section
+// 4.3.4): its entity tag, when it has one, is the entry's.
+func validates(e *Entry, h http.Header) bool {
+	etag := first(h, "Etag")
+	if etag == "" {
+		return true
+	}
+	return strings.TrimPrefix(etag, "W/") == strings.TrimPrefix(first(e.header, "Etag"), "W/")
+}
+
+// updated returns the entry's header with the fields of a 304 in it (RFC 9111
+// section 3.2).
+func updated(e *Entry, h http.Header) http.Header {
+	merged := maps.Clone(e.header)
+	for name, values := range h {
+		if !keptOnUpdate(name) && !neverStored(h, name) {
+			merged[name] = values
+		}
+	}
+	if age := h["Age"]; len(age) > 0 {
+		merged["Age"] = age
+	}
+	if len(h["Date"]) == 0 {
+		delete(merged, "Date") // the answer is as old as the 304, not as the entry
+	}
+	return merged
+}
+
+// keptOnUpdate lists what a 304 never changes, because the stored body depends
+// on it (RFC 9111 section 3.2). Content-Length is among neverStored.
+func keptOnUpdate(name string) bool {
+	switch name {
+	case "Content-Encoding", "Content-Range":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,161 @@
+package cache
+
+import (
+	"maps"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// An Entry is a stored response. It never changes: a newer response, or one that
+// a 304 has updated, is another entry. What was looked up stays valid however
+// long it takes to serve, for the garbage collector keeps it.
+type Entry struct {
+	status int
+	header http.Header
+	body   []byte
+
+	control    directives
+	vary       []nominated
+	received   time.Time
+	initialAge time.Duration
+	lifetime   time.Duration
+	bytes      int64
+}
+
+// Status returns the response's status.
+func (e *Entry) Status() int { return e.status }
+
+// Header returns the response's fields as they were stored: without Age and
+// without hop-by-hop fields, with Date and Content-Length. It is shared: map
+// entries may be copied into another header, but nothing of it may be changed.
+func (e *Entry) Header() http.Header { return e.header }
+
+// Body returns the whole body. It is shared and must not be changed.
+func (e *Entry) Body() []byte { return e.body }
+
+// An answer is what came back for a request: its head, and when.
+type answer struct {
+	status    int
+	header    http.Header
+	length    int64 // of the body, -1 when unknown
+	requested time.Time
+	received  time.Time
+	// confirmed: a 304 came, and the status and header are those of an entry.
+	confirmed bool
+}
+
+// newEntry makes the entry of an answer, but for its body. It is not ok when the
+// answer's Vary lets no other request match.
+func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
+	names, ok := varyNames(a.header)
+	e := &Entry{
+		status: a.status, header: storedHeader(a.header, a.received),
+		control: control, vary: nominate(r.Header, names), received: a.received,
+	}
+	if a.length >= 0 && a.status != http.StatusNoContent { // RFC 9110 section 8.6
+		e.header["Content-Length"] = []string{strconv.FormatInt(a.length, 10)}
+	}
+	date, _ := parseDate(e.header["Date"])
+	e.initialAge = initialAge(a.header, date, a.requested, a.received)
+	// A guess about how long an answer stays true is no ground for sharing it when
+	// the request may have been recognized by its cookie.
+	guess := len(r.Header["Cookie"]) == 0 || e.control.public
+	e.lifetime = lifetime(a.status, a.header, e.control, date, guess)
+	return e, ok
+}
+
+// complete returns the entry with its body.
+func (e *Entry) complete(body []byte) *Entry {
+	whole := *e
+	whole.body = body
+	if len(e.header["Content-Length"]) == 0 && e.status != http.StatusNoContent {
+		whole.header = maps.Clone(e.header)
+		whole.header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	whole.bytes = int64(cap(body)) + whole.headerSize()
+	return &whole
+}
+
+// validators reports whether the entry can be validated (RFC 9111 section
+// 4.3.1).
+func (e *Entry) validators() bool {
+	return len(e.header["Etag"]) > 0 || len(e.header["Last-Modified"]) > 0
+}
+
+// storedHeader copies what may be stored of a header (RFC 9111 section 3.1). Age
+// is left out since it is made anew for each answer. The values share one array,
+// and none has room for more: an append by a careless reader copies.
+func storedHeader(h http.Header, received time.Time) http.Header {
+	lines := 1
+	for _, values := range h {
+		lines += len(values)
+	}
+	all := make([]string, 0, lines)
+	stored := make(http.Header, len(h)+2)
+	for name, values := range h {
+		if neverStored(h, name) {
+			continue
+		}
+		from := len(all)
+		all = append(all, values...)
+		stored[name] = all[from:len(all):len(all)]
+	}
+	if _, ok := parseDate(stored["Date"]); !ok {
+		// RFC 9110 section 6.6.1: a recipient with a clock adds the time of receipt.
+		stored["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	return stored
+}
+
+// neverStored lists the fields of RFC 9111 section 3.1, and Trailer, because the
+// trailer section itself is dropped (RFC 9110 section 6.5.1).
+func neverStored(h http.Header, name string) bool {
+	switch name {
+	case "Age", "Trailer", "Content-Length":
+		return true
+	}
+	return hopByHop(name) || namedByConnection(h, name)
+}
+
+// hopByHop lists the fields that concern one connection, or one proxy, only.
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Te", "Transfer-Encoding", "Upgrade",
+		"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization":
+		return true
+	}
+	return false
+}
+
+// namedByConnection reports whether Connection nominates the field (RFC 9110
+// section 7.6.1).
+func namedByConnection(h http.Header, name string) (named bool) {
+	members(h["Connection"], func(m string) bool {
+		named = http.CanonicalHeaderKey(m) == name
+		return !named
+	})
+	return named
+}
+
+// An entry costs more than its strings: the structs, the index, the tables of
+// the header's map, the rounding of the allocator. The figures are measured by
+// a test; they are not a knob.
+const (
+	entryOverhead = 768
+	fieldOverhead = 104
+)
+
+func (e *Entry) headerSize() int64 {
+	size := int64(entryOverhead)
+	for name, values := range e.header {
+		size += fieldOverhead + int64(len(name))
+		for _, v := range values {
+			size += 16 + int64(len(v))
+		}
+	}
+	for i := range e.vary {
+		size += 48 + int64(len(e.vary[i].value))
+	}
+	return size
+}

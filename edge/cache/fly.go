@@ -1,0 +1,229 @@
+package cache
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// A reply is what a fetch brought.
+type reply struct {
+	answer
+	resp *http.Response // nil when the entry answers
+	// entry is the stale entry that a 304 has confirmed; answer then has its
+	// status and updated header.
+	entry     *Entry
+	fwdStatus int
+}
+
+// ask sends out, which is r as it is forwarded. With the stale entry's validators
+// in it a 304 may come back; one that speaks of another entry is no answer to
+// what was asked, and then it asks again without conditions.
+func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (reply, error) {
+	requested := time.Now()
+	resp, err := fetch(ctx, out.WithContext(ctx))
+	if err == nil && resp.StatusCode == http.StatusNotModified && stale != nil && stale.validators() {
+		resp.Body.Close()
+		if validates(stale, resp.Header) {
+			return reply{
+				answer: answer{
+					status: stale.status, header: updated(stale, resp.Header), length: int64(len(stale.body)),
+					requested: requested, received: time.Now(), confirmed: true,
+				},
+				entry: stale, fwdStatus: http.StatusNotModified,
+			}, nil
+		}
+		requested = time.Now()
+		resp, err = fetch(ctx, forwarded(r, nil).WithContext(ctx))
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{
+		answer: answer{
+			status: resp.StatusCode, header: resp.Header, length: resp.ContentLength,
+			requested: requested, received: time.Now(),
+		},
+		resp: resp, fwdStatus: resp.StatusCode,
+	}, nil
+}
+
+// fly runs a flight from its fetch to the end of its body.
+func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Result, fetch Func) {
+	a, panicked, err := askSafely(ctx, r, found.Entry, fetch)
+	if err != nil || panicked != nil {
+		c.land(f, func(int, bool) landing { return landing{err: err, panicked: panicked} })
+		f.cancel()
+		return
+	}
+	l := c.weigh(r, &a)
+	switch {
+	case a.entry != nil || l.shared && r.Method == http.MethodHead:
+		c.landWhole(f, a, l)
+	case l.shared || l.stored:
+		c.landFill(f, a, l)
+	default:
+		c.landDirect(f, a, l)
+	}
+}
+
+// weigh applies the rules to a reply.
+func (c *Cache) weigh(r *http.Request, a *reply) landing {
+	v := judge(r, a.answer, c.config.MaxObject)
+	return landing{
+		verdict: v, shared: v.share, stored: v.store && c.store.fits(v.size(a.length)), length: a.length,
+		revalidated: a.entry != nil, fwdStatus: a.fwdStatus, aged: len(a.header["Age"]) > 0,
+	}
+}
+
+// askSafely keeps a panic of fetch from ending the process: it happens in a
+// goroutine that no server watches over. The leader's Fetch panics in its place.
+func askSafely(ctx context.Context, r *http.Request, stale *Entry, fetch Func) (a reply, panicked any, err error) {
+	defer func() { panicked = recover() }()
+	a, err = ask(ctx, r, forwarded(r, stale), stale, fetch)
+	return a, nil, err
+}
+
+// landWhole lands with an answer that is complete: a confirmed entry, or the
+// header that a HEAD asks for.
+func (c *Cache) landWhole(f *flight, a reply, l landing) {
+	defer f.cancel()
+	if a.entry == nil {
+		a.resp.Body.Close()
+		l.entry, l.stored = l.verdict.entry, false
+	} else {
+		l.entry, l.stored = c.confirm(&f.target, f.leader, a.entry, &l, f.epoch)
+	}
+	c.markUnshared(f.key, &l)
+	c.land(f, func(int, bool) landing { return l })
+}
+
+// confirm stores an entry that a 304 has updated. If its new header forbids
+// that, the old one goes as well.
+func (c *Cache) confirm(t *target, r *http.Request, stale *Entry, l *landing, epoch uint32) (*Entry, bool) {
+	e := l.verdict.entry.complete(stale.body)
+	stored := l.stored && c.keep(t, e, r, epoch)
+	if !stored && l.verdict.why != whySetCookie { // a cookie is for the visitor, and says nothing about the entry
+		c.store.removeEntry(t, stale)
+	}
+	return e, stored
+}
+
+// landFill lands with an answer whose body follows, and brings that in. Without
+// memory for it the answer is the leader's alone.
+func (c *Cache) landFill(f *flight, a reply, l landing) {
+	c.markUnshared(f.key, &l)
+	unread := false
+	c.land(f, func(waiting int, leader bool) landing {
+		if !l.shared {
+			waiting = 0
+			if leader {
+				waiting = 1
+			}
+		}
+		if l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, l.stored, waiting); l.fill == nil {
+			l.shared, l.stored, l.verdict.why = false, false, "memory"
+			return c.direct(f, a, l, leader)
+		}
+		l.fill.cancel = f.cancel
+		unread = waiting == 0 && !l.stored
+		return l
+	})
+	if l.fill == nil {
+		return
+	}
+	defer f.cancel()
+	if unread {
+		f.cancel()
+	}
+	c.bring(&f.target, f.leader, l.fill, l.verdict.entry, f.epoch)
+	c.closeFlight(f)
+}
+
+// bring pumps a body in and stores the answer when it is complete. Readers see
+// the end only after that, so that who comes next finds it.
+func (c *Cache) bring(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) {
+	body, err := fl.pump()
+	stored := err == nil && body != nil && fl.keep && c.keep(t, e.complete(body), r, epoch)
+	fl.end(body, stored, err)
+}
+
+// landDirect lands with an answer for the leader alone. All others are free to
+// fetch by themselves.
+func (c *Cache) landDirect(f *flight, a reply, l landing) {
+	c.markUnshared(f.key, &l)
+	c.land(f, func(_ int, leader bool) landing { return c.direct(f, a, l, leader) })
+}
+
+func (c *Cache) direct(f *flight, a reply, l landing, leader bool) landing {
+	l.direct = a.resp
+	if !leader {
+		a.resp.Body.Close()
+		f.cancel()
+	}
+	return l
+}
+
+func (c *Cache) markUnshared(key uint64, l *landing) {
+	if !l.shared {
+		c.mark(key, time.Now().Add(markFor(l.fwdStatus)))
+	}
+}
+
+// keep stores an entry, unless its key has been invalidated since the fetch
+// began.
+func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
+	if c.flights.epoch(t.hash).Load() != epoch || !c.store.put(t, e, r) {
+		return false
+	}
+	if c.flights.epoch(t.hash).Load() != epoch {
+		c.store.removeEntry(t, e)
+		return false
+	}
+	c.counts.stored.Add(1)
+	return true
+}
+
+// alone fetches for one request. What may be stored is stored. Without an entry
+// to validate the request goes out as it came: the server may answer the
+// visitor's own conditions.
+func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch Func) (*Response, error) {
+	t := &found.target
+	epoch := c.flights.epoch(t.hash).Load()
+	out := r
+	if found.Entry != nil {
+		out = forwarded(r, found.Entry)
+	}
+	fetching, cancel := context.WithCancel(ctx)
+	a, err := ask(fetching, r, out, found.Entry, fetch)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	l := c.weigh(r, &a)
+	switch key := flightKey(t, r.Method); {
+	case l.shared:
+		c.unmark(key)
+	case collapsible(r, found):
+		c.markUnshared(key, &l) // so that a crowd that goes on never waits again
+	}
+	if a.entry != nil {
+		cancel()
+		l.entry, l.stored = c.confirm(t, r, a.entry, &l, epoch)
+		return entryResponse(l.entry, &l, false), nil
+	}
+	if l.stored {
+		l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, true, 1)
+	}
+	if l.fill == nil {
+		return directResponse(a.resp, &directBody{a.resp.Body, cancel}, l.verdict.why), nil
+	}
+	l.fill.cancel = cancel
+	resp := sharedResponse(&l, false, time.Now())
+	resp.Body = l.fill.attach(ctx)
+	go func(t target) {
+		defer cancel()
+		c.bring(&t, r, l.fill, l.verdict.entry, epoch)
+	}(t.clone())
+	return resp, nil
+}

@@ -1,0 +1,58 @@
+package cache
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Invalidate forgets what a request has made out of date, given the status and
+// header of its response (RFC 9111 section 4.4). Fetches in flight for the same
+// keys are joined by nobody any more and are not stored: they may have been
+// answered before the change.
+func (c *Cache) Invalidate(r *http.Request, status int, header http.Header) {
+	if safe(r.Method) || status < 200 || status > 399 {
+		return
+	}
+	t := c.target(r)
+	c.forget(&t)
+	for _, name := range [...]string{"Location", "Content-Location"} {
+		for _, value := range header[name] {
+			if u, ok := sameOrigin(r, &t, value); ok {
+				other := c.targetOf(t.scheme, t.host, u)
+				c.forget(&other)
+			}
+		}
+	}
+}
+
+// forget removes a key. The epoch is raised first: a fetch that stores after the
+// removal then sees that it must not.
+func (c *Cache) forget(t *target) {
+	c.flights.epoch(t.hash).Add(1)
+	c.store.remove(t)
+}
+
+// safe lists the methods that change nothing (RFC 9110 section 9.2.1). Unknown
+// methods may change anything.
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// sameOrigin resolves a reference against the request's target. References to
+// another origin are none of this response's business: they would let one site
+// empty the cache of another (RFC 9111 section 4.4).
+func sameOrigin(r *http.Request, t *target, reference string) (*url.URL, bool) {
+	u, err := r.URL.Parse(trim(reference))
+	if err != nil || u.Opaque != "" {
+		return nil, false
+	}
+	if u.Host != "" && (!strings.EqualFold(u.Scheme, t.scheme) && u.Scheme != "" || normalHost(t.scheme, u.Host) != t.host) {
+		return nil, false
+	}
+	return u, true
+}

@@ -1,0 +1,98 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// epoch0 is the time that pure tests call now.
+var epoch0 = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func config() Config {
+	return Config{Memory: 8 << 20, MaxObject: 1 << 20, CollapseWaiters: 1000, CollapseWait: 5 * time.Second}
+}
+
+// header makes a header of "Name: value" lines.
+func header(lines ...string) http.Header {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ":")
+		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return h
+}
+
+// get makes a GET request for a path of one host.
+func get(target string, lines ...string) *http.Request { return request("GET", target, lines...) }
+
+func request(method, target string, lines ...string) *http.Request {
+	r := httptest.NewRequest(method, target, nil)
+	r.Host = "example.com"
+	r.Header = header(lines...)
+	return r
+}
+
+// response makes a response with a body of known length.
+func response(status int, body string, lines ...string) *http.Response {
+	return &http.Response{
+		StatusCode: status, Header: header(lines...), ContentLength: int64(len(body)),
+		Body: io.NopCloser(strings.NewReader(body)),
+	}
+}
+
+// answers makes a fetch that always answers alike.
+func answers(status int, body string, lines ...string) Func {
+	return func(context.Context, *http.Request) (*http.Response, error) {
+		return response(status, body, lines...), nil
+	}
+}
+
+// noFetch fails the test: what it is given to must come from the cache.
+func noFetch(t *testing.T) Func {
+	return func(context.Context, *http.Request) (*http.Response, error) {
+		t.Error("fetched")
+		return response(500, ""), nil
+	}
+}
+
+// serve looks a request up and fetches what is not fresh, as the edge does.
+func serve(c *Cache, r *http.Request, fetch Func) (*Response, Result, error) {
+	found := c.Lookup(r, time.Now())
+	if found.State == Fresh {
+		e := found.Entry
+		return &Response{
+			Status: e.Status(), Header: e.Header(), Entry: e,
+			Body: io.NopCloser(bytes.NewReader(e.Body())),
+		}, found, nil
+	}
+	resp, err := c.Fetch(r.Context(), r, found, fetch)
+	return resp, found, err
+}
+
+// read serves a request to the end of its body.
+func read(t *testing.T, c *Cache, r *http.Request, fetch Func) (*Response, string) {
+	t.Helper()
+	resp, _, err := serve(c, r, fetch)
+	if err != nil {
+		t.Fatalf("fetch %s: %v", r.URL, err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		t.Fatalf("read %s: %v", r.URL, err)
+	}
+	return resp, string(body)
+}
+
+// state is what a lookup now says.
+func state(c *Cache, r *http.Request) Freshness { return c.Lookup(r, time.Now()).State }

@@ -1,0 +1,111 @@
+package cache
+
+import (
+	"strconv"
+	"time"
+)
+
+// A Fwd says why a request went forward, in the words of RFC 9211 section 2.2.
+type Fwd string
+
+const (
+	FwdBypass   Fwd = "bypass"
+	FwdMethod   Fwd = "method"
+	FwdURIMiss  Fwd = "uri-miss"
+	FwdVaryMiss Fwd = "vary-miss"
+	FwdRequest  Fwd = "request"
+	FwdStale    Fwd = "stale"
+)
+
+// A Status is this cache's member of the Cache-Status field (RFC 9211).
+type Status struct {
+	// Hit: the request did not go forward. Then TTL is the freshness that is left,
+	// below zero for a stale answer. A Status with Hit ignores Fwd.
+	Hit bool
+	TTL time.Duration
+	// Fwd says why the request went forward, FwdStatus what came back.
+	Fwd       Fwd
+	FwdStatus int
+	Stored    bool
+	Collapsed bool
+	// Detail is for the operator: any text.
+	Detail string
+}
+
+// name is how this cache calls itself.
+const name = "spillway"
+
+// String returns the member as a structured field item (RFC 9651).
+func (s Status) String() string {
+	b := make([]byte, 0, 96)
+	b = append(b, name...)
+	if s.Hit {
+		b = append(b, "; hit; ttl="...)
+		b = strconv.AppendInt(b, int64(s.TTL/time.Second), 10)
+	} else if s.Fwd != "" {
+		b = append(b, "; fwd="...)
+		b = append(b, s.Fwd...)
+	}
+	if s.FwdStatus != 0 {
+		b = append(b, "; fwd-status="...)
+		b = strconv.AppendInt(b, int64(s.FwdStatus), 10)
+	}
+	if !s.Hit && s.TTL != 0 {
+		b = append(b, "; ttl="...)
+		b = strconv.AppendInt(b, int64(s.TTL/time.Second), 10)
+	}
+	if s.Stored {
+		b = append(b, "; stored"...)
+	}
+	if s.Collapsed {
+		b = append(b, "; collapsed"...)
+	}
+	if s.Detail != "" {
+		b = append(b, "; detail="...)
+		b = appendDetail(b, s.Detail)
+	}
+	return string(b)
+}
+
+// appendDetail writes a token where the text is one, else a string. RFC 9651
+// strings hold printable ASCII only.
+func appendDetail(b []byte, text string) []byte {
+	if c := text[0] | 0x20; isToken(text) && 'a' <= c && c <= 'z' {
+		return append(b, text...)
+	}
+	b = append(b, '"')
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20 || c > 0x7e:
+			b = append(b, '?')
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+// Append returns the field with this member behind the members that caches
+// nearer to the origin have put there (RFC 9211 section 2). The slice it gets is
+// not changed.
+func (s Status) Append(lines []string) []string {
+	return append(lines[:len(lines):len(lines)], s.String())
+}
+
+// Status returns the member for an answer that came without a fetch.
+func (r *Result) Status(now time.Time) Status {
+	if r.Entry == nil {
+		return Status{Fwd: r.Why}
+	}
+	return Status{Hit: true, TTL: r.Entry.TTL(now)}
+}
+
+// CacheStatus returns the member for a fetched answer to a lookup's result.
+func (r *Response) CacheStatus(found *Result) Status {
+	return Status{
+		Fwd: found.Why, FwdStatus: r.FwdStatus,
+		Stored: r.Stored, Collapsed: r.Joined, Detail: r.Detail,
+	}
+}

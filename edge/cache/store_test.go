@@ -1,0 +1,242 @@
+package cache
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// put stores a body of a size under a path, as a finished fetch does.
+func put(c *Cache, path string, size int, lines ...string) bool {
+	r := get(path)
+	e, _ := entryAt(r, answer{
+		status: 200, header: header(append(lines, fresh)...), length: int64(size), requested: epoch0, received: epoch0,
+	})
+	t := c.target(r)
+	return c.keep(&t, e.complete(make([]byte, size)), r, c.flights.epoch(t.hash).Load())
+}
+
+// audit recounts what the store holds, and fails when a count is wrong.
+func audit(t interface{ Fatalf(string, ...any) }, s *store) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		var indexed, queued, slots int64
+		for hash, res := range sh.index {
+			if len(res.variants) == 0 || len(res.variants) > maxVariants || res.target.hash != hash {
+				t.Fatalf("shard %d: resource %+v", i, res)
+			}
+			for _, sl := range res.variants {
+				indexed += sl.bytes
+				slots++
+				if sl.owner != res || sl.queue == nil || sl.bytes < int64(len(sl.entry.body)) {
+					t.Fatalf("shard %d: slot %+v", i, sl)
+				}
+			}
+		}
+		for _, q := range []*queue{&sh.small, &sh.main} {
+			var bytes int64
+			for sl := q.head; sl != nil; sl = sl.next {
+				bytes += sl.bytes
+			}
+			if bytes != q.bytes {
+				t.Fatalf("shard %d: a queue of %d bytes says %d", i, bytes, q.bytes)
+			}
+			queued += bytes
+		}
+		if got := sh.bytes.Load(); got != indexed || got != queued || sh.slots.Load() != slots || got > sh.quota {
+			t.Fatalf("shard %d: says %d bytes of %d, index %d, queues %d; %d slots, says %d",
+				i, got, sh.quota, indexed, queued, slots, sh.slots.Load())
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// The bound holds at every moment, whatever is stored, hit, replaced, refused,
+// invalidated and purged at the same time.
+func TestBoundHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		memory := rapid.Int64Range(0, 4<<20).Draw(t, "memory")
+		object := rapid.Int64Range(1<<10, 256<<10).Draw(t, "max_object")
+		c := New(Config{Memory: memory, MaxObject: object, CollapseWaiters: 1, CollapseWait: time.Second})
+		type op struct{ kind, key, size, variant int }
+		ops := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) op {
+			return op{
+				rapid.IntRange(0, 19).Draw(t, "kind"), rapid.IntRange(0, 40).Draw(t, "key"),
+				rapid.IntRange(0, int(object)).Draw(t, "size"), rapid.IntRange(0, 30).Draw(t, "variant"),
+			}
+		}), 50, 300).Draw(t, "ops")
+		var stop atomic.Bool
+		var watcher, workers sync.WaitGroup
+		over := int64(0)
+		watcher.Go(func() {
+			for !stop.Load() {
+				if b := c.State().Bytes; b > memory || b < 0 {
+					over = b
+				}
+				runtime.Gosched()
+			}
+		})
+		for w := range 4 {
+			workers.Go(func() {
+				for i := w; i < len(ops); i += 4 {
+					o := ops[i]
+					r := get(fmt.Sprintf("/%d", o.key), fmt.Sprintf("X: %d", o.variant))
+					target := c.target(r)
+					switch {
+					case o.kind == 0:
+						c.Invalidate(request("POST", r.URL.Path), 200, nil)
+					case o.kind == 1 && i%50 == 0:
+						c.Purge()
+					case o.kind < 8:
+						if e, _ := c.store.get(&target, r); e != nil && o.kind == 2 {
+							c.store.removeEntry(&target, e)
+						}
+					default:
+						vary := "Vary: X"
+						if o.kind == 9 {
+							vary = "Vary: Y"
+						}
+						e, _ := entryAt(r, answer{status: 200, header: header(fresh, vary), length: int64(o.size), received: epoch0})
+						c.store.put(&target, e.complete(make([]byte, o.size)), r)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		stop.Store(true)
+		watcher.Wait()
+		if over != 0 {
+			t.Fatalf("%d bytes of %d", over, memory)
+		}
+		audit(t, c.store)
+		c.Purge()
+		audit(t, c.store)
+		if s := c.State(); s.Bytes != 0 || s.Entries != 0 {
+			t.Fatalf("after a purge: %+v", s)
+		}
+	})
+}
+
+// What an entry is said to take bounds what it takes, whatever its header.
+func TestEntrySizeIsHonest(t *testing.T) {
+	const n, size = 2000, 1000
+	for _, fields := range []int{0, 5, 6, 12, 26, 40} {
+		cfg := config()
+		cfg.Memory = 64 << 20
+		c := New(cfg)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range n {
+			lines := make([]string, fields) // as parsed from the wire: every string on its own
+			for j := range lines {
+				lines[j] = fmt.Sprintf("X-Field-%d: some value of a field %d", j, i)
+			}
+			put(c, fmt.Sprintf("/picture/%d.jpg?w=100", i), size, lines...)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		said, took := c.State().Bytes/n, int64(after.HeapAlloc-before.HeapAlloc)/n
+		if took > said || said > 2*took {
+			t.Errorf("an entry of %d bytes and %d fields takes %d, and is said to take %d", size, fields+3, took, said)
+		}
+		runtime.KeepAlive(c)
+	}
+}
+
+func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
+	c := New(Config{Memory: 4 << 20, MaxObject: 64 << 10, CollapseWaiters: 1, CollapseWait: time.Second})
+	hot := func(f func(path string)) {
+		for i := range 20 {
+			f(fmt.Sprintf("/hot/%d", i))
+		}
+	}
+	hot(func(p string) { put(c, p, 10<<10) })
+	for range 3 {
+		hot(func(p string) { c.Lookup(get(p), epoch0) })
+	}
+	for i := range 2000 { // a scan of five times the memory
+		put(c, fmt.Sprintf("/scan/%d", i), 10<<10)
+	}
+	hot(func(p string) {
+		if c.Lookup(get(p), epoch0).State != Fresh {
+			t.Errorf("%s was pushed out by a scan", p)
+		}
+	})
+}
+
+// What was let go and comes back enters the main queue at once.
+func TestGhost(t *testing.T) {
+	g := newGhost(1 << 20)
+	g.add(42)
+	if g.take(43<<32) || !g.take(42) || g.take(42) {
+		t.Error("a ghost is remembered once")
+	}
+	for i := range uint64(ghostWays + 1) {
+		g.add(i << 40) // one set
+	}
+	if g.take(0) || !g.take(1<<40) {
+		t.Error("the oldest of a set goes first")
+	}
+	g.add(7)
+	g.clear()
+	if g.take(7) {
+		t.Error("remembered after clear")
+	}
+}
+
+func TestLargerThanTheStore(t *testing.T) {
+	cfg := Config{Memory: 64 << 10, MaxObject: 1 << 20, CollapseWaiters: 1, CollapseWait: time.Second}
+	c := New(cfg)
+	resp, body := read(t, c, get("/"), answers(200, strings.Repeat("x", 100<<10), fresh))
+	if resp.Stored || len(body) != 100<<10 {
+		t.Errorf("%+v, %d bytes", resp, len(body))
+	}
+	if s := c.State(); s.Bytes != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMarksAreBoundedAndEnd(t *testing.T) {
+	var m marks
+	now := epoch0
+	m.add(1, now.Add(time.Second))
+	if !m.has(1, now) || m.has(2, now) || m.has(1, now.Add(time.Second)) {
+		t.Error("a mark lasts as long as it says")
+	}
+	m.add(1, now.Add(time.Millisecond)) // never shorter
+	if !m.has(1, now.Add(time.Second/2)) {
+		t.Error("shortened")
+	}
+	for i := range uint64(markWays) {
+		m.add(1+(i+1)*markSets, now.Add(time.Hour))
+	}
+	if m.has(1, now) {
+		t.Error("the mark that ends first makes room")
+	}
+	m.remove(1 + markSets)
+	if m.has(1+markSets, now) || !m.has(1+2*markSets, now) {
+		t.Error("remove")
+	}
+}
+
+// Readers of an entry that was evicted read on.
+func TestEvictedEntryStaysReadable(t *testing.T) {
+	c := New(Config{Memory: 64 << 10, MaxObject: 32 << 10, CollapseWaiters: 1, CollapseWait: time.Second})
+	read(t, c, get("/"), answers(200, "body", fresh))
+	found := c.Lookup(get("/"), time.Now())
+	for i := range 100 {
+		put(c, fmt.Sprint("/", i), 10<<10)
+	}
+	if state(c, get("/")) != Miss || string(found.Entry.Body()) != "body" || found.Entry.Status() != http.StatusOK {
+		t.Errorf("%+v", found.Entry)
+	}
+}

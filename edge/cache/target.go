@@ -1,0 +1,80 @@
+package cache
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A target is the URI of a request, in parts and exactly as it is forwarded: two
+// spellings that the origin could tell apart are two keys. Keeping the parts
+// apart makes the key unambiguous without joining them for a lookup.
+type target struct {
+	hash     uint64 // of the parts, with the cache's own seed
+	scheme   string
+	host     string
+	path     string
+	query    string
+	hasQuery bool
+}
+
+func (c *Cache) target(r *http.Request) target {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return c.targetOf(scheme, r.Host, r.URL)
+}
+
+func (c *Cache) targetOf(scheme, host string, u *url.URL) target {
+	t := target{
+		scheme: scheme, host: normalHost(scheme, host),
+		path: u.Opaque, query: u.RawQuery, hasQuery: u.ForceQuery || u.RawQuery != "",
+	}
+	if t.path == "" {
+		t.path = u.EscapedPath() // what was sent; allocates only when it is escaped
+	}
+	if t.path == "" {
+		t.path = "/" // RFC 9110 section 4.2.3
+	}
+	t.hash = maphash.String(c.seed, t.path) ^
+		bits.RotateLeft64(maphash.String(c.seed, t.host), 21) ^
+		bits.RotateLeft64(maphash.String(c.seed, t.query), 42) ^
+		bits.RotateLeft64(maphash.String(c.seed, t.scheme), 11)
+	if t.hasQuery {
+		t.hash = ^t.hash // an empty query is not none
+	}
+	return t
+}
+
+// normalHost applies RFC 9110 section 4.2.3: letter case and the scheme's own
+// port mean nothing.
+func normalHost(scheme, host string) string {
+	if scheme == "https" {
+		host = strings.TrimSuffix(host, ":443")
+	} else {
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return strings.ToLower(host)
+}
+
+// equal compares all parts. The hash decides most cases at once.
+func (t *target) equal(o *target) bool {
+	return t.hash == o.hash && t.path == o.path && t.query == o.query && t.host == o.host &&
+		t.scheme == o.scheme && t.hasQuery == o.hasQuery
+}
+
+// clone copies the strings, so that a stored key does not keep a request alive.
+func (t *target) clone() target {
+	all := t.host + t.path + t.query
+	c := *t
+	c.host = all[:len(t.host)]
+	c.path = all[len(t.host) : len(t.host)+len(t.path)]
+	c.query = all[len(t.host)+len(t.path):]
+	return c
+}
+
+// size is what the key's strings take in memory.
+func (t *target) size() int64 { return int64(len(t.host) + len(t.path) + len(t.query)) }
