@@ -22,15 +22,16 @@ type Config struct {
 	Price  PriceConfig `koanf:"price"`
 }
 
-// PriceConfig is what a call costs, in US dollars. Amounts that are not set
-// come from the platform's list price.
+// PriceConfig is what a call costs, in US dollars. An amount that is nil comes
+// from the platform's list price.
 type PriceConfig struct {
 	// Platform names the list price to start from; none is free of charge.
 	Platform string `koanf:"platform" enum:"none,aws-lambda,aws-lambda-arm,google-cloud-run,azure-functions" default:"none"`
 	// PerMillionRequests is the price of a million calls.
-	PerMillionRequests float64 `koanf:"per_million_requests" unit:"money,auto" default:"auto"`
-	// PerGBSecond is the price of one second of one gigabyte of memory.
-	PerGBSecond float64 `koanf:"per_gb_second" unit:"money,auto" default:"auto"`
-	// PerGBOut is the price of one gigabyte of data out.
-	PerGBOut float64 `koanf:"per_gb_out" unit:"money,auto" default:"auto"`
+	PerMillionRequests *float64 `koanf:"per_million_requests" unit:"money,auto" default:"auto"`
+	// PerGBSecond is the price of one second of one gigabyte (2^30 bytes) of memory,
+	// with all that a platform charges by the second.
+	PerGBSecond *float64 `koanf:"per_gb_second" unit:"money,auto" default:"auto"`
+	// PerGBOut is the price of one gigabyte (10^9 bytes) of data out.
+	PerGBOut *float64 `koanf:"per_gb_out" unit:"money,auto" default:"auto"`
 }

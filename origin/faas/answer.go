@@ -1,0 +1,181 @@
+package faas
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// whole is the body of an answer that is in memory already.
+type whole struct{ *bytes.Reader }
+
+func (whole) Close() error { return nil }
+
+// DecodeAnswer reads what a function returned to a request of the given method,
+// in AWS Lambda's payload format 2.0. JSON without a statusCode is the body of a
+// 200, as HTTP APIs and function URLs read it. An answer that makes no sense is
+// the function's failure, an *[Error].
+func DecodeAnswer(payload []byte, method string) (*http.Response, error) {
+	resp, err := decodeAnswer(payload, method)
+	if err != nil {
+		return nil, &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("decode answer: %w", err)}
+	}
+	return resp, nil
+}
+
+func decodeAnswer(payload []byte, method string) (*http.Response, error) {
+	// A map keeps the names exact: struct fields would match statuscode, too.
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &fields); errors.As(err, new(*json.SyntaxError)) {
+		return nil, err
+	} else if err != nil || fields["statusCode"] == nil {
+		h := http.Header{"Content-Type": {"application/json"}}
+		return respond(http.StatusOK, h, bytes.TrimSpace(payload), method), nil
+	}
+	status, err := answerStatus(fields["statusCode"])
+	if err != nil {
+		return nil, err
+	}
+	header, err := answerHeader(fields)
+	if err != nil {
+		return nil, err
+	}
+	body, err := answerBody(fields)
+	if err != nil {
+		return nil, err
+	}
+	return respond(status, header, body, method), nil
+}
+
+// answerStatus takes a number or, as some functions write it, a string.
+func answerStatus(raw json.RawMessage) (int, error) {
+	status, err := strconv.Atoi(strings.Trim(string(raw), `"`))
+	if err != nil {
+		return 0, fmt.Errorf("statusCode %.40s is not a number", raw)
+	}
+	if status < 200 || status > 599 {
+		return 0, fmt.Errorf("statusCode %d is not a final status", status)
+	}
+	return status, nil
+}
+
+func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
+	header := http.Header{}
+	var single map[string]any
+	if err := unmarshal(fields, "headers", &single); err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(single))
+	for name := range single {
+		names = append(names, name)
+	}
+	slices.Sort(names) // names that differ in case only: always the same one wins
+	for _, name := range names {
+		switch value := single[name].(type) {
+		case string:
+			header.Set(name, value)
+		case float64, bool:
+			header.Set(name, fmt.Sprint(value))
+		case nil:
+		default:
+			return nil, fmt.Errorf("header field %.40q is neither text nor a number", name)
+		}
+	}
+	// Format 1.0 has these; functions that were written for it go on working.
+	var multi map[string][]string
+	if err := unmarshal(fields, "multiValueHeaders", &multi); err != nil {
+		return nil, err
+	}
+	for name, values := range multi {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	var cookies []string
+	if err := unmarshal(fields, "cookies", &cookies); err != nil {
+		return nil, err
+	}
+	for _, cookie := range cookies {
+		header.Add("Set-Cookie", cookie)
+	}
+	return header, nil
+}
+
+func answerBody(fields map[string]json.RawMessage) ([]byte, error) {
+	var encoded bool
+	if err := unmarshal(fields, "isBase64Encoded", &encoded); err != nil {
+		return nil, err
+	}
+	raw := fields["body"]
+	if encoded && len(raw) > 1 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		// A picture is large and has nothing to unescape: it is read once, not thrice.
+		return decodeBase64(raw[1 : len(raw)-1])
+	}
+	var text string
+	if err := unmarshal(fields, "body", &text); err != nil {
+		return nil, err
+	}
+	if encoded {
+		return decodeBase64([]byte(text))
+	}
+	return []byte(text), nil
+}
+
+// decodeBase64 forgives missing padding and nothing else.
+func decodeBase64(text []byte) ([]byte, error) {
+	text = bytes.TrimRight(text, "=")
+	body := make([]byte, base64.RawStdEncoding.DecodedLen(len(text)))
+	n, err := base64.RawStdEncoding.Strict().Decode(body, text)
+	if err != nil {
+		return nil, fmt.Errorf("body is not base64: %w", err)
+	}
+	return body[:n], nil
+}
+
+// unmarshal reads one field; a missing one and null leave v as it is.
+func unmarshal(fields map[string]json.RawMessage, name string, v any) error {
+	if fields[name] == nil {
+		return nil
+	}
+	if err := json.Unmarshal(fields[name], v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// respond makes a response of an answer that is in memory.
+func respond(status int, h http.Header, body []byte, method string) *http.Response {
+	length := int64(len(body))
+	switch {
+	case status == http.StatusNoContent, status == http.StatusNotModified:
+		// RFC 9110 section 6.4.1: no body, whatever the function says.
+		body, length = nil, -1
+	case method == http.MethodHead:
+		if length == 0 {
+			length = declaredLength(h)
+		}
+		body = nil
+	}
+	return &http.Response{
+		Status:     strconv.Itoa(status) + " " + http.StatusText(status),
+		StatusCode: status,
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        h,
+		Body:          whole{bytes.NewReader(body)},
+		ContentLength: length,
+	}
+}
+
+// declaredLength is the length that a HEAD answer tells, or -1 if it tells none
+// that can be believed.
+func declaredLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}

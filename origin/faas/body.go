@@ -1,0 +1,118 @@
+package faas
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+)
+
+// How far an answer is read ahead of its visitor: in all, so that a slow visitor
+// keeps no slot and runs up no bill, but of one function not more than memory
+// allows. Not knobs.
+const (
+	readAhead      = 1 << 20
+	readAheadTotal = 64 << 20
+	readAheadLeast = 32 << 10
+)
+
+// errClosed is what remains to be read of an answer that was closed.
+var errClosed = errors.New("answer is closed")
+
+// scratch are the buffers that answers pass through on their way.
+var scratch = sync.Pool{New: func() any { return new([readAheadLeast]byte) }}
+
+// A body is an answer that is being received. A goroutine of its own receives
+// it, at the platform's pace; Read gives it to the visitor, at the visitor's.
+type body struct {
+	call   *call
+	source io.ReadCloser
+
+	mu     sync.Mutex
+	change sync.Cond // on mu
+	ready  bytes.Buffer
+	err    error // why nothing more is received; io.EOF at the end
+	closed bool
+}
+
+func newBody(c *call, source io.ReadCloser) *body {
+	b := &body{call: c, source: source}
+	b.change.L = &b.mu
+	return b
+}
+
+// receive runs until the answer has ended or was closed. The call is over then,
+// though the visitor may still be reading.
+func (b *body) receive() {
+	part := scratch.Get().(*[readAheadLeast]byte)
+	defer scratch.Put(part)
+	var err error
+	for err == nil && b.room() {
+		var n int
+		n, err = b.source.Read(part[:])
+		if err = b.call.received(n, err); errors.As(err, new(*Error)) {
+			n = 0 // what is over the limit is not shown
+		}
+		b.put(part[:n], err)
+	}
+	b.source.Close()
+	if err == nil {
+		err = b.call.aborted()
+	}
+	b.call.end(err)
+}
+
+// room waits until more may be received, and reports false when nobody wants it.
+func (b *body) room() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for !b.closed && b.ready.Len() >= b.call.f.window() {
+		b.change.Wait()
+	}
+	return !b.closed
+}
+
+func (b *body) put(part []byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.ready.Write(part)
+		b.call.f.held.Add(int64(len(part)))
+	}
+	b.err = err
+	b.change.Broadcast()
+}
+
+// Read gives what was received. It returns an *[Error] when the answer broke off.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.ready.Len() == 0 && b.err == nil && !b.closed {
+		b.change.Wait()
+	}
+	switch {
+	case b.closed:
+		return 0, errClosed
+	case b.ready.Len() == 0:
+		return 0, b.err
+	}
+	n, _ := b.ready.Read(p) // never fails: the buffer is not empty
+	b.call.f.held.Add(-int64(n))
+	b.change.Broadcast()
+	return n, nil
+}
+
+// Close drops what was not read, and aborts the call if it goes on.
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.call.f.held.Add(-int64(b.ready.Len()))
+	b.ready = bytes.Buffer{}
+	b.change.Broadcast()
+	b.call.cancel(errClosed)
+	return nil
+}

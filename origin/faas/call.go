@@ -1,0 +1,119 @@
+package faas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"spillway/origin/faas/budget"
+)
+
+// A call is one invocation, from its slot and charge to its last byte.
+type call struct {
+	f      *Function
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stop   context.CancelFunc
+	start  time.Time
+	charge budget.Charge
+	probe  bool
+
+	header   int64 // bytes of the answer's head
+	bytes    int64 // bytes of its body so far
+	declared int64 // bytes that the body should have; negative if unknown
+}
+
+// received counts a part of the answer and returns what ends it: io.EOF, an
+// *[Error], or nil.
+func (c *call) received(n int, err error) error {
+	c.bytes += int64(n)
+	switch {
+	case c.bytes > c.f.config.MaxResponse:
+		return &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", c.f.config.MaxResponse)}
+	case c.bytes == c.declared:
+		return io.EOF // whatever follows: a visitor that has all may close at once
+	case err == nil, err == io.EOF:
+		return err
+	}
+	return c.explain(fmt.Errorf("receive answer: %w", err))
+}
+
+// explain makes an *[Error] of a failure, from the cause that ended the call if
+// one did.
+func (c *call) explain(err error) *Error {
+	if c.ctx.Err() == nil {
+		return AsError(err)
+	}
+	e := c.aborted()
+	if known := (*Error)(nil); errors.As(err, &known) {
+		e.Executed = known.Executed
+	}
+	return e
+}
+
+// aborted is the failure of a call that was ended from this side.
+func (c *call) aborted() *Error {
+	switch cause := context.Cause(c.ctx); {
+	case errors.Is(cause, errDeadline), errors.Is(cause, context.DeadlineExceeded):
+		return &Error{Class: Timeout, Executed: true, Err: errDeadline}
+	default:
+		return &Error{Class: Canceled, Executed: true, Err: cause}
+	}
+}
+
+// end settles the call. It is called once, with io.EOF when the whole answer was
+// received and an *[Error] otherwise, which it returns.
+func (c *call) end(err error) error {
+	now := time.Now()
+	c.cancel(nil)
+	c.stop()
+	var e *Error
+	errors.As(err, &e)
+	cost, billed, out := c.cost(now, e)
+	c.charge.Settle(cost)
+	c.f.inFlight.Add(-1)
+	c.f.count(e, cost, billed, out)
+	c.report(now, e)
+	return err
+}
+
+// cost is what the call did cost, as far as can be told from here.
+func (c *call) cost(now time.Time, e *Error) (usd float64, billed time.Duration, out int64) {
+	f := c.f
+	if e != nil && !e.Executed {
+		return 0, 0, 0
+	}
+	d, out := now.Sub(c.start), c.header+c.bytes
+	// A function does not stop because nobody listens any more: it runs to its
+	// end, which may be at its timeout, and sends what it has.
+	if e != nil && (e.Class == Canceled || e.Class == Timeout) {
+		d, out = max(d, f.config.Timeout), max(out, c.header+c.declared)
+	}
+	return f.price.Cost(d, f.config.Memory, out), f.price.billed(d), out
+}
+
+// report tells the breaker, and the log when the function's health changed.
+func (c *call) report(now time.Time, e *Error) {
+	r, retryAfter := succeeded, time.Duration(0)
+	if e != nil {
+		r, retryAfter = verdict(e), e.RetryAfter
+	}
+	switch opened, closed := c.f.breaker.leave(now, c.probe, r, retryAfter); {
+	case opened:
+		c.f.log.Warn("function is failing, calls are paused", "error", e)
+	case closed:
+		c.f.log.Info("function works again")
+	}
+}
+
+func verdict(e *Error) result {
+	switch {
+	case e.Class == Throttled, e.Class == Ambiguous && e.RetryAfter > 0:
+		return throttled
+	case e.Class == TooLarge, e.Class == Canceled:
+		return saidNothing
+	}
+	return broke
+}

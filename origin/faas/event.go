@@ -1,0 +1,172 @@
+package faas
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxEvent is the largest payload that Lambda takes, 6 MB, encoding included.
+const maxEvent = 6 << 20
+
+// An event is a request in AWS Lambda's payload format 2.0, as HTTP APIs and
+// function URLs send it.
+type event struct {
+	Version         string            `json:"version"`
+	RouteKey        string            `json:"routeKey"`
+	RawPath         string            `json:"rawPath"`
+	RawQuery        string            `json:"rawQueryString"`
+	Cookies         []string          `json:"cookies,omitempty"`
+	Headers         map[string]string `json:"headers"`
+	Query           map[string]string `json:"queryStringParameters,omitempty"`
+	Context         eventContext      `json:"requestContext"`
+	Body            string            `json:"body,omitempty"`
+	IsBase64Encoded bool              `json:"isBase64Encoded"`
+}
+
+type eventContext struct {
+	AccountID    string    `json:"accountId"`
+	APIID        string    `json:"apiId"`
+	DomainName   string    `json:"domainName"`
+	DomainPrefix string    `json:"domainPrefix"`
+	HTTP         eventHTTP `json:"http"`
+	RequestID    string    `json:"requestId"`
+	RouteKey     string    `json:"routeKey"`
+	Stage        string    `json:"stage"`
+	Time         string    `json:"time"`
+	TimeEpoch    int64     `json:"timeEpoch"`
+}
+
+type eventHTTP struct {
+	Method    string `json:"method"`
+	Path      string `json:"path"`
+	Protocol  string `json:"protocol"`
+	SourceIP  string `json:"sourceIp"`
+	UserAgent string `json:"userAgent"`
+}
+
+// EncodeEvent writes a request as an event. Trailers have no place in one, and
+// fields that are sent twice are joined by commas. An event that is too large is
+// an *[Error], before anything ran.
+func EncodeEvent(r *Request, now time.Time) ([]byte, error) {
+	body, encoded := eventBody(r)
+	prefix, _, _ := strings.Cut(r.Host, ".")
+	e := event{
+		Version: "2.0", RouteKey: "$default",
+		RawPath: r.Path, RawQuery: r.Query,
+		Cookies: cookies(r.Header), Headers: eventHeaders(r), Query: eventQuery(r.Query),
+		Context: eventContext{
+			AccountID: "anonymous", APIID: "spillway", DomainName: r.Host, DomainPrefix: prefix,
+			HTTP: eventHTTP{
+				Method: r.Method, Path: r.Path, Protocol: "HTTP/1.1",
+				SourceIP: r.Client.String(), UserAgent: r.Header.Get("User-Agent"),
+			},
+			RequestID: r.ID, RouteKey: "$default", Stage: "$default",
+			Time: now.UTC().Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: now.UnixMilli(),
+		},
+		Body: body, IsBase64Encoded: encoded,
+	}
+	var out bytes.Buffer
+	out.Grow(len(body) + 2048)
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // else each & of a query takes six bytes
+	if err := enc.Encode(e); err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	payload := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	if len(payload) > maxEvent {
+		return nil, &Error{Class: TooLarge, Err: fmt.Errorf("event of %d bytes is over %d", len(payload), maxEvent)}
+	}
+	return payload, nil
+}
+
+// eventHeaders lower-cases the names and joins what is sent more than once. The
+// cookies have a place of their own.
+func eventHeaders(r *Request) map[string]string {
+	h := r.Header.Clone()
+	CleanRequest(h)
+	delete(h, "Cookie")
+	delete(h, "Content-Length") // of the body as it was, not as it stands here
+	headers := make(map[string]string, len(h)+2)
+	for name, values := range h {
+		headers[strings.ToLower(name)] = strings.Join(values, ",")
+	}
+	headers["host"] = r.Host
+	if len(r.Body) > 0 {
+		headers["content-length"] = fmt.Sprint(len(r.Body))
+	}
+	return headers
+}
+
+// cookies splits the Cookie fields, of which HTTP/2 and HTTP/3 may send several,
+// RFC 9113 section 8.2.3.
+func cookies(h http.Header) []string {
+	var all []string
+	for _, field := range h["Cookie"] {
+		for pair := range strings.SplitSeq(field, ";") {
+			if pair = strings.TrimSpace(pair); pair != "" {
+				all = append(all, pair)
+			}
+		}
+	}
+	return all
+}
+
+// eventQuery decodes the query; values of one name are joined by commas. What
+// cannot be decoded stays as it is: rawQueryString has the truth.
+func eventQuery(raw string) map[string]string {
+	if raw == "" {
+		return nil
+	}
+	query := make(map[string]string)
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, value = unescape(name), unescape(value)
+		if first, ok := query[name]; ok {
+			value = first + "," + value
+		}
+		query[name] = value
+	}
+	return query
+}
+
+func unescape(s string) string {
+	if plain, err := url.QueryUnescape(s); err == nil {
+		return plain
+	}
+	return s
+}
+
+// eventBody writes the body as text where a function would expect text, and as
+// base64 otherwise.
+func eventBody(r *Request) (body string, encoded bool) {
+	if len(r.Body) == 0 {
+		return "", false
+	}
+	if isText(r.Header.Get("Content-Type")) && r.Header.Get("Content-Encoding") == "" && utf8.Valid(r.Body) {
+		return string(r.Body), false
+	}
+	return base64.StdEncoding.EncodeToString(r.Body), true
+}
+
+func isText(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return false
+	}
+	switch kind {
+	case "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded":
+		return true
+	}
+	return strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+json") || strings.HasSuffix(kind, "+xml")
+}

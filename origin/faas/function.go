@@ -1,0 +1,227 @@
+package faas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"spillway/edge/outcome"
+	"spillway/origin/faas/budget"
+)
+
+// A Function is a function that may be called, within its slots, its budget and
+// its health. It is safe for concurrent use.
+type Function struct {
+	name     string
+	config   Config
+	provider Provider
+	budget   *budget.Budget // nil: calls cost nothing that is counted
+	price    Price
+	worst    float64 // the cost of a call's worst case
+	log      *slog.Logger
+
+	breaker  breaker
+	inFlight atomic.Int64
+	held     atomic.Int64 // bytes of answers received and not yet read
+
+	mu    sync.Mutex
+	stats State
+}
+
+// New returns a function that is called through p and paid from b.
+func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) *Function {
+	f := &Function{
+		name: name, config: c, provider: p, budget: b,
+		price: c.Price.Price(),
+		log:   log.With("function", name),
+		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
+	}
+	f.worst = f.price.Cost(c.Timeout, c.Memory, c.MaxResponse)
+	if b != nil && f.worst > b.Config().Largest() {
+		f.log.Warn("function can never be called: its worst case costs more than the budget allows one client; "+
+			"lower timeout, memory or max_response, or raise per_client",
+			"worst_case_usd", f.worst, "allowed_usd", b.Config().Largest(), "budget", b.Name())
+	}
+	return f
+}
+
+// Name is the name of the function in the configuration.
+func (f *Function) Name() string { return f.name }
+
+// Ready says why the function may not be called now for that client, and changes
+// nothing. The answer may be out of date when the call is made.
+func (f *Function) Ready(client string) outcome.Reason {
+	now := time.Now()
+	if why := f.breaker.refuse(now); why != outcome.None {
+		return why
+	}
+	if f.inFlight.Load() >= int64(f.config.MaxConcurrency) {
+		return outcome.FunctionBusy
+	}
+	return f.budget.Check(now, client, f.worst)
+}
+
+// Invoke calls the function and returns its answer, cleaned and held to its
+// limits, or an *[Error]. A slot and the worst-case charge are taken before the
+// call; they are given back and corrected when the answer has been received or
+// its Body was closed, which the caller must do.
+func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http.Response, error) {
+	c, why := f.begin(client)
+	if why != outcome.None {
+		e := &Error{Class: Refused, Refusal: why}
+		f.count(e, 0, 0, 0)
+		return nil, e
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, f.config.Timeout, errDeadline)
+	ctx, c.cancel = context.WithCancelCause(ctx)
+	c.ctx, c.stop = ctx, stop
+	resp, err := f.provider.Invoke(ctx, r)
+	if err == nil {
+		if err = c.accept(resp); err != nil {
+			resp.Body.Close()
+		}
+	}
+	if err != nil {
+		return nil, c.end(c.explain(err))
+	}
+	if _, ok := resp.Body.(whole); ok {
+		c.bytes = c.declared
+		c.end(io.EOF)
+		return resp, nil
+	}
+	b := newBody(c, resp.Body)
+	resp.Body = b
+	go b.receive()
+	return resp, nil
+}
+
+// begin takes what a call needs, or says what is missing and takes nothing.
+func (f *Function) begin(client string) (*call, outcome.Reason) {
+	now := time.Now()
+	if why := f.breaker.refuse(now); why != outcome.None {
+		return nil, why
+	}
+	if !f.acquire() {
+		return nil, outcome.FunctionBusy
+	}
+	charge, why := f.budget.Reserve(now, client, f.worst)
+	if why != outcome.None {
+		f.inFlight.Add(-1)
+		return nil, why
+	}
+	probe, why := f.breaker.enter(now)
+	if why != outcome.None {
+		charge.Settle(0)
+		f.inFlight.Add(-1)
+		return nil, why
+	}
+	return &call{f: f, start: now, charge: charge, probe: probe, declared: -1}, outcome.None
+}
+
+func (f *Function) acquire() bool {
+	for {
+		n := f.inFlight.Load()
+		if n >= int64(f.config.MaxConcurrency) {
+			return false
+		}
+		if f.inFlight.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// window is how much of one answer may be received ahead of its visitor.
+func (f *Function) window() int {
+	if f.held.Load() >= readAheadTotal {
+		return readAheadLeast
+	}
+	return readAhead
+}
+
+// accept checks and cleans the head of an answer.
+func (c *call) accept(resp *http.Response) error {
+	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("status %d", resp.StatusCode)}
+	}
+	if resp.StatusCode >= 500 {
+		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
+	}
+	size, err := clean(resp.Header)
+	if err != nil {
+		return &Error{Class: FunctionError, Executed: true, Err: err}
+	}
+	if resp.Body == http.NoBody {
+		resp.Body = whole{new(bytes.Reader)}
+	}
+	c.header, c.declared = size, resp.ContentLength
+	if w, ok := resp.Body.(whole); ok {
+		c.declared = int64(w.Len()) // the length of a HEAD answer is not its own
+	}
+	if c.declared > c.f.config.MaxResponse {
+		return &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of %d bytes", c.declared)}
+	}
+	// RFC 9110 section 8.6: no length on a 204. What the transport found is true.
+	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent {
+		resp.Header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	}
+	resp.Trailer = nil
+	return nil
+}
+
+var errDeadline = errors.New("no complete answer within the timeout")
+
+// A State is a snapshot for metrics and the status view. Counters only grow.
+type State struct {
+	Name           string           `json:"name"`
+	InFlight       int              `json:"in_flight"`
+	MaxConcurrency int              `json:"max_concurrency"`
+	Breaker        string           `json:"breaker"`            // closed, open, half-open
+	RetryAt        time.Time        `json:"retry_at,omitzero"`  // when an open or throttled function may be called again
+	Calls          uint64           `json:"calls"`              // made, refused ones excluded
+	OK             uint64           `json:"ok"`                 // answers received to their end
+	Failures       map[Class]uint64 `json:"failures,omitempty"` // by class, refused ones included
+	CostUSD        float64          `json:"cost_usd"`           // of all calls that have ended, budgeted or not
+	PricedAs       string           `json:"priced_as"`
+	BytesOut       uint64           `json:"bytes_out"`
+	BusySeconds    float64          `json:"busy_seconds"` // as billed
+}
+
+// State returns a snapshot.
+func (f *Function) State() State {
+	f.mu.Lock()
+	s := f.stats
+	s.Failures = make(map[Class]uint64, len(f.stats.Failures))
+	for class, n := range f.stats.Failures {
+		s.Failures[class] = n
+	}
+	f.mu.Unlock()
+	s.InFlight = int(f.inFlight.Load())
+	s.Breaker, s.RetryAt = f.breaker.state(time.Now())
+	s.PricedAs = f.price.Label
+	return s
+}
+
+// count adds a call that has ended to the totals; a nil error is a success.
+func (f *Function) count(e *Error, cost float64, billed time.Duration, out int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e == nil {
+		f.stats.OK++
+	} else {
+		f.stats.Failures[e.Class]++
+	}
+	if e == nil || e.Class != Refused {
+		f.stats.Calls++
+	}
+	f.stats.CostUSD += cost
+	f.stats.BusySeconds += billed.Seconds()
+	f.stats.BytesOut += uint64(out)
+}

@@ -1,0 +1,453 @@
+package faas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"spillway/edge/outcome"
+	"spillway/origin/faas/budget"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a platform of the test's own.
+type fake func(ctx context.Context, r *Request) (*http.Response, error)
+
+func (f fake) Invoke(ctx context.Context, r *Request) (*http.Response, error) { return f(ctx, r) }
+
+// answering is a platform that always gives that status and body, whose length
+// it tells if told.
+func answering(status int, body string, told bool) fake {
+	return func(context.Context, *Request) (*http.Response, error) {
+		resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: -1}
+		if told {
+			resp.ContentLength = int64(len(body))
+		}
+		return resp, nil
+	}
+}
+
+// priced is a function whose call costs one dollar, one for each second and one
+// for each 1000 bytes out; its worst case is 1 + 5 + 10.
+var priced = Config{
+	Memory: 1 << 30, Timeout: 5 * time.Second, MaxConcurrency: 2, MaxResponse: 10_000,
+	Price: PriceConfig{Platform: "none", PerMillionRequests: amount(1e6), PerGBSecond: amount(1), PerGBOut: amount(1e6)},
+}
+
+const worstCase = 1 + 5 + 10
+
+func newFunction(c Config, p Provider) (*Function, *budget.Budget) {
+	b := budget.New("spill", budget.Config{PerHour: 100})
+	return New("thumb", c, p, b, slog.New(slog.DiscardHandler)), b
+}
+
+func spent(b *budget.Budget) float64 {
+	s := b.State(time.Now())
+	return s.SpentHour + s.AtRisk
+}
+
+func call1(t *testing.T, f *Function) (*http.Response, *Error) {
+	t.Helper()
+	resp, err := f.Invoke(t.Context(), ask("GET", "/", "", http.Header{}), "visitor")
+	if err == nil {
+		return resp, nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v", err)
+	}
+	return nil, e
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
+
+// A call is charged at its worst case before it is made, and at its true cost
+// once its answer was received.
+func TestChargeIsCorrected(t *testing.T) {
+	f := func(d time.Duration, p fake, want float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			var during float64
+			var b *budget.Budget
+			var function *Function
+			function, b = newFunction(priced, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+				during = spent(b)
+				time.Sleep(d)
+				return p(ctx, r)
+			}))
+			if resp, _ := call1(t, function); resp != nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			synctest.Wait()
+			if got := spent(b); !near(during, worstCase) || !near(got, want) {
+				t.Errorf("charged %v during the call and %v after it, want %v and %v", during, got, worstCase, want)
+			}
+			if s := function.State(); s.InFlight != 0 || !near(s.CostUSD, want) || s.Calls != 1 {
+				t.Errorf("state %+v", s)
+			}
+		})
+	}
+	fails := func(e *Error) fake {
+		return func(context.Context, *Request) (*http.Response, error) { return nil, e }
+	}
+	f(2*time.Second, answering(200, strings.Repeat("x", 500), true), 1+2+0.5)
+	f(2*time.Second, answering(200, strings.Repeat("x", 500), false), 1+2+0.5)
+	f(1500*time.Microsecond, answering(404, "", true), 1+0.002)
+	f(time.Second, answering(500, "failed", true), 1+1)
+	f(time.Second, fails(&Error{Class: Unavailable}), 0)
+	f(time.Second, fails(&Error{Class: FunctionError, Executed: true}), 1+1)
+	f(time.Second, func(context.Context, *Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, 1+1)
+	// What a caller does not wait for is run and billed all the same.
+	f(7*time.Second, func(ctx context.Context, _ *Request) (*http.Response, error) {
+		return nil, &Error{Class: Unavailable, Executed: true, Err: ctx.Err()}
+	}, 1+7)
+}
+
+func TestRefusedCallsAreNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		function, b := newFunction(priced, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+			calls++
+			return answering(200, "", true)(ctx, r)
+		}))
+		f := func(want outcome.Reason) {
+			t.Helper()
+			if why := function.Ready("visitor"); why != want {
+				t.Errorf("Ready: %q, want %q", why, want)
+			}
+			_, e := call1(t, function)
+			if e == nil || e.Class != Refused || e.Executed || e.Reason() != want {
+				t.Errorf("Invoke: %v, want %q", e, want)
+			}
+		}
+		b.Empty(time.Now())
+		f(outcome.BudgetSpent)
+		b.Reset()
+		b.SetConfig(budget.Config{PerHour: 100, PerClient: 0.15})
+		f(outcome.ClientShareSpent)
+		b.SetConfig(budget.Config{PerHour: 100})
+		function.inFlight.Store(2)
+		f(outcome.FunctionBusy)
+		function.inFlight.Store(0)
+		if calls != 0 || spent(b) != 0 {
+			t.Errorf("%d calls, %v spent", calls, spent(b))
+		}
+		if why := function.Ready("visitor"); why != outcome.None {
+			t.Errorf("Ready: %q", why)
+		}
+		if s := function.State(); s.Failures[Refused] != 3 || s.Calls != 0 {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+func TestConcurrencyIsCapped(t *testing.T) {
+	c := priced
+	c.MaxConcurrency = 3
+	release := make(chan struct{})
+	function := New("thumb", c, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+		<-release
+		return answering(200, "body", true)(ctx, r)
+	}), nil, slog.New(slog.DiscardHandler))
+	var wg sync.WaitGroup
+	refused := make(chan *Error, 20)
+	for range 20 {
+		wg.Go(func() {
+			resp, err := function.Invoke(t.Context(), ask("GET", "/", "", nil), "v")
+			if err != nil {
+				refused <- AsError(err)
+				return
+			}
+			resp.Body.Close()
+		})
+	}
+	for range 17 {
+		if e := <-refused; e.Reason() != outcome.FunctionBusy {
+			t.Errorf("refused: %v", e)
+		}
+	}
+	close(release)
+	wg.Wait()
+}
+
+// A slow visitor keeps no slot: the answer is received at the platform's pace.
+func TestSlotIsFreeBeforeTheVisitorHasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := strings.Repeat("x", 9_000)
+		function, b := newFunction(priced, answering(200, body, false))
+		resp, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		synctest.Wait()
+		if s := function.State(); s.InFlight != 0 || s.OK != 1 || !near(spent(b), 1+9) {
+			t.Errorf("state %+v, spent %v", s, spent(b))
+		}
+		time.Sleep(time.Hour)
+		if got, err := io.ReadAll(resp.Body); err != nil || string(got) != body {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		resp.Body.Close()
+		if held := function.held.Load(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+	})
+}
+
+// trickle is an endless answer of parts that come one a second.
+type trickle struct {
+	ctx  context.Context
+	part string
+	sent int
+}
+
+func (s *trickle) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(time.Second):
+		s.sent += len(s.part)
+		return copy(p, s.part), nil
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	}
+}
+func (s *trickle) Close() error { return nil }
+
+func trickling(part string) (fake, *trickle) {
+	s := &trickle{part: part}
+	return func(ctx context.Context, _ *Request) (*http.Response, error) {
+		s.ctx = ctx
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: s, ContentLength: -1}, nil
+	}, s
+}
+
+func TestAnswerThatBreaksOff(t *testing.T) {
+	f := func(part string, leave time.Duration, class Class, least float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			platform, _ := trickling(part)
+			function, b := newFunction(priced, platform)
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(leave, cancel)
+			resp, err := function.Invoke(ctx, ask("GET", "/", "", nil), "v")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.ReadAll(resp.Body)
+			if e := AsError(err); err == nil || e.Class != class || !e.Executed {
+				t.Errorf("%s after %v: %v", part, leave, err)
+			}
+			resp.Body.Close()
+			synctest.Wait()
+			if s := function.State(); s.InFlight != 0 || s.Failures[class] != 1 || spent(b) < least {
+				t.Errorf("state %+v, spent %v", s, spent(b))
+			}
+			cancel()
+		})
+	}
+	f("part", time.Hour, Timeout, 1+5)
+	f("part", 2*time.Second, Canceled, 1+5)
+	f(strings.Repeat("x", 4_000), time.Hour, TooLarge, 1+3+12)
+}
+
+func TestClosedAnswerEndsTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		platform, _ := trickling("part")
+		function, b := newFunction(priced, platform)
+		resp, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		if n, err := io.ReadFull(resp.Body, make([]byte, 4)); n != 4 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		resp.Body.Close()
+		resp.Body.Close()
+		synctest.Wait()
+		if s := function.State(); s.InFlight != 0 || s.Failures[Canceled] != 1 || spent(b) < 1+5 {
+			t.Errorf("state %+v, spent %v", s, spent(b))
+		}
+		if _, err := resp.Body.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("a closed answer reads %v", err)
+		}
+	})
+}
+
+// A visitor that has the whole answer may close before it has seen its end.
+func TestCompleteAnswerIsNotCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		function, _ := newFunction(priced, answering(200, "body", true))
+		resp, _ := call1(t, function)
+		synctest.Wait()
+		resp.Body.Close()
+		if s := function.State(); s.OK != 1 {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+func TestReadAheadIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := priced
+		c.Timeout, c.MaxResponse = time.Hour, 1<<30
+		platform, source := trickling(strings.Repeat("x", readAheadLeast))
+		function := New("thumb", c, platform, nil, slog.New(slog.DiscardHandler))
+		resp, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if source.sent != readAhead {
+			t.Errorf("%d bytes received ahead", source.sent)
+		}
+		function.held.Add(readAheadTotal)
+		io.CopyN(io.Discard, resp.Body, readAhead)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if ahead := source.sent - readAhead; ahead != readAheadLeast {
+			t.Errorf("%d bytes received ahead with memory short", ahead)
+		}
+		function.held.Add(-readAheadTotal)
+		resp.Body.Close()
+		synctest.Wait()
+		if held := function.held.Load(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+	})
+}
+
+func TestAnswersThatMayNotBeShown(t *testing.T) {
+	f := func(p fake, class Class) {
+		t.Helper()
+		function, _ := newFunction(priced, p)
+		_, e := call1(t, function)
+		if e == nil || e.Class != class || !e.Executed {
+			t.Errorf("%v, want %s", e, class)
+		}
+	}
+	f(answering(100, "", true), FunctionError)
+	f(answering(600, "", true), FunctionError)
+	f(answering(503, "its own", true), FunctionError)
+	f(answering(200, strings.Repeat("x", 10_001), true), TooLarge)
+	f(func(context.Context, *Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"A": {"b\r\nc"}}, Body: http.NoBody}, nil
+	}, FunctionError)
+}
+
+func TestAnswerKeepsItsLength(t *testing.T) {
+	f := func(resp *http.Response, want string) {
+		t.Helper()
+		function, _ := newFunction(priced, fake(func(context.Context, *Request) (*http.Response, error) { return resp, nil }))
+		got, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer got.Body.Close()
+		if length := got.Header.Get("Content-Length"); length != want {
+			t.Errorf("length %q, want %q", length, want)
+		}
+		io.Copy(io.Discard, got.Body)
+	}
+	lie := http.Header{"Content-Length": {"999"}}
+	f(&http.Response{StatusCode: 200, Header: lie.Clone(), Body: io.NopCloser(strings.NewReader("body")), ContentLength: 4}, "4")
+	f(&http.Response{StatusCode: 200, Header: lie.Clone(), Body: io.NopCloser(strings.NewReader("body")), ContentLength: -1}, "")
+	f(&http.Response{StatusCode: 204, Header: lie.Clone(), Body: http.NoBody}, "")
+	f(&http.Response{StatusCode: 304, Header: lie.Clone(), Body: http.NoBody, ContentLength: -1}, "")
+	// A HEAD answer may speak of more than could be sent.
+	f(&http.Response{StatusCode: 200, Header: lie.Clone(), Body: http.NoBody, ContentLength: 1 << 30}, "1073741824")
+	f(respond(200, lie.Clone(), []byte("body"), "GET"), "4")
+}
+
+func TestBreakerKeepsCallsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		status, calls := 503, 0
+		var log bytes.Buffer
+		b := budget.New("spill", budget.Config{})
+		function := New("thumb", priced, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+			calls++
+			return answering(status, "", true)(ctx, r)
+		}), b, slog.New(slog.NewTextHandler(&log, nil)))
+		for range failuresInRow + 3 {
+			call1(t, function)
+		}
+		if calls != failuresInRow || function.Ready("v") != outcome.FunctionUnavailable || function.State().Breaker != "open" {
+			t.Errorf("%d calls, %q, %+v", calls, function.Ready("v"), function.State())
+		}
+		time.Sleep(firstOpen * 12 / 10)
+		status = 404 // a visitor's mistake, not the function's
+		for range 2 {
+			call1(t, function)
+			synctest.Wait() // a probe is over when its answer was received
+		}
+		if calls != failuresInRow+2 || function.State().Breaker != "closed" {
+			t.Errorf("%d calls, %+v", calls, function.State())
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d transitions are logged:\n%s", n, &log)
+		}
+	})
+}
+
+func TestVerdict(t *testing.T) {
+	f := func(class Class, retryAfter time.Duration, want result) {
+		t.Helper()
+		if got := verdict(&Error{Class: class, RetryAfter: retryAfter}); got != want {
+			t.Errorf("%s: %d, want %d", class, got, want)
+		}
+	}
+	f(Throttled, 0, throttled)
+	f(Unavailable, time.Second, broke)
+	f(Auth, 0, broke)
+	f(FunctionError, 0, broke)
+	f(Timeout, 0, broke)
+	f(Ambiguous, 0, broke)
+	f(Ambiguous, time.Second, throttled)
+	f(TooLarge, 0, saidNothing)
+	f(Canceled, 0, saidNothing)
+}
+
+func TestWarnsOfACallThatCanNeverBePaid(t *testing.T) {
+	f := func(c budget.Config, warned bool) {
+		t.Helper()
+		var log bytes.Buffer
+		New("thumb", priced, answering(200, "", true), budget.New("spill", c), slog.New(slog.NewTextHandler(&log, nil)))
+		if strings.Contains(log.String(), "can never be called") != warned {
+			t.Errorf("%+v: %s", c, &log)
+		}
+	}
+	f(budget.Config{}, false)
+	f(budget.Config{PerHour: 16}, false)
+	f(budget.Config{PerHour: 15}, true)
+	f(budget.Config{PerHour: 100, PerDay: 10}, true)
+	f(budget.Config{PerHour: 100, PerClient: 0.1}, true)
+}
+
+func BenchmarkInvoke(b *testing.B) {
+	payload := bytes.Repeat([]byte("x"), 44_000)
+	function := New("thumb", Config{Memory: 1 << 30, Timeout: time.Second, MaxConcurrency: 100, MaxResponse: 1 << 20}, fake(func(context.Context, *Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(payload)), ContentLength: int64(len(payload))}, nil
+	}), budget.New("spill", budget.Config{PerHour: 1e9, PerClient: 0.9}), slog.New(slog.DiscardHandler))
+	r := ask("GET", "/", "", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := function.Invoke(b.Context(), r, "visitor")
+		if err != nil {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}

@@ -1,0 +1,98 @@
+package faas
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxPayload is the largest answer that Lambda lets through; its own emulator
+// allows these 100 bytes more than 6 MB.
+const maxPayload = maxEvent + 100
+
+// DecodeInvocation reads the answer of AWS Lambda's Invoke API, which the
+// function host speaks, too, to a request of the given method. It closes the
+// answer. Whatever is not the function's proper answer is an *[Error].
+func DecodeInvocation(resp *http.Response, method string) (*http.Response, error) {
+	defer resp.Body.Close()
+	payload, err := io.ReadAll(io.LimitReader(resp.Body, maxPayload+1))
+	if err != nil {
+		return nil, &Error{Class: Unavailable, Executed: true, Err: fmt.Errorf("receive answer: %w", err)}
+	}
+	if len(payload) > maxPayload {
+		return nil, &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", maxPayload)}
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, platformError(resp, payload)
+	}
+	if resp.Header.Get("X-Amz-Function-Error") != "" {
+		return nil, functionError(payload)
+	}
+	return DecodeAnswer(payload, method)
+}
+
+// functionError is what a function that failed left behind. Only the type and
+// the message are kept, for the log: a stack trace is nobody's business here.
+func functionError(payload []byte) *Error {
+	var report struct{ ErrorType, ErrorMessage string }
+	if json.Unmarshal(payload, &report) != nil {
+		report.ErrorType = "unknown"
+	}
+	class := FunctionError
+	switch {
+	case report.ErrorType == "Function.ResponseSizeTooLarge":
+		class = TooLarge
+	case report.ErrorType == "Sandbox.Timedout", strings.Contains(report.ErrorMessage, "Task timed out after"):
+		class = Timeout
+	}
+	return &Error{Class: class, Executed: true, Err: fmt.Errorf("function failed: %.80s: %.200s", report.ErrorType, report.ErrorMessage)}
+}
+
+// platformError is an answer that the platform gave in the function's stead, by
+// its status and its error type.
+func platformError(resp *http.Response, payload []byte) *Error {
+	var report struct {
+		Type, Message     string
+		RetryAfterSeconds any // a number in the API's model, a string on the wire
+	}
+	_ = json.Unmarshal(payload, &report) // an answer without a report is told by its status
+	kind, _, _ := strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":")
+	e := &Error{
+		RetryAfter: RetryAfter(resp.Header, time.Now()),
+		Err:        fmt.Errorf("platform answered %d %.80s: %.200s", resp.StatusCode, kind, report.Message),
+	}
+	if seconds, err := strconv.ParseFloat(fmt.Sprint(report.RetryAfterSeconds), 64); err == nil && seconds > 0 && seconds < 3600 {
+		e.RetryAfter = max(e.RetryAfter, time.Duration(seconds*float64(time.Second)))
+	}
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests, kind == "EC2ThrottledException":
+		e.Class = Throttled
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		e.Class = Auth
+	case resp.StatusCode == http.StatusRequestEntityTooLarge:
+		e.Class = TooLarge
+	case kind == "ServiceException", kind == "" && resp.StatusCode >= 500:
+		// It does not say whether the function had begun.
+		e.Class, e.Executed = Ambiguous, true
+	default:
+		e.Class = Unavailable
+	}
+	return e
+}
+
+// RetryAfter reads the field of RFC 9110 section 10.2.3, seconds or a date; zero
+// if there is none.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
+}

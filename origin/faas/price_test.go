@@ -1,0 +1,43 @@
+package faas
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+func amount(usd float64) *float64 { return &usd }
+
+func TestCost(t *testing.T) {
+	f := func(c PriceConfig, d time.Duration, memory, out int64, want float64) {
+		t.Helper()
+		if got := c.Price().Cost(d, memory, out); math.Abs(got-want) > 1e-12 {
+			t.Errorf("%+v: Cost(%v, %d, %d) = %v, want %v", c, d, memory, out, got, want)
+		}
+	}
+	const gib = 1 << 30
+	// A million calls of 20 ms at 512 MiB cost 0.37 dollars.
+	f(PriceConfig{Platform: "aws-lambda"}, 20*time.Millisecond, gib/2, 0, 0.2e-6+0.01*0.0000166667)
+	f(PriceConfig{Platform: "aws-lambda"}, 19*time.Millisecond+1, gib/2, 0, 0.2e-6+0.01*0.0000166667)
+	f(PriceConfig{Platform: "aws-lambda"}, -time.Hour, gib, 0, 0.2e-6)
+	f(PriceConfig{Platform: "aws-lambda"}, 0, gib, 50_000, 0.2e-6+0.0000045)
+	f(PriceConfig{Platform: "aws-lambda-arm"}, time.Second, gib, 0, 0.2e-6+0.0000133334)
+	f(PriceConfig{Platform: "google-cloud-run"}, time.Millisecond, gib/2, 0, 0.4e-6+0.1*(0.000024+0.00000125))
+	f(PriceConfig{Platform: "azure-functions"}, time.Millisecond, gib, 0, 0.2e-6+0.1*0.000016)
+	f(PriceConfig{Platform: "none"}, time.Hour, gib, gib, 0)
+	f(PriceConfig{}, time.Hour, gib, gib, 0)
+	f(PriceConfig{Platform: "none", PerMillionRequests: amount(5)}, time.Hour, gib, 0, 5e-6)
+	f(PriceConfig{Platform: "aws-lambda", PerGBOut: amount(0)}, 0, gib, gib, 0.2e-6)
+	f(PriceConfig{Platform: "google-cloud-run", PerGBSecond: amount(0.1)}, time.Second, 2*gib, 0, 0.4e-6+0.2)
+}
+
+func TestPriceIsLabelled(t *testing.T) {
+	f := func(c PriceConfig, want string) {
+		t.Helper()
+		if got := c.Price().Label; got != want {
+			t.Errorf("label %q, want %q", got, want)
+		}
+	}
+	f(PriceConfig{Platform: "aws-lambda"}, "AWS Lambda x86, list price of 2025")
+	f(PriceConfig{Platform: "aws-lambda", PerGBOut: amount(1)}, "AWS Lambda x86, list price of 2025, amounts changed")
+}
