@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// maxAnswer bounds what the client reads; not a knob.
+const maxAnswer = 64 << 20
+
+// ErrNotRunning is the error when nobody listens at the admin address.
+var ErrNotRunning = errors.New("no node answers there")
+
+// A Client speaks to the admin listener of a node on this machine.
+type Client struct {
+	address string
+	http    http.Client
+}
+
+// NewClient returns a client for an address in the notation of Config.
+func NewClient(address string) *Client {
+	network, target := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, target = "unix", path
+	}
+	var dialer net.Dialer
+	return &Client{address: address, http: http.Client{
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, network, target)
+			},
+		},
+	}}
+}
+
+// Get returns what stands at the path.
+func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, path)
+}
+
+// Post uses the control at the path.
+func (c *Client) Post(ctx context.Context, path string) ([]byte, error) {
+	return c.do(ctx, http.MethodPost, path)
+}
+
+// Status reads the node's state into v.
+func (c *Client) Status(ctx context.Context, v any) error {
+	body, err := c.Get(ctx, "/status")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("read status of %s: %w", c.address, err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return nil, fmt.Errorf("%s: %w (%w)", c.address, ErrNotRunning, op.Err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.address, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.address, err)
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return nil, fmt.Errorf("ask %s for %s: %s: %s", c.address, path, resp.Status, strings.TrimSpace(string(body)))
+	}
+	return body, nil
+}

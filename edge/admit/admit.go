@@ -1,0 +1,169 @@
+// Package admit decides which connections and requests may enter the node.
+//
+// A crowd comes out of few addresses: mobile networks put thousands of visitors
+// behind one. A source is therefore limited only for what it fails, and only
+// while the node is short of something. Beginning a connection is charged to
+// the source, and a completed handshake gives the charge back, so that a source
+// owes for the connections that it began and left hanging.
+//
+// There are three lines. Retry makes clients prove their address while
+// handshakes come too fast or hang. Connect refuses sources that are deep in
+// debt while the node is short, and everybody when the node is full. Enter
+// refuses requests of an address range that holds far more than its share, and
+// only when more requests are in flight than the node can carry.
+//
+// Everything here works in user space, holds a fixed amount of memory whatever
+// comes in, takes no lock, and fails open: when in doubt a visitor is let in.
+// With enforcement off all verdicts are counted and none is acted on.
+//
+// The package does not drop packets, does not count requests per second, and
+// knows nothing of origins: their overload is no reason to keep visitors out,
+// who may get a cached answer.
+package admit
+
+import (
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"spillway/edge/outcome"
+)
+
+// A Controller admits connections and requests. All its methods may be called
+// concurrently.
+type Controller struct {
+	enforce   bool
+	maxConns  int64
+	maxHalf   int64
+	maxFlight int64
+
+	start      time.Time
+	meter      Meter
+	handshakes *bucket
+	flight     *flight
+
+	conns, half atomic.Int64
+	counts      counts
+}
+
+// New returns a Controller for a node with the given number of cores. Zero
+// cores stands for those of the machine.
+func New(c Config, cores int) *Controller {
+	if cores <= 0 {
+		cores = runtime.GOMAXPROCS(0)
+	}
+	k := &Controller{
+		enforce:    c.Enforce,
+		maxConns:   int64(c.Connections),
+		maxHalf:    int64(max(c.HalfOpen, 1)),
+		maxFlight:  int64(c.InFlight),
+		start:      time.Now(),
+		meter:      newSketch(),
+		handshakes: newBucket(max(c.HandshakesPerCore, 1) * cores),
+		flight:     newFlight(),
+	}
+	if k.maxConns == 0 {
+		k.maxConns = connectionsFor(memory())
+	}
+	if k.maxFlight == 0 {
+		k.maxFlight = int64(cores) * flightPerCore
+	}
+	return k
+}
+
+func (c *Controller) now() time.Duration { return time.Since(c.start) }
+
+// short reports whether the node runs out of something that connections use.
+// The thresholds lie at half of what Retry and refusal wait for, so that those
+// who owe most are asked first.
+func (c *Controller) short(now time.Duration) bool {
+	return c.half.Load() > c.maxHalf/2 || c.conns.Load() > c.maxConns*3/4 || c.handshakes.empty(now)
+}
+
+// Retry reports whether a new QUIC client at an unproved address must prove it
+// (RFC 9000 section 8.1.2). A Retry costs the node a twelfth of a handshake and
+// no memory, and the client a round trip.
+func (c *Controller) Retry(addr netip.Addr) bool {
+	now := c.now()
+	retry := c.handshakes.empty(now) || c.half.Load() > c.maxHalf ||
+		c.short(now) && c.meter.Over(newSource(addr, false), now) >= Soft
+	if !retry {
+		return false
+	}
+	c.counts.retries.Add(1)
+	return c.enforce
+}
+
+// Connect admits a new connection, or says why not. verified tells whether the
+// address is proved, as it is for TCP and after a Retry. An admitted connection
+// is half open until the Handshake's Done or Fail, and counts until its Close.
+func (c *Controller) Connect(addr netip.AddrPort, verified bool) (*Handshake, outcome.Reason) {
+	now := c.now()
+	source := newSource(addr.Addr(), verified)
+	if full := c.full(now, source); full != nil {
+		full.Add(1)
+		if c.enforce {
+			return nil, outcome.TooManyRequests
+		}
+	}
+	c.handshakes.take(now)
+	c.conns.Add(1)
+	c.half.Add(1)
+	c.counts.started.Add(1)
+	return &Handshake{c: c, source: source, receipt: c.meter.Charge(source, now)}, outcome.None
+}
+
+// halfOpenFactor is how far above HalfOpen the node refuses everybody. Each
+// unfinished handshake holds some 75 KiB.
+const halfOpenFactor = 4
+
+// full returns the counter of what the node lacks to take the connection, or
+// nil.
+func (c *Controller) full(now time.Duration, s Source) *atomic.Uint64 {
+	switch {
+	case c.conns.Load() >= c.maxConns:
+		return &c.counts.refusedFull
+	case c.half.Load() >= halfOpenFactor*c.maxHalf:
+		return &c.counts.refusedHalfOpen
+	case c.short(now) && c.meter.Over(s, now) >= Hard:
+		return &c.counts.refusedSource
+	}
+	return nil
+}
+
+// A Handshake is the place that an admitted connection takes. Its methods may
+// be called concurrently and more than once; the first of Done and Fail counts.
+type Handshake struct {
+	c       *Controller
+	source  Source
+	receipt Receipt
+	settled atomic.Bool
+	closed  atomic.Bool
+}
+
+// Done notes that the handshake is complete: the source owes nothing for it.
+func (h *Handshake) Done() {
+	if h.settled.CompareAndSwap(false, true) {
+		h.c.half.Add(-1)
+		h.c.counts.completed.Add(1)
+		h.c.meter.Refund(h.source, h.receipt)
+	}
+}
+
+// Fail notes that the handshake came to nothing: the charge stays.
+func (h *Handshake) Fail() {
+	if h.settled.CompareAndSwap(false, true) {
+		h.c.half.Add(-1)
+		h.c.counts.failed.Add(1)
+	}
+}
+
+// Close notes that the connection has ended. A handshake that was not done has
+// failed.
+func (h *Handshake) Close() {
+	h.Fail()
+	if h.closed.CompareAndSwap(false, true) {
+		h.c.conns.Add(-1)
+	}
+}

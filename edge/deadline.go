@@ -1,0 +1,309 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"spillway/edge/admit"
+)
+
+// Deadlines reset on progress. A deadline set on a connection or stream is a
+// point in time: a slow visitor who makes progress would run into it, and on
+// HTTP/2 so would a handler that neither reads nor writes for a while. So each
+// blocking read and write is marked instead, and one sweep through all
+// connections cuts those that have been in the same one for too long. A mark
+// costs two atomic additions, and no clock is read.
+//
+// Marks end with the handler, but HTTP/2 and HTTP/3 send the last of a response
+// after it, when the visitor's flow control lets them. That is left to the
+// protocols' own deadlines: on HTTP/3 one is set when the handler returns, on
+// HTTP/2 that would cost a message to the connection's goroutine, so that
+// net/http sets one for each request (finishTimeout) and the sweep moves it on
+// while the handler runs.
+
+// sweeps per timeout: what is cut is cut at most an eighth late.
+const sweepsPerTimeout = 8
+
+// minRate is what a visitor must take on average to keep a stream: one Write of
+// a whole body shows no progress, so that it is cut into what minRate moves
+// within the stall timeout.
+const minRate = 8 << 10 // bytes per second
+
+// finishTimeout bounds what follows the handler's return to between one and two
+// stall timeouts.
+func finishTimeout(c TimeoutsConfig) time.Duration { return 2 * c.Stall }
+
+// A mark tells whether something that may block has come to an end.
+type mark struct {
+	// count is odd while the operation lasts.
+	count atomic.Uint32
+	// What the last sweep saw, and since when.
+	seen  uint32
+	since time.Duration
+}
+
+func (m *mark) begin() { m.count.Add(1) }
+func (m *mark) end()   { m.count.Add(1) }
+
+// stuck reports whether one and the same operation has lasted for the limit.
+func (m *mark) stuck(now, limit time.Duration) bool {
+	n := m.count.Load()
+	if n&1 == 0 || n != m.seen {
+		m.seen, m.since = n, now
+		return false
+	}
+	return now-m.since >= limit
+}
+
+// A connection is one visitor's connection, whatever the protocol.
+type connection struct {
+	handshake *admit.Handshake
+	// quic is nil for TCP, close is nil for QUIC.
+	quic   *quic.Conn
+	close  func() error
+	writes mark // of TCP
+	window atomic.Int64
+
+	entered bool // written and read by the connection's goroutine
+
+	mu     sync.Mutex
+	guards *guard
+	starts uint64
+
+	// What the sweeps remember, and the place among all connections.
+	seen  uint64
+	busy  time.Duration
+	index int
+}
+
+type connectionKey struct{}
+
+func connectionOf(ctx context.Context) *connection {
+	c, _ := ctx.Value(connectionKey{}).(*connection)
+	return c
+}
+
+// enter registers a request whose header is complete.
+func (c *connection) enter(g *guard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starts++
+	g.next = c.guards
+	if g.next != nil {
+		g.next.prev = g
+	}
+	c.guards = g
+}
+
+// leave ends it. The sweep touches the response writer only under the lock, and
+// so never after the handler returned.
+func (c *connection) leave(g *guard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g.prev != nil {
+		g.prev.next = g.next
+	} else {
+		c.guards = g.next
+	}
+	if g.next != nil {
+		g.next.prev = g.prev
+	}
+}
+
+// sweep cuts the requests that are stuck, and returns whether the connection
+// has none, and for how long that has been so. finish is the finishTimeout of a
+// TCP connection.
+func (c *connection) sweep(now, stall, finish time.Duration) (cuts int, idle bool, age time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.guards != nil || c.starts != c.seen {
+		c.seen, c.busy = c.starts, now
+	}
+	for g := c.guards; g != nil; g = g.next {
+		if g.hijacked {
+			continue
+		}
+		cuts += g.cut(now, stall)
+		if finish > 0 {
+			g.prolong(now, finish)
+		}
+	}
+	return cuts, c.guards == nil, now - c.busy
+}
+
+// fresh reports whether no request ever came.
+func (c *connection) fresh() bool { return c.seen == 0 }
+
+// A guard watches one request: it is the handler's ResponseWriter and its
+// request's Body, and marks what may block.
+type guard struct {
+	http.ResponseWriter
+	conn *connection
+	body upload
+	// step is the most that goes out in one marked write. Zero marks none: on
+	// HTTP/1.1 the writes of the connection itself are marked.
+	step    int
+	writes  mark
+	pending bool // part of the response may wait for the handler's return
+
+	// By the sweep, or under its lock.
+	prolonged time.Duration
+	hijacked  bool
+
+	prev, next *guard
+}
+
+// past is a deadline that ends what blocks now.
+var past = time.Unix(1, 0)
+
+// cut ends the operations that are stuck. The handler sees
+// os.ErrDeadlineExceeded.
+func (g *guard) cut(now, stall time.Duration) (cuts int) {
+	if g.body.reads.stuck(now, stall) {
+		http.NewResponseController(g.ResponseWriter).SetReadDeadline(past)
+		cuts++
+	}
+	if g.writes.stuck(now, stall) {
+		http.NewResponseController(g.ResponseWriter).SetWriteDeadline(past)
+		cuts++
+	}
+	return cuts
+}
+
+// prolong moves the deadline on that the server gave the request. Only requests
+// that outlast half of it ever pay for that.
+func (g *guard) prolong(now, finish time.Duration) {
+	if g.prolonged == 0 {
+		g.prolonged = now // the first sight; net/http set the deadline just before
+	}
+	if now-g.prolonged >= finish/2 {
+		g.prolonged = now
+		http.NewResponseController(g.ResponseWriter).SetWriteDeadline(time.Now().Add(finish))
+	}
+}
+
+// buffered is the size below which HTTP/3 keeps a write back until the handler
+// returns.
+const buffered = 4 << 10
+
+// Write implements http.ResponseWriter.
+func (g *guard) Write(p []byte) (int, error) {
+	if g.step == 0 {
+		return g.ResponseWriter.Write(p)
+	}
+	g.pending = len(p) < buffered
+	for n := 0; ; {
+		part := p[n:min(len(p), n+g.step)]
+		g.writes.begin()
+		m, err := g.ResponseWriter.Write(part)
+		g.writes.end()
+		n += m
+		if err != nil || n >= len(p) || m < len(part) {
+			return n, err
+		}
+	}
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (g *guard) FlushError() error {
+	g.writes.begin()
+	defer g.writes.end()
+	g.pending = false
+	return http.NewResponseController(g.ResponseWriter).Flush()
+}
+
+// Flush implements http.Flusher.
+func (g *guard) Flush() { _ = g.FlushError() }
+
+// Hijack implements http.Hijacker. The deadlines of a connection that was taken
+// over are the business of who took it; only its writes go on being marked.
+func (g *guard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	g.conn.mu.Lock()
+	defer g.conn.mu.Unlock()
+	conn, buf, err := http.NewResponseController(g.ResponseWriter).Hijack()
+	g.hijacked = err == nil
+	return conn, buf, err
+}
+
+// Unwrap lets http.ResponseController reach the protocol's own writer.
+func (g *guard) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// end bounds what the protocol does after the handler has returned: HTTP/3
+// sends what it had kept back, HTTP/1.1 reads the rest of a body.
+func (g *guard) end(stall time.Duration) {
+	switch {
+	case g.hijacked:
+	case g.conn.quic != nil && g.pending:
+		http.NewResponseController(g.ResponseWriter).SetWriteDeadline(time.Now().Add(stall))
+	case g.step == 0 && g.body.from != nil && g.body.err == nil:
+		http.NewResponseController(g.ResponseWriter).SetReadDeadline(time.Now().Add(stall))
+	}
+}
+
+// An upload is a request's body. Beyond the limit Read fails with
+// *http.MaxBytesError.
+type upload struct {
+	from  io.ReadCloser
+	reads mark
+	limit int64
+	left  int64
+	err   error
+}
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	if u.err != nil || len(p) == 0 {
+		return 0, u.err
+	}
+	if int64(len(p))-1 > u.left {
+		p = p[:u.left+1] // one more tells too much from just enough
+	}
+	u.reads.begin()
+	n, err := u.from.Read(p)
+	u.reads.end()
+	if int64(n) > u.left {
+		n, err = int(u.left), &http.MaxBytesError{Limit: u.limit}
+	}
+	u.left -= int64(n)
+	u.err = err
+	return n, err
+}
+
+// Close implements io.Closer.
+func (u *upload) Close() error { return u.from.Close() }
+
+// Early reports whether a request came as early data that may be a replay: the
+// handshake was not complete when its header was read (RFC 8470).
+func Early(r *http.Request) bool {
+	return r.TLS != nil && !r.TLS.HandshakeComplete
+}
+
+var errNoConnection = errors.New("early data outside of the listeners")
+
+// awaitHandshake waits until a request cannot be a replay any more. The request
+// is not Early from then on.
+func awaitHandshake(r *http.Request) error {
+	if !Early(r) {
+		return nil
+	}
+	c := connectionOf(r.Context())
+	if c == nil || c.quic == nil {
+		return errNoConnection
+	}
+	select {
+	case <-c.quic.HandshakeComplete():
+		r.TLS.HandshakeComplete = true // r.TLS is a copy made for the request
+		return nil
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+}

@@ -1,0 +1,371 @@
+package edge_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"spillway/edge/edgetest"
+)
+
+// drip gives one byte per interval.
+type drip struct {
+	left     int
+	interval time.Duration
+}
+
+func (d *drip) Read(p []byte) (int, error) {
+	if d.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(d.interval)
+	d.left--
+	p[0] = 'x'
+	return 1, nil
+}
+
+// stall gives one byte and then nothing until it is closed.
+type stall struct {
+	given  bool
+	closed chan struct{}
+}
+
+func (s *stall) Read(p []byte) (int, error) {
+	if !s.given {
+		s.given = true
+		p[0] = 'x'
+		return 1, nil
+	}
+	<-s.closed
+	return 0, io.ErrUnexpectedEOF
+}
+
+func TestDeadlineProgressingUploadSurvives(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, " ", err)
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		// 100 s in all, several times each timeout, and never 30 s without a byte.
+		resp, err := v.Post(v.URL, "text/plain", &drip{left: 5, interval: 20 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); got != "5 <nil>" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestDeadlineStalledUploadIsCut(t *testing.T) {
+	type end struct {
+		err   error
+		after time.Duration
+	}
+	var got atomic.Pointer[end]
+	h := func(_ http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		_, err := io.Copy(io.Discard, r.Body)
+		got.Store(&end{err, time.Since(start)})
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		body := &stall{closed: make(chan struct{})}
+		go func() {
+			resp, err := v.Post(v.URL, "text/plain", body)
+			if err == nil {
+				resp.Body.Close()
+			}
+		}()
+		time.Sleep(time.Minute)
+		close(body.closed)
+		got := got.Load()
+		if !errors.Is(got.err, os.ErrDeadlineExceeded) {
+			t.Errorf("the handler saw %v, want a deadline", got.err)
+		}
+		if got.after < 30*time.Second || got.after > 35*time.Second {
+			t.Errorf("cut after %s, want about 30s", got.after)
+		}
+		synctest.Wait()
+		if n := v.Node.Listeners.State().Stalls; n != 1 {
+			t.Errorf("%d stalls counted, want 1", n)
+		}
+	})
+}
+
+// A handler that works, or waits for its origin, makes no progress either. It
+// must not be cut for that.
+func TestDeadlineSlowHandlerSurvives(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 1)
+		io.ReadFull(r.Body, b)
+		time.Sleep(2 * time.Minute)
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, " ", err)
+		http.NewResponseController(w).Flush()
+		time.Sleep(2 * time.Minute)
+		fmt.Fprint(w, " end")
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		resp, err := v.Post(v.URL, "text/plain", io.MultiReader(&drip{left: 10}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); got != "9 <nil> end" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestDeadlineSlowDownloadSurvivesStalledIsCut(t *testing.T) {
+	const size = 6 << 20 // Go's HTTP/2 client takes 4 MiB unread
+	type end struct {
+		n   int
+		err error
+		at  time.Time
+	}
+	var got atomic.Pointer[end]
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		n, err := w.Write(make([]byte, size))
+		got.Store(&end{n, err, time.Now()})
+	}
+	s := edgetest.New(http.HandlerFunc(h))
+	s.RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		// 128 KiB every 10 s are 8 minutes in all and above the least rate.
+		resp := v.Get(t, "/")
+		for {
+			if _, err := io.CopyN(io.Discard, resp.Body, 128<<10); err != nil {
+				break
+			}
+			time.Sleep(10 * time.Second)
+		}
+		resp.Body.Close()
+		if got := got.Load(); got == nil || got.n != size || got.err != nil {
+			t.Errorf("slow visitor: %+v", got)
+		}
+
+		resp = v.Get(t, "/")
+		defer resp.Body.Close()
+		start := time.Now()
+		time.Sleep(time.Minute) // and read nothing
+		got := got.Load()
+		if got.err == nil {
+			t.Fatalf("a visitor who reads nothing took %d bytes", got.n)
+		}
+		if took := got.at.Sub(start); took < 30*time.Second || took > 40*time.Second {
+			t.Errorf("cut after %s, want about 30s", took)
+		}
+	})
+}
+
+// dial opens a bare HTTP/3 connection.
+func dial(t *testing.T, n *edgetest.Node) *quic.Conn {
+	t.Helper()
+	// It pings, so that only the node may find it idle.
+	conn, err := n.Dial(t, &quic.Config{KeepAlivePeriod: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// closedAfter returns how long a connection that the client pings lasts.
+func closedAfter(t *testing.T, conn *quic.Conn) time.Duration {
+	t.Helper()
+	start := time.Now()
+	<-conn.Context().Done()
+	var app *quic.ApplicationError
+	if err := context.Cause(conn.Context()); !errors.As(err, &app) || app.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeNoError) {
+		t.Errorf("closed with %v, want H3_NO_ERROR", err)
+	}
+	return time.Since(start)
+}
+
+func TestDeadlineHeaders(t *testing.T) {
+	edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		conn := dial(t, n)
+		str, err := conn.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A HEADERS frame of 100 bytes, of which 3 come, and one more every
+		// second.
+		str.Write([]byte{0x01, 0x40, 0x64, 0, 0, 0xd1})
+		var dripping sync.WaitGroup
+		dripping.Go(func() {
+			for conn.Context().Err() == nil {
+				str.Write([]byte{0xd1})
+				time.Sleep(time.Second)
+			}
+		})
+		defer dripping.Wait()
+		if after := closedAfter(t, conn); after < 9*time.Second || after > 12*time.Second {
+			t.Errorf("closed after %s, want about 10s", after)
+		}
+		if s := n.Listeners.State(); s.HeaderTimeouts != 1 || s.IdleTimeouts != 0 {
+			t.Errorf("state %+v, want one header timeout", s)
+		}
+	})
+}
+
+func TestDeadlineIdle(t *testing.T) {
+	edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		conn := dial(t, n)
+		cc := new(http3.Transport).NewClientConn(conn)
+		for range 3 { // each request starts the time anew
+			r, _ := http.NewRequest(http.MethodGet, n.URL(), nil)
+			resp, err := cc.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read(t, resp)
+			time.Sleep(15 * time.Second)
+		}
+		// The client's pings do not count.
+		if after := closedAfter(t, conn); after < 4*time.Second || after > 7*time.Second {
+			t.Errorf("closed %s after the last request, want about 20s", 15*time.Second+after)
+		}
+		if s := n.Listeners.State(); s.IdleTimeouts != 1 || s.HeaderTimeouts != 0 {
+			t.Errorf("state %+v, want one idle timeout", s)
+		}
+	})
+}
+
+// A visitor who waits for an answer for longer than the idle timeout is not
+// idle, though nothing moves.
+func TestDeadlineLongPollSurvives(t *testing.T) {
+	origin := edgetest.NewOrigin(1, 5*time.Minute, 0)
+	edgetest.New(origin).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		if got := read(t, v.Get(t, "/late")); got != "/late" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A visitor who does not take even a small answer: the protocol keeps it back
+// until the handler has returned, and no handler is there to be cut.
+func TestDeadlineAfterTheHandlerH3(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			<-r.Context().Done()
+			return
+		}
+		w.Write(make([]byte, 3000))
+	}
+	edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		conn, err := n.Dial(t, &quic.Config{InitialStreamReceiveWindow: 1, MaxStreamReceiveWindow: 1, KeepAlivePeriod: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cc := new(http3.Transport).NewClientConn(conn)
+		send := func(path string) *http3.RequestStream {
+			str, err := cc.OpenRequestStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := http.NewRequest(http.MethodGet, n.URL()+path, nil)
+			if err := str.SendRequestHeader(r); err != nil {
+				t.Fatal(err)
+			}
+			return str
+		}
+		send("/wait") // keeps the connection from being idle
+		str := send("/")
+		time.Sleep(45 * time.Second)
+		if err := context.Cause(conn.Context()); err != nil {
+			t.Fatalf("the connection is closed: %v", err)
+		}
+		var reset *quic.StreamError
+		if _, err := str.ReadResponse(); !errors.As(err, &reset) || !reset.Remote {
+			t.Errorf("error %v, want a reset", err)
+		}
+	})
+}
+
+func TestDeadlineAfterTheHandlerH2(t *testing.T) {
+	h := func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 3000)) }
+	edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		conn, err := n.DialTLS(t, "h2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, http2.ClientPreface)
+		f := http2.NewFramer(conn, conn)
+		f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		var header bytes.Buffer
+		enc := hpack.NewEncoder(&header)
+		for _, field := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", edgetest.Host}, {":path", "/"}} {
+			enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		}
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header.Bytes(), EndStream: true, EndHeaders: true})
+		start := time.Now()
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				t.Fatalf("read frame: %v", err)
+			}
+			switch frame := frame.(type) {
+			case *http2.SettingsFrame:
+				if !frame.IsAck() {
+					f.WriteSettingsAck()
+				}
+			case *http2.PingFrame:
+				f.WritePing(true, frame.Data)
+			case *http2.RSTStreamFrame:
+				if took := time.Since(start); took < 30*time.Second || took > 61*time.Second {
+					t.Errorf("given up after %s", took)
+				}
+				return
+			}
+		}
+	})
+}
+
+func TestDeadlineDrain(t *testing.T) {
+	origin := edgetest.NewOrigin(10, 10*time.Second, 0)
+	edgetest.New(origin).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		idle := v.Node.Visitor(t, v.Proto)
+		go func() { read(t, idle.Get(t, "/idle")) }()
+		time.Sleep(15 * time.Second) // the idle one has its answer
+
+		answer := make(chan string, 1)
+		go func() {
+			resp, err := v.Client.Get(v.URL + "/flight")
+			if err != nil {
+				answer <- err.Error()
+				return
+			}
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			answer <- string(b)
+		}()
+		time.Sleep(time.Second)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := v.Node.Listeners.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		// 9 s are left of the request, and 5 s of quiet for a client that does
+		// not close its connection.
+		if took := time.Since(start); took < 9*time.Second || took > 17*time.Second {
+			t.Errorf("shutdown took %s", took)
+		}
+		if got := <-answer; got != "/flight" {
+			t.Errorf("request in flight: %q", got)
+		}
+	})
+}

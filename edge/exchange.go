@@ -1,0 +1,127 @@
+package edge
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"spillway/edge/outcome"
+)
+
+// An exchange is one request on its way through the path, and what is known of
+// its answer. It ends in exactly one outcome.
+type exchange struct {
+	s *Server
+	w http.ResponseWriter
+	r *http.Request
+
+	start   time.Time
+	path    string // as sent, without the query
+	visitor visitor
+	id      string
+
+	outcome outcome.Outcome
+	reason  outcome.Reason
+	backend string
+	status  int
+	bytes   int64
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// begin starts an exchange.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	x := exchanges.Get().(*exchange)
+	*x = exchange{s: s, w: w, r: r, start: time.Now(), path: sentPath(r), id: r.Header.Get("X-Request-Id")}
+	if !usableID(x.id) {
+		x.id = ""
+	}
+	s.inFlight.Add(1)
+	return x
+}
+
+// end counts and logs the exchange. It runs on a panic too: an answer that is
+// cut off counts like any other.
+func (x *exchange) end() {
+	took := time.Since(x.start)
+	if x.outcome == "" {
+		x.outcome, x.reason = outcome.Failed, outcome.Aborted
+	}
+	x.s.counts.add(x, took)
+	x.s.access.add(x, took)
+	x.s.inFlight.Add(-1)
+	x.s = nil
+	exchanges.Put(x)
+}
+
+// requestID returns the request's id, made when nobody brought one.
+func (x *exchange) requestID() string {
+	if x.id == "" {
+		var b [12]byte
+		rand.Read(b[:])
+		x.id = hex.EncodeToString(b[:])
+	}
+	return x.id
+}
+
+// usableID accepts what a proxy in front may have sent, and nothing that could
+// break a log.
+func usableID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	return strings.IndexFunc(id, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_'
+	}) < 0
+}
+
+// malformed says why a request is refused before anything looks at it.
+func malformed(r *http.Request, path string) outcome.Reason {
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return outcome.MethodNotAllowed
+	case path == "" || path[0] != '/' || ambiguous(path):
+		return outcome.BadRequest
+	}
+	return outcome.None
+}
+
+// readBody reads the part of the request's body that is kept, so that a permit
+// covers the origin's work and not the sender's network.
+func (x *exchange) readBody(rt *route) (requestBody, outcome.Reason) {
+	r := x.r
+	var b requestBody
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return b, outcome.None
+	}
+	if r.ContentLength > x.s.settings.Load().maxBody {
+		return b, outcome.BodyTooLarge
+	}
+	kept, err := io.ReadAll(io.LimitReader(r.Body, rt.bodyKept+1))
+	if err != nil {
+		return b, bodyFailure(err)
+	}
+	b.kept = kept
+	switch {
+	case int64(len(kept)) > rt.bodyKept:
+		b.rest = r.Body
+	case len(kept) == 0:
+		// HTTP/3 tells only at the end of the stream that there is none.
+		r.Body, r.ContentLength = http.NoBody, 0
+	default:
+		r.ContentLength = int64(len(kept))
+	}
+	return b, outcome.None
+}
+
+func bodyFailure(err error) outcome.Reason {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return outcome.BodyTooLarge
+	}
+	return outcome.ReadTimeout
+}

@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+)
+
+// ServeHTTP is the path of every request, whatever protocol brought it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := s.begin(w, r)
+	defer x.end()
+
+	// 1 match the site and route
+	settings := s.settings.Load()
+	x.visitor = newVisitor(r, settings.proxies)
+	if why := malformed(r, x.path); why != outcome.None {
+		x.refuse(why)
+		return
+	}
+	rt, why := settings.sites.match(r, x.path)
+	if why != outcome.None {
+		x.refuse(why)
+		return
+	}
+
+	// 2 enter
+	if why := s.admit.Enter(x.visitor.peer); why != outcome.None {
+		x.refuse(why)
+		return
+	}
+	defer s.admit.Leave(x.visitor.peer)
+
+	// 4 cache lookup
+	found := s.lookup(rt, r, x.start)
+	if found.State == cache.Fresh {
+		x.entry(found, outcome.Hit, outcome.Fresh)
+		return
+	}
+	// RFC 8470 section 5.1: early data may be a replay. What the node itself has
+	// stored can be said twice; an origin must not be asked twice.
+	if err := awaitHandshake(r); err != nil {
+		x.refuse(outcome.TooEarly)
+		return
+	}
+
+	// 5 collapse, 6 decide, 7 ask the origin or a function, 8 store
+	x.fetch(rt, found)
+}
+
+// lookup asks the cache, unless the route does not use it.
+func (s *Server) lookup(rt *route, r *http.Request, now time.Time) cache.Result {
+	if !rt.cached {
+		return cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
+	}
+	return s.cache.Lookup(r, now)
+}
+
+// fetch answers a request that the cache could not answer.
+func (x *exchange) fetch(rt *route, found cache.Result) {
+	body, why := x.readBody(rt)
+	if why != outcome.None {
+		x.refuse(why)
+		return
+	}
+	l := &ladder{route: rt, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
+	l.given.Policy, l.given.Barred = rt.policy, barred(x.r.Header)
+	l.given.Stale = found.State == cache.Stale && found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+	l.given.StaleFirst = rt.staleFor > 0
+
+	ctx := x.r.Context()
+	resp, err := x.s.cache.Fetch(ctx, x.r, found, l.climb)
+	if why, alone := collapseFailure(err); alone && ctx.Err() == nil {
+		l.given.NoOrigin = why
+		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
+	}
+	if err != nil {
+		x.giveUp(err, found)
+		return
+	}
+	x.outcome, x.reason, x.backend = l.outcome, l.reason, l.backend
+	if resp.Joined {
+		x.outcome, x.reason, x.backend = outcome.Collapsed, outcome.None, ""
+	}
+	x.response(resp, resp.CacheStatus(&found))
+}
+
+// collapseFailure reports whether an error means that sharing another's fetch
+// came to nothing, so that the request goes down the ladder alone, and why it
+// must not ask the origin then: there it would join those it waited for.
+func collapseFailure(err error) (why outcome.Reason, alone bool) {
+	switch {
+	case errors.Is(err, cache.ErrCollapseFull):
+		return outcome.CollapseFull, true
+	case errors.Is(err, cache.ErrCollapseTimeout):
+		return outcome.CollapseTimeout, true
+	case errors.Is(err, cache.ErrLeaderFailed):
+		// What stopped another, such as being a crawler, may not stop this one.
+		return outcome.None, true
+	}
+	return outcome.None, false
+}
+
+// giveUp answers a request for which no place gave a response.
+func (x *exchange) giveUp(err error, found cache.Result) {
+	var e *ending
+	switch {
+	case x.r.Context().Err() != nil:
+		x.cancel(outcome.ClientGone)
+	case errors.Is(err, cache.ErrOnlyIfCached):
+		x.refuse(outcome.OnlyIfCached)
+	case !errors.As(err, &e):
+		x.fail(outcome.OriginFailed)
+	case e.outcome == outcome.Stale && found.Entry != nil:
+		x.entry(found, outcome.Stale, e.reason)
+	case e.outcome == outcome.Shed || e.outcome == outcome.Stale:
+		x.shed(e.reason)
+	default:
+		x.fail(e.reason)
+	}
+}

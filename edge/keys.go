@@ -1,0 +1,196 @@
+package edge
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// keysVersion is the version of the key file. A node refuses a file of another
+// version, because to start with new keys would end every visitor's resumption
+// without a word.
+const keysVersion = 1
+
+// ticketAge is how long a ticket key encrypts. It decrypts for as long again,
+// so that a ticket is good for one to two days: what a stolen key opens.
+const ticketAge = 24 * time.Hour
+
+// keyFile is the form of keys.json.
+type keyFile struct {
+	Version int `json:"version"`
+	// Token protects QUIC address tokens, StatelessReset authenticates resets.
+	Token          []byte `json:"quic_token_key"`
+	StatelessReset []byte `json:"stateless_reset_key"`
+	// Tickets are the keys of TLS session tickets. The first encrypts.
+	Tickets []ticketKey `json:"tls_ticket_keys"`
+}
+
+type ticketKey struct {
+	Key  []byte    `json:"key"`
+	Made time.Time `json:"made"`
+}
+
+// keys are the node's secrets that should outlive a restart: without them every
+// returning visitor pays a full handshake.
+type keys struct {
+	path string // empty keeps them in memory only
+
+	mu   sync.Mutex
+	file keyFile
+}
+
+// openKeys reads the keys in the folder, or makes them. An empty folder keeps
+// them in memory.
+func openKeys(folder string, now time.Time) (*keys, error) {
+	k := &keys{}
+	if folder != "" {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return nil, fmt.Errorf("make state folder: %w", err)
+		}
+		k.path = filepath.Join(folder, "keys.json")
+		switch err := k.read(); {
+		case err == nil:
+			_, err := k.rotate(now)
+			return k, err
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	k.file = keyFile{
+		Version:        keysVersion,
+		Token:          randomKey(),
+		StatelessReset: randomKey(),
+		Tickets:        []ticketKey{{Key: randomKey(), Made: now.UTC()}},
+	}
+	return k, k.write()
+}
+
+func randomKey() []byte {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return b
+}
+
+func (k *keys) read() error {
+	f, err := os.Open(k.path)
+	if err != nil {
+		return fmt.Errorf("read keys: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("read keys: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("read keys: %s has mode %04o and others may have read it: delete it, or chmod 600 it if nobody has", k.path, mode)
+	}
+	var file keyFile
+	if err := json.NewDecoder(f).Decode(&file); err != nil {
+		return fmt.Errorf("read keys: %s: %w", k.path, err)
+	}
+	if err := file.valid(); err != nil {
+		return fmt.Errorf("read keys: %s: %w", k.path, err)
+	}
+	k.file = file
+	return nil
+}
+
+// valid checks what was read, byte lengths included: a short key would be
+// padded with zeros further on.
+func (f *keyFile) valid() error {
+	if f.Version != keysVersion {
+		return fmt.Errorf("version %d is unknown, this program knows %d: delete the file to start with new keys", f.Version, keysVersion)
+	}
+	all := [][]byte{f.Token, f.StatelessReset}
+	for _, t := range f.Tickets {
+		all = append(all, t.Key)
+	}
+	for _, key := range all {
+		if len(key) != 32 {
+			return errors.New("a key is not 32 bytes long: delete the file to start with new keys")
+		}
+	}
+	if len(f.Tickets) == 0 {
+		return errors.New("no ticket key: delete the file to start with new keys")
+	}
+	return nil
+}
+
+// write puts the keys in place as a whole, readable by the owner only.
+func (k *keys) write() error {
+	if k.path == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(&k.file, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write keys: %w", err)
+	}
+	if err := writeSecret(k.path, append(b, '\n')); err != nil {
+		return fmt.Errorf("write keys: %w", err)
+	}
+	return nil
+}
+
+// writeSecret replaces a file, so that a crash leaves the old or the new one.
+func writeSecret(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // has mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// rotate makes a new ticket key when the present one is old enough, keeps the
+// one before it unless the node slept for long, and reports whether it did. On an error the keys in memory are
+// the new ones all the same.
+func (k *keys) rotate(now time.Time) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now.Sub(k.file.Tickets[0].Made) < ticketAge {
+		return false, nil
+	}
+	last := k.file.Tickets[0]
+	k.file.Tickets = []ticketKey{{Key: randomKey(), Made: now.UTC()}}
+	if now.Sub(last.Made) < 2*ticketAge {
+		k.file.Tickets = append(k.file.Tickets, last)
+	}
+	return true, k.write()
+}
+
+// tickets returns the ticket keys for one purpose, the encrypting one first.
+// Keys of different purposes do not open each other's tickets. A purpose that
+// names the limits of early data so makes old tickets void when they change:
+// RFC 9114 section 7.2.4.2 forbids to accept early data under lower limits than
+// the ticket was given for.
+func (k *keys) tickets(purpose string) ([][32]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out [][32]byte
+	for _, t := range k.file.Tickets {
+		b, err := hkdf.Key(sha256.New, t.Key, nil, "spillway ticket "+purpose, 32)
+		if err != nil {
+			return nil, fmt.Errorf("derive ticket key: %w", err)
+		}
+		out = append(out, [32]byte(b))
+	}
+	return out, nil
+}

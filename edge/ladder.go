@@ -1,0 +1,234 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"spillway/edge/outcome"
+	"spillway/edge/overflow"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/limit"
+)
+
+// A ladder finds the place where one request runs, and runs it there: steps 6
+// and 7 of the path. It may outlive the exchange that began it, since a fetch
+// goes on for those who joined it; so it shares nothing with it that changes.
+type ladder struct {
+	route   *route
+	visitor visitor
+	proto   string
+	id      string
+	body    requestBody
+	given   overflow.Facts // what is known before the first step
+
+	facts  overflow.Facts
+	permit limit.Permit
+	called []bool // which functions were called already
+	// fallback is the origin's own refusal. It is the answer when nobody has a
+	// better one.
+	fallback *http.Response
+
+	// What came of it; to be read once climb has returned.
+	outcome outcome.Outcome
+	reason  outcome.Reason
+	backend string
+}
+
+// An ending is a ladder's last rung: no response came, and why.
+type ending struct {
+	outcome outcome.Outcome
+	reason  outcome.Reason
+}
+
+func (e *ending) Error() string { return string(e.outcome) + ": " + string(e.reason) }
+
+// A requestBody is what is in hand of a request's body.
+type requestBody struct {
+	kept []byte
+	rest io.Reader // what did not fit; nil when kept is all of it
+}
+
+func (b *requestBody) whole() bool { return b.rest == nil }
+
+// reader returns the body from its start. What was not kept can be read once.
+func (b *requestBody) reader() io.Reader {
+	switch {
+	case b.rest != nil:
+		return io.MultiReader(bytes.NewReader(b.kept), b.rest)
+	case len(b.kept) > 0:
+		return bytes.NewReader(b.kept)
+	}
+	return http.NoBody
+}
+
+// climb returns the response of the first place that gives one. Its error is an
+// *ending.
+func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
+	l.facts, l.called = l.given, nil
+	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
+	switch {
+	case l.facts.NoOrigin != outcome.None:
+	case l.route.origin.Up():
+		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.class(r.Method), l.route.at())
+	default:
+		l.facts.NoOrigin = outcome.OriginDown
+	}
+	key := "" // of the visitor; made only when a function may be called
+	for {
+		if !l.facts.Permit && len(l.route.functions) > 0 {
+			if key == "" {
+				key = l.visitor.key(r.Header)
+			}
+			l.refreshCandidates(key)
+		}
+		d := overflow.Decide(&l.facts)
+		var resp *http.Response
+		switch d.Place {
+		case overflow.Origin:
+			resp = l.askOrigin(ctx, r)
+		case overflow.Queue:
+			l.wait(ctx, r, d.Patient)
+		case overflow.Function:
+			resp = l.invoke(ctx, r, d, key)
+		case overflow.Stale:
+			return nil, l.end(outcome.Stale, d.Reason)
+		case overflow.Fail:
+			return l.fall(outcome.Failed, d.Reason)
+		case overflow.Shed:
+			return l.fall(outcome.Shed, d.Reason)
+		}
+		if resp != nil {
+			l.drop()
+			return resp, nil
+		}
+		if ctx.Err() != nil && !l.facts.Permit {
+			return nil, l.end(outcome.Canceled, outcome.ClientGone)
+		}
+	}
+}
+
+// fall ends the ladder at its foot: with the origin's own refusal if there was
+// one, else without a response.
+func (l *ladder) fall(o outcome.Outcome, why outcome.Reason) (*http.Response, error) {
+	if l.fallback == nil {
+		return nil, l.end(o, why)
+	}
+	l.outcome, l.reason, l.backend = outcome.Origin, outcome.OriginThrottled, l.route.originName
+	return l.fallback, nil
+}
+
+func (l *ladder) end(o outcome.Outcome, why outcome.Reason) error {
+	l.drop()
+	return &ending{o, why}
+}
+
+func (l *ladder) drop() {
+	if l.fallback != nil {
+		l.fallback.Body.Close()
+		l.fallback = nil
+	}
+}
+
+// refreshCandidates asks every function that was not tried yet whether it can
+// be called.
+func (l *ladder) refreshCandidates(key string) {
+	if l.facts.Functions == nil {
+		l.facts.Functions = make([]overflow.Candidate, len(l.route.functions))
+		l.called = make([]bool, len(l.route.functions))
+	}
+	for i, f := range l.route.functions {
+		if !l.called[i] {
+			l.facts.Functions[i] = overflow.Candidate{Reason: f.Ready(key), NoStale: l.route.shedUnpaid[i]}
+		}
+	}
+}
+
+// askOrigin uses the permit in hand.
+func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response {
+	l.facts.Permit = false
+	req := origin.Outgoing(ctx, r, l.client(r), l.body.reader())
+	req.Header.Set("X-Request-Id", l.id)
+	resp, err := l.route.origin.Do(req, l.permit)
+	l.outcome, l.reason, l.backend = outcome.Origin, outcome.None, l.route.originName
+	if l.facts.Waited == outcome.OriginSaturated {
+		l.outcome = outcome.Queued
+	}
+	if err == nil {
+		if !refusal(resp.StatusCode) {
+			return resp
+		}
+		l.fallback = resp
+		l.facts.NoOrigin, l.facts.Reached = outcome.OriginThrottled, true
+		return nil
+	}
+	l.facts.NoOrigin, l.facts.Reached = outcome.OriginFailed, true
+	if failure := (*origin.Error)(nil); errors.As(err, &failure) {
+		l.facts.NoOrigin, l.facts.Reached = failure.Reason, failure.Sent
+	}
+	return nil
+}
+
+// refusal reports whether a status says that the origin, or what stands before
+// it, could not take the request.
+func refusal(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// wait stands in the origin's queue. Afterwards either the permit or the reason
+// why there is none is among the facts.
+func (l *ladder) wait(ctx context.Context, r *http.Request, patient bool) {
+	wait := l.route.queue.Wait
+	if patient {
+		wait = l.route.queue.UnsafeWait
+	}
+	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.class(r.Method), l.route.at(), wait, l.route.queue.Length)
+	l.permit, l.facts.Permit = permit, permit.Valid()
+	switch {
+	case l.facts.Permit:
+		l.facts.Waited = outcome.OriginSaturated
+	case result == limit.QueueFull:
+		l.facts.Waited = outcome.QueueFull
+	default:
+		l.facts.Waited = outcome.QueueTimeout
+	}
+}
+
+// invoke calls a function.
+func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decision, key string) *http.Response {
+	f := l.route.functions[d.Function]
+	resp, err := f.Invoke(ctx, l.call(ctx, r), key)
+	l.outcome, l.reason, l.backend = outcome.Function, d.Reason, f.Name()
+	if err == nil {
+		return resp
+	}
+	l.called[d.Function] = true
+	c := &l.facts.Functions[d.Function]
+	c.Reason = outcome.FunctionUnavailable
+	if failure := (*faas.Error)(nil); errors.As(err, &failure) {
+		c.Reason = failure.Reason()
+		l.facts.Reached = l.facts.Reached || failure.Executed
+		l.facts.Broken = failure.Class == faas.FunctionError
+	}
+	return nil
+}
+
+// call is the request as a function gets it.
+func (l *ladder) call(ctx context.Context, r *http.Request) *faas.Request {
+	out := origin.Outgoing(ctx, r, l.client(r), http.NoBody)
+	return &faas.Request{
+		Method: r.Method, Host: r.Host, Path: sentPath(r), Query: r.URL.RawQuery,
+		Header: out.Header, Body: l.body.kept, Client: l.visitor.addr, Proto: l.proto, ID: l.id,
+	}
+}
+
+func (l *ladder) client(r *http.Request) origin.Client {
+	return origin.Client{Addr: l.visitor.peer, Proto: l.proto, Host: r.Host, Trusted: l.visitor.trusted}
+}

@@ -1,0 +1,305 @@
+package edge
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"spillway/edge/admit"
+)
+
+// Listeners are the node's face to its visitors: HTTP/3, HTTP/2 and HTTP/1.1 on
+// one port number, and the redirect from plain HTTP. They admit connections,
+// bound headers, bodies, streams and silence, and hand requests to a handler.
+//
+// A visitor that is refused, idle or stuck costs its own connection only. When
+// one of the sockets fails for good, Run returns the error.
+type Listeners struct {
+	c       Config
+	socks   Sockets
+	admit   *admit.Controller
+	handler http.Handler
+	log     *slog.Logger
+
+	tls      *tlsState
+	rules    atomic.Pointer[rules]
+	conns    registry
+	tcp      *tcpServer
+	quic     *quicServer
+	redirect *http.Server
+
+	// life ends when everything has been closed, drain when nothing new is
+	// taken in, patience when requests in flight are given up.
+	life, drain, patience             context.Context
+	endLife, startDrain, losePatience context.CancelFunc
+	mu                                sync.Mutex // starting excludes stopping
+	loops                             sync.WaitGroup
+	failed                            chan error
+}
+
+// rules are what a reload replaces.
+type rules struct {
+	stall     time.Duration
+	step      int // see guard.step
+	bodyBytes int64
+	altSvc    []string
+	hosts     []string // of all sites
+}
+
+// NewListeners opens the sockets that c names and returns Listeners on them.
+// hosts are those of all sites; a self-signed certificate is made for them and
+// plain HTTP is redirected for them. The visitors wait until Run.
+func NewListeners(c Config, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
+	socks, err := OpenSockets(context.Background(), c)
+	if err != nil {
+		return nil, err
+	}
+	return NewListenersOn(socks, c, hosts, a, h, log)
+}
+
+// NewListenersOn is NewListeners for sockets that are open already, such as
+// adopted ones. It takes them over, and closes them on an error.
+func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
+	state, err := newTLS(c, hosts, log)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	l := &Listeners{
+		c: c, socks: s, admit: a, handler: h, log: log, tls: state,
+		failed: make(chan error, 1),
+	}
+	l.life, l.endLife = context.WithCancel(context.Background())
+	l.drain, l.startDrain = context.WithCancel(l.life)
+	l.patience, l.losePatience = context.WithCancel(l.life)
+	l.rules.Store(l.newRules(c, hosts))
+	l.conns.start = time.Now()
+	if s.TCP != nil {
+		l.tcp = newTCPServer(l)
+	}
+	if s.HTTP != nil {
+		l.redirect = newRedirect(l.hosts, port(l.Addr()), log)
+	}
+	if len(s.UDP) > 0 && c.HTTP3.Enabled {
+		if l.quic, err = newQUICServer(l); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func (l *Listeners) hosts() []string { return l.rules.Load().hosts }
+
+func (l *Listeners) newRules(c Config, hosts []string) *rules {
+	step := min(max(int(c.Timeouts.Stall.Seconds()*minRate), 16<<10), 256<<10)
+	altSvc := "clear" // RFC 7838 section 3: forget what was said
+	if c.HTTP3.Enabled && len(l.socks.UDP) > 0 {
+		altSvc = fmt.Sprintf(`h3=":%d"; ma=%d`, port(l.Addr()), int(c.HTTP3.AltSvcMaxAge.Seconds()))
+	}
+	return &rules{stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes, altSvc: []string{altSvc}, hosts: hosts}
+}
+
+// Addr returns the address of HTTP/3, HTTP/2 and HTTP/1.1.
+func (l *Listeners) Addr() net.Addr {
+	if l.socks.TCP != nil {
+		return l.socks.TCP.Addr()
+	}
+	return l.socks.UDP[0].LocalAddr()
+}
+
+// HTTPAddr returns the address of plain HTTP, or nil.
+func (l *Listeners) HTTPAddr() net.Addr {
+	if l.socks.HTTP == nil {
+		return nil
+	}
+	return l.socks.HTTP.Addr()
+}
+
+// Certificate returns the certificate in use.
+func (l *Listeners) Certificate() *x509.Certificate { return l.tls.leaf() }
+
+func port(a net.Addr) int {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.Port
+	case *net.UDPAddr:
+		return a.Port
+	}
+	return 0
+}
+
+// Run takes visitors in until Shutdown, or until ctx ends, which begins a
+// shutdown that lasts at most Timeouts.Drain. It returns nil after a shutdown
+// and an error when a socket failed.
+func (l *Listeners) Run(ctx context.Context) error {
+	l.start()
+	var failure error
+	select {
+	case failure = <-l.failed:
+	case <-ctx.Done():
+	case <-l.drain.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.c.Timeouts.Drain)
+	defer cancel()
+	return errors.Join(failure, l.Shutdown(patience))
+}
+
+func (l *Listeners) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.drain.Err() != nil {
+		return
+	}
+	l.loops.Go(l.sweep)
+	l.loops.Go(func() { l.tls.run(l.life) })
+	if l.tcp != nil {
+		l.tcp.start()
+	}
+	if l.quic != nil {
+		l.quic.start()
+	}
+	if l.redirect != nil {
+		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(l.socks.HTTP)) })
+	}
+}
+
+// fail ends Run, unless the end was asked for.
+func (l *Listeners) fail(what string, err error) {
+	if err == nil || l.drain.Err() != nil {
+		return
+	}
+	select {
+	case l.failed <- fmt.Errorf("serve %s: %w", what, err):
+	default:
+	}
+}
+
+// forced is how long handlers have to notice that their requests were given up.
+const forced = 5 * time.Second
+
+var errHandlersRun = errors.New("shut down: handlers go on although their requests were canceled")
+
+// Shutdown takes nothing new in, tells visitors to go elsewhere (GOAWAY), and
+// lets requests in flight finish until ctx ends. Then it closes everything. It
+// returns when all of the listeners' goroutines have ended, with the error of
+// ctx if requests were cut off. It may be called more than once; the first ctx
+// that ends counts.
+func (l *Listeners) Shutdown(ctx context.Context) error {
+	l.mu.Lock()
+	if l.drain.Err() == nil {
+		l.startDrain()
+		go l.shutdown()
+	}
+	l.mu.Unlock()
+	select {
+	case <-l.life.Done():
+	case <-ctx.Done():
+	}
+	if l.life.Err() != nil { // also when both are done
+		l.loops.Wait()
+		return nil
+	}
+	l.losePatience()
+	select {
+	case <-l.life.Done():
+		l.loops.Wait()
+		return fmt.Errorf("shut down: requests in flight were cut off: %w", ctx.Err())
+	case <-time.After(forced):
+		return errHandlersRun
+	}
+}
+
+// shutdown drains the servers side by side, then closes the sockets.
+func (l *Listeners) shutdown() {
+	var servers sync.WaitGroup
+	if l.redirect != nil {
+		servers.Go(func() { l.redirect.Close() }) // no redirect is worth waiting for
+	}
+	if l.tcp != nil {
+		servers.Go(func() { l.tcp.shutdown(l.patience) })
+	}
+	if l.quic != nil {
+		servers.Go(func() { l.quic.shutdown(l.patience) })
+	}
+	servers.Wait()
+	l.socks.Close()
+	l.endLife()
+}
+
+// Reload puts the parts of c in force that can change while visitors are
+// connected: certificates, hosts, stall timeout, body limit and Alt-Svc. It
+// refuses any other change. On an error everything stays.
+func (l *Listeners) Reload(c Config, hosts []string) error {
+	if names := fixedChanges(l.c, c); len(names) > 0 {
+		return fmt.Errorf("%s cannot change while the node runs; restart it", strings.Join(names, ", "))
+	}
+	if err := l.tls.load(c.TLS, hosts); err != nil {
+		return err
+	}
+	l.rules.Store(l.newRules(c, hosts))
+	return nil
+}
+
+// fixedChanges names the settings that differ and are fixed while the node
+// runs.
+func fixedChanges(a, b Config) []string {
+	var names []string
+	changed := func(name string, differs bool) {
+		if differs {
+			names = append(names, name)
+		}
+	}
+	changed("listen", a.Listen != b.Listen)
+	changed("http", a.HTTP != b.HTTP)
+	changed("state", a.State != b.State)
+	changed("access_log", a.AccessLog != b.AccessLog)
+	changed("timeouts.header", a.Timeouts.Header != b.Timeouts.Header)
+	changed("timeouts.idle", a.Timeouts.Idle != b.Timeouts.Idle)
+	changed("limits.header_bytes", a.Limits.HeaderBytes != b.Limits.HeaderBytes)
+	changed("limits.streams", a.Limits.Streams != b.Limits.Streams)
+	changed("http3.enabled", a.HTTP3.Enabled != b.HTTP3.Enabled)
+	changed("http3.gso", a.HTTP3.GSO != b.HTTP3.GSO)
+	changed("http3.ecn", a.HTTP3.ECN != b.HTTP3.ECN)
+	return names
+}
+
+// ServeHTTP puts the guard between a protocol's server and the handler.
+func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := connectionOf(r.Context())
+	now := l.rules.Load()
+	// RFC 8470 section 3: only safe methods may be acted on before the handshake
+	// is complete. What the handler may do for those, Early and awaitHandshake
+	// let it decide.
+	if Early(r) && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if awaitHandshake(r) != nil {
+			return // the connection is gone, and with it whoever would read an answer
+		}
+	}
+	g := &guard{ResponseWriter: w, conn: c}
+	if r.ProtoMajor > 1 {
+		g.step = now.step
+		g.pending = true // QUIC's flow control holds headers back too
+	}
+	if r.ProtoMajor < 3 {
+		w.Header()["Alt-Svc"] = now.altSvc
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		g.body = upload{from: r.Body, limit: now.bodyBytes, left: now.bodyBytes}
+		r.Body = &g.body
+	}
+	c.enter(g)
+	defer func() {
+		c.leave(g)
+		g.end(now.stall)
+	}()
+	l.handler.ServeHTTP(g, r)
+}

@@ -1,0 +1,262 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"spillway/edge/outcome"
+)
+
+// Limits of QUIC that are not knobs.
+const (
+	// A handshake that hears nothing for this long is given up, and any after
+	// twice as long. Each holds 75 KiB.
+	quicHandshakeTimeout = 3 * time.Second
+	// HTTP/3 needs three streams from the client (RFC 9114 section 6.2); some
+	// are left for those that browsers grease with.
+	quicUniStreams = 8
+	// An upload starts small and may grow to what fills 250 ms of 100 Mbit/s.
+	// A connection's window allows for a picture or two.
+	streamWindow, maxStreamWindow = 64 << 10, 1 << 20
+	connWindow, maxConnWindow     = 128 << 10, 3 << 20
+	// uploadWindows bounds what all connections may have under way beyond their
+	// initial windows. When it is used up uploads are slow, not refused.
+	uploadWindows = 256 << 20
+)
+
+// A quicServer owns the accept loops of HTTP/3. It does not leave them to
+// http3.Server, so that what serves a connection can be chosen per connection.
+type quicServer struct {
+	l       *Listeners
+	server  *http3.Server
+	sockets []*quicSocket
+	windows atomic.Int64
+	gsoSaid atomic.Bool
+
+	// http3.Server must not be shut down while a connection is on its way into
+	// it: closing its channel twice panics.
+	mu       sync.Mutex
+	closing  bool
+	entering sync.WaitGroup
+}
+
+// A quicSocket is one UDP socket with its transport. All share their keys, so
+// that a token or ticket from one is good at another.
+type quicSocket struct {
+	transport *quic.Transport
+	listener  *quic.EarlyListener
+}
+
+func newQUICServer(l *Listeners) (*quicServer, error) {
+	if err := disableOffloads(l.c.HTTP3); err != nil {
+		return nil, err
+	}
+	q := &quicServer{l: l}
+	q.server = &http3.Server{
+		Handler:        l,
+		Port:           port(l.Addr()),
+		MaxHeaderBytes: int(l.c.Limits.HeaderBytes),
+		ConnContext:    q.entered,
+		Logger:         slog.New(panicsOnly{l.log.Handler()}),
+	}
+	ids, err := newCIDs(cidLength)
+	if err != nil {
+		return nil, err
+	}
+	token := quic.TokenGeneratorKey(l.tls.keys.file.Token)
+	for _, sock := range l.socks.UDP {
+		q.sockets = append(q.sockets, &quicSocket{transport: &quic.Transport{
+			Conn:                  sock,
+			ConnectionIDGenerator: ids,
+			TokenGeneratorKey:     &token,
+			VerifySourceAddress:   func(a net.Addr) bool { return l.admit.Retry(addrPort(a).Addr()) },
+			ConnContext:           q.admit,
+		}})
+	}
+	return q, nil
+}
+
+// config is the QUIC side of all connections. The limits are promised in
+// tickets: those given before they were lowered are void (see tlsState.limits).
+func (q *quicServer) config() *quic.Config {
+	idle := q.l.c.Timeouts.Idle
+	return &quic.Config{
+		HandshakeIdleTimeout: quicHandshakeTimeout,
+		MaxIdleTimeout:       idle,
+		// A visitor who waits for a slow answer is silent. The sweep closes those
+		// who wait for nothing, so that a ping keeps alive only who does.
+		KeepAlivePeriod:                idle / 2,
+		MaxIncomingStreams:             int64(q.l.c.Limits.Streams),
+		MaxIncomingUniStreams:          quicUniStreams,
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: connWindow,
+		MaxConnectionReceiveWindow:     maxConnWindow,
+		AllowConnectionWindowIncrease:  q.widen,
+		Allow0RTT:                      true,
+	}
+}
+
+func (q *quicServer) start() {
+	for _, s := range q.sockets {
+		var err error
+		if s.listener, err = s.transport.ListenEarly(q.l.tls.quic(), q.config()); err != nil {
+			q.l.fail("HTTP/3", err)
+			return
+		}
+		q.l.loops.Go(func() { q.l.fail("HTTP/3", q.accept(s.listener)) })
+	}
+}
+
+func (q *quicServer) accept(l *quic.EarlyListener) error {
+	for {
+		conn, err := l.Accept(q.l.life)
+		if err != nil {
+			return err
+		}
+		q.l.loops.Go(func() { q.handle(conn) })
+	}
+}
+
+var errRefused = errors.New("connection refused")
+
+// admit decides about a new connection before its first packet is decrypted. It
+// runs on the socket's one goroutine. An error refuses the connection, and
+// browsers then come over TCP at once; while the node drains that tells them to
+// try another node, which silence would not.
+func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	if q.l.drain.Err() != nil {
+		return nil, errRefused
+	}
+	h, why := q.l.admit.Connect(addrPort(info.RemoteAddr), info.AddrVerified)
+	if why != outcome.None {
+		return nil, errRefused
+	}
+	c := &connection{handshake: h}
+	context.AfterFunc(ctx, func() {
+		h.Close()
+		q.windows.Add(-c.window.Load())
+	})
+	return context.WithValue(ctx, connectionKey{}, c), nil
+}
+
+// handle serves one connection until it ends. The connection may still be in
+// its handshake and bring early data.
+func (q *quicServer) handle(conn *quic.Conn) {
+	c := connectionOf(conn.Context())
+	c.quic = conn
+	q.mu.Lock()
+	if q.closing {
+		q.mu.Unlock()
+		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "going away")
+		return
+	}
+	q.entering.Add(1)
+	q.mu.Unlock()
+
+	q.l.conns.add(c)
+	defer q.l.conns.remove(c)
+	q.l.loops.Go(func() {
+		select {
+		case <-conn.HandshakeComplete():
+			c.handshake.Done()
+			q.checkGSO(conn)
+		case <-conn.Context().Done():
+		}
+	})
+	if err := q.serve(conn); err != nil {
+		q.l.log.Debug("HTTP/3 connection ended", "error", err)
+	}
+	if !c.entered {
+		q.entering.Done()
+	}
+}
+
+// serve is what answers a connection's requests. It returns when the
+// connection and all its handlers have ended.
+func (q *quicServer) serve(conn *quic.Conn) error { return q.server.ServeQUICConn(conn) }
+
+// entered is called when http3.Server has counted the connection. It moves the
+// connection to where a handler finds it in one step.
+func (q *quicServer) entered(ctx context.Context, conn *quic.Conn) context.Context {
+	c := connectionOf(conn.Context())
+	c.entered = true
+	q.entering.Done()
+	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+// widen grants a connection a larger receive window while all are within
+// bounds. It must not call into the connection.
+func (q *quicServer) widen(conn *quic.Conn, delta uint64) bool {
+	if q.windows.Add(int64(delta)) > uploadWindows {
+		q.windows.Add(-int64(delta))
+		return false
+	}
+	connectionOf(conn.Context()).window.Add(int64(delta))
+	return true
+}
+
+// checkGSO warns once where the kernel or the interface lacks segmentation
+// offload.
+func (q *quicServer) checkGSO(conn *quic.Conn) {
+	if !q.l.c.HTTP3.GSO || q.gsoSaid.Swap(true) || conn.ConnectionState().GSO {
+		return
+	}
+	if _, real := q.l.socks.UDP[0].(*net.UDPConn); real {
+		q.l.log.Warn("UDP segmentation offload is not available: large HTTP/3 answers cost about half as much CPU again")
+	}
+}
+
+// shutdown sends GOAWAY, waits for requests in flight until ctx ends, and
+// closes everything. New connections are refused meanwhile, for which the
+// listeners must stay open.
+func (q *quicServer) shutdown(ctx context.Context) {
+	q.mu.Lock()
+	q.closing = true
+	q.mu.Unlock()
+	q.entering.Wait()
+	if err := q.server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+		q.l.log.Warn("HTTP/3 did not drain", "error", err)
+	}
+	for _, s := range q.sockets {
+		if s.listener != nil {
+			s.listener.Close()
+		}
+		s.transport.Close()
+	}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort()
+	case *net.TCPAddr:
+		return a.AddrPort()
+	}
+	ap, _ := netip.ParseAddrPort(a.String())
+	return ap
+}
+
+// disableOffloads tells quic-go what not to use. It offers no other way than
+// the environment, which it reads when it takes a socket over.
+func disableOffloads(c HTTP3Config) error {
+	var errs []error
+	if !c.GSO {
+		errs = append(errs, os.Setenv("QUIC_GO_DISABLE_GSO", "true"))
+	}
+	if !c.ECN {
+		errs = append(errs, os.Setenv("QUIC_GO_DISABLE_ECN", "true"))
+	}
+	return errors.Join(errs...)
+}

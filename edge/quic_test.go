@@ -1,0 +1,116 @@
+package edge_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"spillway/edge/edgetest"
+)
+
+// A visitor of yesterday resumes after a restart, on TCP and on QUIC.
+func TestQUICAndTCPTicketsSurviveARestart(t *testing.T) {
+	for _, proto := range []string{"h2", "h3"} {
+		t.Run(proto, func(t *testing.T) {
+			h := func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.TLS.DidResume) }
+			s := edgetest.New(http.HandlerFunc(h))
+			s.Config.State = t.TempDir()
+			tickets := &sessions{ClientSessionCache: tls.NewLRUClientSessionCache(4), put: make(chan struct{}, 8)}
+			f := func(want string) {
+				t.Helper()
+				n := s.Start(t)
+				defer n.Stop(t)
+				n.Client.ClientSessionCache = tickets
+				v := n.Visitor(t, proto)
+				defer v.Close()
+				if got := read(t, v.Get(t, "/")); got != want {
+					t.Errorf("resumed: %s, want %s", got, want)
+				}
+				<-tickets.put
+			}
+			f("false")
+			f("true")
+			if proto == "h2" {
+				return
+			}
+			// Less is promised now than the ticket said.
+			s.Config.Limits.Streams = 50
+			n := s.Start(t)
+			c := n.Client.Clone()
+			c.ClientSessionCache, c.NextProtos = tickets, []string{http3.NextProtoH3}
+			conn, err := quic.DialAddr(t.Context(), n.Listeners.Addr().String(), c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.CloseWithError(0, "")
+			if conn.ConnectionState().TLS.DidResume {
+				t.Error("resumed with lower limits")
+			}
+		})
+	}
+}
+
+// sessions tells when a ticket came.
+type sessions struct {
+	tls.ClientSessionCache
+	put chan struct{}
+}
+
+func (c *sessions) Put(key string, s *tls.ClientSessionState) {
+	c.ClientSessionCache.Put(key, s)
+	if s != nil {
+		c.put <- struct{}{}
+	}
+}
+
+// A flood of handshakes that nobody completes makes newcomers prove their
+// address, and they get in.
+func TestQUICHalfOpenFloodBringsRetry(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(echoProto))
+	s.Admit.HalfOpen = 20
+	s.Admit.HandshakesPerCore = 100_000 // so that only the half-open count decides
+	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		for range 21 {
+			n.Abandon(t)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if got := n.Admit.State(); got.HalfOpen != 21 || got.Retries != 0 {
+			t.Fatalf("after the flood: %+v", got)
+		}
+		read(t, n.Visitor(t, "h3").Get(t, "/"))
+		got := n.Admit.State()
+		if got.Retries == 0 || got.Completed != 1 {
+			t.Errorf("after a visitor: %+v, want a Retry and a completed handshake", got)
+		}
+		read(t, n.Visitor(t, "h2").Get(t, "/")) // TCP has proved the address
+		time.Sleep(10 * time.Second)            // the flood's handshakes have timed out
+		synctest.Wait()
+		if got := n.Admit.State(); got.HalfOpen != 0 || got.Failed != 21 || got.Connections != 2 {
+			t.Errorf("in the end: %+v", got)
+		}
+	})
+}
+
+func TestQUICRefusesWhenFull(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(echoProto))
+	s.Admit.Connections = 2
+	s.Run(t, func(t *testing.T, v *edgetest.Visitor) {
+		read(t, v.Get(t, "/"))
+		other := v.Node.Visitor(t, "h2")
+		read(t, other.Get(t, "/"))
+		if resp, err := v.Node.Visitor(t, v.Proto).Client.Get(v.URL); err == nil {
+			t.Errorf("status %d, want a refusal", resp.StatusCode)
+		}
+		other.Close()
+		for v.Node.Admit.State().Connections > 1 {
+			time.Sleep(time.Millisecond)
+		}
+		read(t, v.Node.Visitor(t, v.Proto).Get(t, "/"))
+	})
+}

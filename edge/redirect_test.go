@@ -1,0 +1,87 @@
+package edge
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestRedirect(t *testing.T) {
+	hosts := []string{"a.test", "*.b.test"}
+	f := func(method, host, target string, port, status int, location string) {
+		t.Helper()
+		r := httptest.NewRequest(method, target, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		redirect(func() []string { return hosts }, port).ServeHTTP(w, r)
+		if w.Code != status || w.Header().Get("Location") != location {
+			t.Errorf("%s %s %s: %d to %q, want %d to %q", method, host, target, w.Code, w.Header().Get("Location"), status, location)
+		}
+	}
+	f("GET", "a.test", "/", 443, 301, "https://a.test/")
+	f("HEAD", "a.test:80", "/x?y=1&y=2", 443, 301, "https://a.test/x?y=1&y=2")
+	f("POST", "A.TEST", "/x", 8443, 308, "https://a.test:8443/x")
+	f("GET", "a.test.", "/%2e%2E/a%2Fb", 443, 301, "https://a.test/%2e%2E/a%2Fb")
+	f("GET", "a.test", "/?", 443, 301, "https://a.test/?")
+	f("GET", "x.b.test", "/", 443, 301, "https://x.b.test/")
+	f("GET", "b.test", "/", 443, 421, "")
+	f("GET", "x.y.b.test", "/", 443, 421, "")
+	f("GET", "evil.test", "/", 443, 421, "")
+	f("GET", "a.test@evil.test", "/", 443, 400, "")
+	f("GET", "a.test/evil", "/", 443, 400, "")
+	f("GET", "a.test:evil", "/", 443, 400, "")
+	f("GET", "", "/", 443, 400, "")
+	f("GET", "a.test", "//evil.test/x", 443, 301, "https://a.test//evil.test/x")
+	f("GET", "evil.test", "http://a.test/x", 443, 421, "")
+	f("OPTIONS", "a.test", "*", 443, 400, "")
+}
+
+func TestRedirectDefaultHost(t *testing.T) {
+	f := func(host, location string) {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/x", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		redirect(func() []string { return []string{defaultHost} }, 443).ServeHTTP(w, r)
+		if got := w.Header().Get("Location"); got != location {
+			t.Errorf("%s: %q, want %q", host, got, location)
+		}
+	}
+	f("any.test", "https://any.test/x")
+	f("192.0.2.1:80", "https://192.0.2.1/x")
+	f("[2001:db8::1]:80", "https://[2001:db8::1]/x")
+	f("[2001:db8::1]", "https://[2001:db8::1]/x")
+	f("a:b:c", "")
+	f("a\\b", "")
+	f("a b", "")
+}
+
+// Wherever a redirect goes, it goes to the host that was asked.
+func FuzzRedirect(f *testing.F) {
+	f.Add("a.test", "/x?y")
+	f.Add("a.test:80", "//evil.test")
+	f.Add("[::1]:80", "/\\evil.test")
+	f.Add("a.test@evil.test", "/")
+	f.Fuzz(func(t *testing.T, host, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		r := &http.Request{Method: "GET", Host: host, URL: u, Header: http.Header{}}
+		w := httptest.NewRecorder()
+		redirect(func() []string { return []string{defaultHost} }, 443).ServeHTTP(w, r)
+		location := w.Header().Get("Location")
+		if location == "" {
+			return
+		}
+		to, err := url.Parse(location)
+		if err != nil {
+			return // no client follows it
+		}
+		if to.Scheme != "https" || to.User != nil || to.Hostname() != plainHost(host) || strings.ContainsAny(location, "\r\n") {
+			t.Errorf("Host %q, target %q: redirected to %q", host, target, location)
+		}
+	})
+}

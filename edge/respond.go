@@ -1,0 +1,234 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+)
+
+// This file is the only place that writes a response.
+
+// entry answers from a stored entry, without asking anybody.
+func (x *exchange) entry(found cache.Result, o outcome.Outcome, why outcome.Reason) {
+	x.outcome, x.reason = o, why
+	h := x.w.Header()
+	copyHeader(h, found.Entry.Header())
+	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}
+	h["Cache-Status"] = found.Status(x.start).Append(h["Cache-Status"])
+	x.expose(h)
+	x.whole(found.Entry)
+}
+
+// response answers with what was fetched.
+func (x *exchange) response(resp *cache.Response, status cache.Status) {
+	defer resp.Body.Close()
+	h := x.w.Header()
+	copyHeader(h, resp.Header)
+	h["Cache-Status"] = status.Append(h["Cache-Status"])
+	x.expose(h)
+	if resp.Entry != nil {
+		x.whole(resp.Entry)
+		return
+	}
+	// A fetch for many carries nobody's own conditions; each answers them itself.
+	if cache.NotModified(x.r, resp.Status, resp.Header) {
+		x.notModified()
+		return
+	}
+	x.writeHeader(resp.Status)
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	if resp.ContentLength < 0 {
+		// The first event may be long in coming; the header tells that it will.
+		http.NewResponseController(x.w).Flush()
+	}
+	// What others read too comes at the pace of the fetch, whatever its length.
+	x.stream(resp.Body, resp.ContentLength < 0 || resp.Joined || resp.Stored)
+	for name, values := range resp.Trailer {
+		h[http.TrailerPrefix+name] = values
+	}
+}
+
+// whole sends an entry whose body is there: it leaves in one Write.
+func (x *exchange) whole(e *cache.Entry) {
+	if e.NotModified(x.r) {
+		x.notModified()
+		return
+	}
+	x.writeHeader(e.Status())
+	if x.r.Method != http.MethodHead {
+		x.write(e.Body())
+	}
+}
+
+func (x *exchange) notModified() {
+	delete(x.w.Header(), "Content-Length")
+	x.writeHeader(http.StatusNotModified)
+}
+
+// stream copies a body to the visitor. With flush each part leaves as it comes:
+// a body without a length may be a stream of events.
+func (x *exchange) stream(body io.Reader, flush bool) {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	control := http.NewResponseController(x.w)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 && !x.write(buf[:n]) {
+			return
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			x.abort()
+		}
+		if flush {
+			if control.Flush() != nil {
+				x.cancel(outcome.ClientGone)
+				return
+			}
+		}
+	}
+}
+
+// copyBuffer is large because HTTP/3 pays per Write: 16 KiB cost a quarter more
+// CPU than one Write of a mebibyte.
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// abort cuts the answer off. A truncated body must never look complete: the
+// panic makes the server reset the stream, or close the connection.
+func (x *exchange) abort() {
+	if x.r.Context().Err() != nil {
+		x.cancel(outcome.ClientGone)
+	} else {
+		x.outcome, x.reason = outcome.Failed, outcome.Aborted
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// refuse answers a request that was not let in.
+func (x *exchange) refuse(why outcome.Reason) {
+	x.outcome, x.reason = outcome.Refused, why
+	status := refusals[why]
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		x.retryLater()
+	}
+	x.plain(status)
+}
+
+var refusals = map[outcome.Reason]int{
+	outcome.NoRoute:          http.StatusNotFound,
+	outcome.UnknownHost:      http.StatusMisdirectedRequest,
+	outcome.MethodNotAllowed: http.StatusMethodNotAllowed,
+	outcome.BadRequest:       http.StatusBadRequest,
+	outcome.BodyTooLarge:     http.StatusRequestEntityTooLarge,
+	outcome.ReadTimeout:      http.StatusRequestTimeout,
+	outcome.TooManyRequests:  http.StatusTooManyRequests,
+	outcome.TooEarly:         http.StatusTooEarly,
+	outcome.OnlyIfCached:     http.StatusGatewayTimeout, // RFC 9111 section 5.2.1.7
+}
+
+// shed answers a request that nothing could serve.
+func (x *exchange) shed(why outcome.Reason) {
+	x.outcome, x.reason = outcome.Shed, why
+	x.retryLater()
+	x.plain(http.StatusServiceUnavailable)
+}
+
+// fail answers a request that was tried and came to nothing.
+func (x *exchange) fail(why outcome.Reason) {
+	x.outcome, x.reason = outcome.Failed, why
+	if why == outcome.OriginTimeout || why == outcome.FunctionTimeout {
+		x.plain(http.StatusGatewayTimeout)
+		return
+	}
+	x.plain(http.StatusBadGateway)
+}
+
+// cancel ends an exchange whose visitor has left. 499 stands in the log only.
+func (x *exchange) cancel(why outcome.Reason) {
+	x.outcome, x.reason = outcome.Canceled, why
+	if x.status == 0 {
+		x.status = 499
+	}
+}
+
+// retryLater spreads those who are sent away, so that they do not come back as
+// one crowd.
+func (x *exchange) retryLater() {
+	x.w.Header()["Retry-After"] = []string{strconv.Itoa(2 + rand.IntN(7))}
+}
+
+// plain answers with a status and its name.
+func (x *exchange) plain(status int) {
+	h := x.w.Header()
+	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	h["Cache-Control"] = []string{"no-store"}
+	x.expose(h)
+	text := strconv.Itoa(status) + " " + http.StatusText(status) + "\n"
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	x.writeHeader(status)
+	if x.r.Method != http.MethodHead {
+		x.write([]byte(text))
+	}
+}
+
+// expose sets the Spillway field: an item of RFC 9651 with the reason as its
+// parameter.
+func (x *exchange) expose(h http.Header) {
+	switch x.s.settings.Load().expose {
+	case "outcome":
+		h["Spillway"] = exposed[x.outcome]
+	case "full":
+		value := string(x.outcome)
+		if x.reason != outcome.None {
+			value += "; reason=" + string(x.reason)
+		}
+		h["Spillway"] = []string{value}
+		h["X-Request-Id"] = []string{x.requestID()}
+	}
+}
+
+// exposed holds the field's values, so that a hit makes none.
+var exposed = func() map[outcome.Outcome][]string {
+	m := map[outcome.Outcome][]string{}
+	for _, o := range outcome.All {
+		m[o] = []string{string(o)}
+	}
+	return m
+}()
+
+func (x *exchange) writeHeader(status int) {
+	x.status = status
+	x.w.WriteHeader(status)
+}
+
+// write sends a part of the body and reports whether the visitor is still
+// there.
+func (x *exchange) write(b []byte) bool {
+	n, err := x.w.Write(b)
+	x.bytes += int64(n)
+	if err == nil || errors.Is(err, http.ErrBodyNotAllowed) {
+		return true
+	}
+	x.cancel(outcome.ClientGone)
+	return false
+}
+
+// copyHeader shares the value slices: both sides only read them.
+func copyHeader(to, from http.Header) {
+	for name, values := range from {
+		to[name] = values
+	}
+}

@@ -1,0 +1,211 @@
+package edge
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gobwas/glob"
+
+	"spillway/edge/outcome"
+	"spillway/edge/overflow"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/limit"
+)
+
+// Backends are what routes refer to by name. They outlive a reload when their
+// settings stay the same, with all that they have learned.
+type Backends struct {
+	Origins   map[string]*origin.Origin
+	Functions map[string]*faas.Function
+	// ShedUnpaid names the functions whose budget answers exhaustion by shedding.
+	ShedUnpaid map[string]bool
+}
+
+// A route is a RouteConfig, ready for use. It is immutable.
+type route struct {
+	path    *glob.Pattern
+	methods []string
+
+	origin     *origin.Origin
+	originName string
+	queue      origin.QueueConfig
+	policy     *overflow.Policy // nil: never spills
+	functions  []*faas.Function
+	shedUnpaid []bool
+	staleFor   time.Duration
+	cached     bool
+	// bodyKept is the largest request body that is read before a permit is taken.
+	bodyKept int64
+	number   uint8
+}
+
+// defaultBodyKept is what a route without overflow reads of a body before it
+// takes a permit: enough for a form, so that a slow sender holds no permit.
+const defaultBodyKept = 1 << 20
+
+// sites maps hosts to routes. It is immutable; a reload swaps it as a whole.
+type sites struct {
+	exact     map[string][]*route
+	wildcards map[string][]*route // by the name without its first label
+	fallback  []*route
+}
+
+// newSites compiles the routes of all sites.
+func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends) (*sites, error) {
+	s := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
+	var number uint8
+	for _, c := range configs {
+		var routes []*route
+		for _, rc := range c.Routes {
+			r, err := newRoute(rc, origins[rc.Origin].Queue, b)
+			if err != nil {
+				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(c.Hosts, ", "), err)
+			}
+			r.number, number = number, number+1
+			routes = append(routes, r)
+		}
+		for _, host := range c.Hosts {
+			s.add(strings.ToLower(host), routes)
+		}
+	}
+	return s, nil
+}
+
+func (s *sites) add(host string, routes []*route) {
+	if host == "default" {
+		s.fallback = routes
+	} else if parent, ok := strings.CutPrefix(host, "*."); ok {
+		s.wildcards[parent] = routes
+	} else {
+		s.exact[host] = routes
+	}
+}
+
+func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, error) {
+	g, err := glob.Compile(c.Match.Path)
+	if err != nil {
+		return nil, fmt.Errorf("compile path: %w", err)
+	}
+	r := &route{
+		path: g, origin: b.Origins[c.Origin], originName: c.Origin, queue: queue,
+		staleFor: c.StaleOnOverload, cached: c.Cache, bodyKept: defaultBodyKept,
+	}
+	if r.origin == nil {
+		return nil, fmt.Errorf("origin %q does not exist", c.Origin)
+	}
+	for _, m := range c.Match.Methods {
+		r.methods = append(r.methods, strings.ToUpper(m))
+	}
+	if c.Overflow == nil {
+		return r, nil
+	}
+	r.policy = overflow.New(*c.Overflow)
+	r.bodyKept = r.policy.MaxBody
+	for _, name := range c.Overflow.To {
+		f := b.Functions[name]
+		if f == nil {
+			return nil, fmt.Errorf("function %q does not exist", name)
+		}
+		r.functions = append(r.functions, f)
+		r.shedUnpaid = append(r.shedUnpaid, b.ShedUnpaid[name])
+	}
+	return r, nil
+}
+
+// match returns the route of a request, or why there is none.
+func (s *sites) match(r *http.Request, path string) (*route, outcome.Reason) {
+	routes, ok := s.host(hostname(r.Host))
+	if !ok {
+		return nil, outcome.UnknownHost
+	}
+	why := outcome.NoRoute
+	for _, rt := range routes {
+		if !rt.path.Match(path) {
+			continue
+		}
+		if len(rt.methods) == 0 || slices.Contains(rt.methods, r.Method) {
+			return rt, outcome.None
+		}
+		why = outcome.MethodNotAllowed
+	}
+	return nil, why
+}
+
+func (s *sites) host(name string) ([]*route, bool) {
+	if routes, ok := s.exact[name]; ok {
+		return routes, true
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		if routes, ok := s.wildcards[parent]; ok {
+			return routes, true
+		}
+	}
+	return s.fallback, s.fallback != nil
+}
+
+// class is what the limiter learns latencies by: requests of one class are
+// expected to take about as long as each other.
+func (r *route) class(method string) limit.Class {
+	c := r.number * 2
+	if !overflow.Safe(method) {
+		c++
+	}
+	return limit.Class(c % 16)
+}
+
+// at is the share of the origin's limit that the route may fill.
+func (r *route) at() float64 {
+	if r.policy == nil {
+		return 1
+	}
+	return r.policy.At
+}
+
+// hostname strips the port and the final dot of a host and lowers its case.
+func hostname(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// sentPath returns the path of a request as the client sent it, without the
+// query. It is empty when the target is not a path.
+func sentPath(r *http.Request) string {
+	path := r.RequestURI
+	if !strings.HasPrefix(path, "/") {
+		// The absolute form of RFC 9112 section 3.2.2.
+		path = r.URL.EscapedPath()
+	}
+	path, _, _ = strings.Cut(path, "?")
+	return path
+}
+
+// ambiguous reports whether servers disagree about where a path leads: dot
+// segments, plain or escaped, and NUL. Browsers resolve dot segments before
+// they send, so that only an attempt to pass one route for another carries
+// them.
+func ambiguous(path string) bool {
+	if !strings.ContainsAny(path, ".%\\") {
+		return false
+	}
+	if strings.Contains(path, "%00") {
+		return true
+	}
+	if strings.Contains(path, "%2") {
+		path = strings.NewReplacer("%2e", ".", "%2E", ".", "%2f", "/", "%2F", "/").Replace(path)
+	}
+	for segment := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
+		if segment == ".." || segment == "." {
+			return true
+		}
+	}
+	return false
+}

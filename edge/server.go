@@ -1,0 +1,87 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+	"spillway/origin"
+)
+
+// A Server answers requests: it is the http.Handler behind all listeners. It is
+// safe for concurrent use. New starts nothing; Run does the background work.
+type Server struct {
+	log      *slog.Logger
+	cache    *cache.Cache
+	admit    *admit.Controller
+	access   *accessLog
+	counts   *counts
+	inFlight atomic.Int64
+	settings atomic.Pointer[settings]
+}
+
+// settings are what a reload replaces as a whole.
+type settings struct {
+	sites   *sites
+	proxies []netip.Prefix
+	expose  string
+	maxBody int64
+}
+
+// NewServer returns a Server for the given configuration. Metrics are
+// registered with set.
+func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Backends,
+	ca *cache.Cache, ad *admit.Controller, set *metrics.Set, log *slog.Logger,
+) (*Server, error) {
+	access, err := openAccessLog(c.AccessLog)
+	if err != nil {
+		return nil, fmt.Errorf("open access log: %w", err)
+	}
+	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set)}
+	set.NewGauge("spillway_requests_in_flight", func() float64 { return float64(server.inFlight.Load()) })
+	set.NewGauge("spillway_access_log_lost_total", func() float64 { return float64(server.access.losses()) })
+	return server, server.Reload(c, s, origins, b)
+}
+
+// Reload puts a new configuration in force. Requests in flight keep the one
+// that they began with. On an error the old one stays.
+func (s *Server) Reload(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) error {
+	compiled, err := newSites(sc, origins, b)
+	if err != nil {
+		return err
+	}
+	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes}
+	for _, p := range c.TrustedProxies {
+		prefix, err := parsePrefix(p)
+		if err != nil {
+			return fmt.Errorf("trusted_proxies: %w", err)
+		}
+		next.proxies = append(next.proxies, prefix)
+	}
+	s.settings.Store(next)
+	return nil
+}
+
+// parsePrefix accepts an address as the prefix that holds it alone.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
+}
+
+// Run does the background work until ctx ends: it writes the access log.
+func (s *Server) Run(ctx context.Context) error { return s.access.run(ctx) }
+
+// Outcomes returns how many requests ended in each outcome since the start.
+func (s *Server) Outcomes() map[outcome.Outcome]uint64 { return s.counts.outcomes() }
+
+// InFlight returns the number of requests that are being answered.
+func (s *Server) InFlight() int64 { return s.inFlight.Load() }

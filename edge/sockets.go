@@ -1,0 +1,203 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sockets are what the node listens on. They are bound and take visitors in
+// from then on, so that a process can pass them to its successor.
+type Sockets struct {
+	// UDP is for HTTP/3; all have one address. They must be *net.UDPConn: any
+	// wrapper costs quic-go segmentation offload, ECN and batched reads. Tests
+	// may put a simulated network here.
+	UDP []net.PacketConn
+	// TCP is for HTTP/2 and HTTP/1.1. It has the port of UDP.
+	TCP net.Listener
+	// HTTP is for plain HTTP, which is redirected. Nil redirects nothing.
+	HTTP net.Listener
+}
+
+// udpSockets is the number of UDP sockets. More than one makes a connection die
+// when a visitor's NAT moves it, unless packets are steered by connection ID.
+const udpSockets = 1
+
+// OpenSockets binds the addresses of the configuration. Port 0 of Listen is the
+// same free port for UDP and TCP.
+func OpenSockets(ctx context.Context, c Config) (Sockets, error) {
+	var s Sockets
+	if err := s.open(ctx, c); err != nil {
+		s.Close()
+		return Sockets{}, err
+	}
+	return s, nil
+}
+
+func (s *Sockets) open(ctx context.Context, c Config) error {
+	if err := s.openPair(ctx, c); err != nil {
+		return err
+	}
+	if c.HTTP == "" || c.HTTP == "off" {
+		return nil
+	}
+	var err error
+	if s.HTTP, err = new(net.ListenConfig).Listen(ctx, "tcp", c.HTTP); err != nil {
+		return fmt.Errorf("http: %w", advise(err))
+	}
+	return nil
+}
+
+// openPair binds TCP and UDP to one port. A free TCP port may be taken on UDP,
+// so that port 0 is tried some times.
+func (s *Sockets) openPair(ctx context.Context, c Config) error {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	for tries := 10; ; tries-- {
+		// TCP first and without SO_REUSEPORT: a second node on the same port is
+		// so noticed, and does not silently share the visitors.
+		if s.TCP, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
+			return fmt.Errorf("listen: %w", advise(err))
+		}
+		if !c.HTTP3.Enabled {
+			return nil
+		}
+		bound := s.TCP.Addr().(*net.TCPAddr).Port
+		if s.UDP, err = openUDP(ctx, net.JoinHostPort(host, strconv.Itoa(bound))); err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || port != "0" || tries == 0 {
+			return fmt.Errorf("listen: %w", advise(err))
+		}
+		s.TCP.Close()
+	}
+}
+
+func openUDP(ctx context.Context, address string) ([]net.PacketConn, error) {
+	lc := net.ListenConfig{Control: reusePort}
+	var socks []net.PacketConn
+	for range udpSockets {
+		sock, err := lc.ListenPacket(ctx, "udp", address)
+		if err != nil {
+			for _, s := range socks {
+				s.Close()
+			}
+			return nil, err
+		}
+		socks = append(socks, sock)
+	}
+	return socks, nil
+}
+
+// reusePort lets several sockets, and those of a successor, have one address.
+func reusePort(_, _ string, c syscall.RawConn) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// advise says what to do about the two errors that operators meet.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: ports below 1024 need root, CAP_NET_BIND_SERVICE or socket activation", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: another process listens there; see ss -lntup", err)
+	}
+	return err
+}
+
+// AdoptSockets takes over sockets that were passed to the process, as systemd
+// does. It duplicates the files' descriptors; the caller closes the files.
+//
+// Datagram sockets are for HTTP/3. A stream socket whose file is named http is
+// the one that redirects; of several without that name the first is for HTTP/2
+// and HTTP/1.1 and the second redirects.
+func AdoptSockets(files []*os.File) (Sockets, error) {
+	var s Sockets
+	for _, f := range files {
+		if err := s.adopt(f); err != nil {
+			s.Close()
+			return Sockets{}, fmt.Errorf("adopt socket %s: %w", f.Name(), err)
+		}
+	}
+	if s.TCP == nil {
+		s.Close()
+		return Sockets{}, errors.New("adopt sockets: no stream socket for HTTP/2 and HTTP/1.1 among those passed")
+	}
+	return s, nil
+}
+
+func (s *Sockets) adopt(f *os.File) error {
+	// Fd would put the file into blocking mode, and with it the socket that the
+	// duplicates share.
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	kind, kindErr := 0, error(nil)
+	if err := raw.Control(func(fd uintptr) {
+		kind, kindErr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+	}); err != nil {
+		return err
+	}
+	if kindErr != nil {
+		return os.NewSyscallError("getsockopt", kindErr)
+	}
+	switch kind {
+	case unix.SOCK_DGRAM:
+		c, err := net.FilePacketConn(f)
+		if err != nil {
+			return err
+		}
+		s.UDP = append(s.UDP, c)
+		return nil
+	case unix.SOCK_STREAM:
+		l, err := net.FileListener(f)
+		if err != nil {
+			return err
+		}
+		return s.place(l, f.Name() == "http")
+	}
+	return fmt.Errorf("socket type %d is neither stream nor datagram", kind)
+}
+
+// place gives a stream socket its role.
+func (s *Sockets) place(l net.Listener, redirects bool) error {
+	switch {
+	case s.TCP == nil && !redirects:
+		s.TCP = l
+	case s.HTTP == nil:
+		s.HTTP = l
+	default:
+		l.Close()
+		return errors.New("one stream socket too many")
+	}
+	return nil
+}
+
+// Close closes all sockets.
+func (s *Sockets) Close() error {
+	var errs []error
+	for _, c := range s.UDP {
+		errs = append(errs, c.Close())
+	}
+	for _, l := range []net.Listener{s.TCP, s.HTTP} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,196 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"spillway/edge/outcome"
+)
+
+// tcpHandshakeTimeout bounds the TLS handshake on TCP. It is what QUIC's hard
+// limit is.
+const tcpHandshakeTimeout = 2 * quicHandshakeTimeout
+
+// A tcpServer serves HTTP/2 and HTTP/1.1. It makes the TLS handshakes itself,
+// before net/http sees the connection: so admission learns when one is complete,
+// and none takes longer than it should.
+type tcpServer struct {
+	l      *Listeners
+	server *http.Server
+	ready  chan net.Conn // with complete handshakes
+	closed context.Context
+	close  context.CancelFunc
+}
+
+func newTCPServer(l *Listeners) *tcpServer {
+	t := &tcpServer{l: l, ready: make(chan net.Conn)}
+	t.closed, t.close = context.WithCancel(l.life)
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	timeouts := l.c.Timeouts
+	t.server = &http.Server{
+		Handler:           l,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: timeouts.Header,
+		IdleTimeout:       timeouts.Idle,
+		WriteTimeout:      finishTimeout(timeouts),
+		MaxHeaderBytes:    int(l.c.Limits.HeaderBytes),
+		ConnContext:       tcpConnContext,
+		ErrorLog:          slog.NewLogLogger(panicsOnly{l.log.Handler()}, slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          l.c.Limits.Streams,
+			MaxReceiveBufferPerStream:     maxStreamWindow,
+			MaxReceiveBufferPerConnection: maxConnWindow,
+			// A visitor who vanished while it waits for an answer.
+			SendPingTimeout: timeouts.Idle,
+			PingTimeout:     timeouts.Header,
+		},
+	}
+	return t
+}
+
+func (t *tcpServer) start() {
+	t.l.loops.Go(func() { t.l.fail("TCP", t.accept()) })
+	t.l.loops.Go(func() { t.l.fail("HTTP/2 and HTTP/1.1", t.server.Serve(t)) })
+}
+
+// accept admits connections until the socket is closed.
+func (t *tcpServer) accept() error {
+	for delay := time.Duration(0); ; {
+		raw, err := t.l.socks.TCP.Accept()
+		if err == nil {
+			delay = 0
+			t.admit(raw)
+			continue
+		}
+		var passing interface{ Temporary() bool }
+		if !errors.As(err, &passing) || !passing.Temporary() {
+			return err
+		}
+		// Out of file descriptors, mostly: the backlog holds the others.
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		t.l.log.Warn("cannot accept connections", "error", err, "retry_in", delay)
+		select {
+		case <-time.After(delay):
+		case <-t.closed.Done():
+			return err
+		}
+	}
+}
+
+// admit lets a connection in or resets it. TCP has proved the address.
+func (t *tcpServer) admit(raw net.Conn) {
+	h, why := t.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
+	if why != outcome.None {
+		if tcp, ok := raw.(*net.TCPConn); ok {
+			tcp.SetLinger(0) // a reset leaves nothing behind
+		}
+		raw.Close()
+		return
+	}
+	c := &connection{handshake: h, close: raw.Close}
+	t.l.conns.add(c)
+	conn := &tcpConn{Conn: raw, connection: c, registry: &t.l.conns}
+	t.l.loops.Go(func() { t.handshake(tls.Server(conn, t.l.tls.tcp())) })
+}
+
+func (t *tcpServer) handshake(conn *tls.Conn) {
+	ctx, cancel := context.WithTimeout(t.closed, tcpHandshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return
+	}
+	conn.NetConn().(*tcpConn).connection.handshake.Done()
+	select {
+	case t.ready <- conn:
+	case <-t.closed.Done():
+		conn.Close()
+	}
+}
+
+// Accept, Close and Addr make a net.Listener of the connections that have
+// completed their handshakes.
+func (t *tcpServer) Accept() (net.Conn, error) {
+	select {
+	case conn := <-t.ready:
+		return conn, nil
+	case <-t.closed.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (t *tcpServer) Close() error {
+	t.close()
+	return t.l.socks.TCP.Close()
+}
+
+// Addr implements net.Listener.
+func (t *tcpServer) Addr() net.Addr { return t.l.socks.TCP.Addr() }
+
+// shutdown closes the socket, sends GOAWAY, and waits for requests in flight
+// until ctx ends.
+func (t *tcpServer) shutdown(ctx context.Context) {
+	t.Close()
+	if t.server.Shutdown(ctx) != nil {
+		t.server.Close()
+	}
+}
+
+func tcpConnContext(ctx context.Context, conn net.Conn) context.Context {
+	c := conn.(*tls.Conn).NetConn().(*tcpConn).connection
+	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+// tcpConn marks the writes of a TCP connection. TLS writes one record of at
+// most 16 KiB at a time, so that any response shows its progress here.
+type tcpConn struct {
+	net.Conn
+	connection *connection
+	registry   *registry
+	once       sync.Once
+}
+
+// Write implements net.Conn.
+func (c *tcpConn) Write(b []byte) (int, error) {
+	c.connection.writes.begin()
+	defer c.connection.writes.end()
+	return c.Conn.Write(b)
+}
+
+// Close implements net.Conn.
+func (c *tcpConn) Close() error {
+	c.once.Do(func() {
+		c.registry.remove(c.connection)
+		c.connection.handshake.Close()
+	})
+	return c.Conn.Close()
+}
+
+// panicsOnly lets through what the protocols' servers log when a handler
+// panics. All else that they log is visitors' mistakes, and would let anybody
+// fill the log.
+type panicsOnly struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (p panicsOnly) Handle(ctx context.Context, r slog.Record) error {
+	if !strings.Contains(r.Message, "panic serving") {
+		return nil
+	}
+	r.Level = slog.LevelError
+	return p.Handler.Handle(ctx, r)
+}
+
+// Enabled implements slog.Handler.
+func (p panicsOnly) Enabled(ctx context.Context, _ slog.Level) bool {
+	return p.Handler.Enabled(ctx, slog.LevelError)
+}

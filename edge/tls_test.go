@@ -1,0 +1,205 @@
+package edge
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writePair puts a certificate and its key into a folder, and moves the files'
+// times so that a change shows whatever the file system's clock is.
+func writePair(t *testing.T, folder string, until time.Time, rsaKey bool) TLSConfig {
+	t.Helper()
+	var public, private any
+	if rsaKey {
+		k, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, private = &k.PublicKey, k
+	} else {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, private = &k.PublicKey, k
+	}
+	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		DNSNames:     []string{"edge.test"},
+		NotBefore:    until.Add(-1000 * time.Hour), NotAfter: until,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := TLSConfig{Cert: filepath.Join(folder, "cert.pem"), Key: filepath.Join(folder, "key.pem")}
+	replace(t, c.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	replace(t, c.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	return c
+}
+
+func replace(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := writeSecret(path, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newTestTLS(t *testing.T, c TLSConfig) (*tlsState, *bytes.Buffer, error) {
+	t.Helper()
+	var log bytes.Buffer
+	s, err := newTLS(Config{TLS: c}, []string{"edge.test"}, slog.New(slog.NewTextHandler(&log, nil)))
+	return s, &log, err
+}
+
+func TestTLSRefusesToStart(t *testing.T) {
+	f := func(want string, c TLSConfig) {
+		t.Helper()
+		if _, _, err := newTestTLS(t, c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one about %q", err, want)
+		}
+	}
+	good := writePair(t, t.TempDir(), time.Now().Add(time.Hour), false)
+	other := writePair(t, t.TempDir(), time.Now().Add(time.Hour), false)
+	f("expired on", writePair(t, t.TempDir(), time.Now().Add(-time.Hour), false))
+	f("no such file", TLSConfig{Cert: "missing.pem", Key: good.Key})
+	f("does not match", TLSConfig{Cert: good.Cert, Key: other.Key})
+	f("set cert and key, or self_signed", TLSConfig{})
+	f("set cert and key, or self_signed", TLSConfig{Cert: good.Cert})
+}
+
+func TestTLSFollowsItsFiles(t *testing.T) {
+	folder := t.TempDir()
+	c := writePair(t, folder, time.Now().Add(100*time.Hour), false)
+	s, log, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.leaf().SerialNumber
+	s.refresh(time.Now())
+	if s.leaf().SerialNumber.Cmp(first) != 0 || log.Len() != 0 {
+		t.Errorf("something happened without a change: %s", log)
+	}
+
+	writePair(t, folder, time.Now().Add(200*time.Hour), false)
+	s.refresh(time.Now())
+	second := s.leaf().SerialNumber
+	if second.Cmp(first) == 0 || !strings.Contains(log.String(), "certificate reloaded") {
+		t.Errorf("the new certificate is not in use: %s", log)
+	}
+
+	log.Reset()
+	replace(t, c.Cert, []byte("broken"))
+	s.refresh(time.Now())
+	s.refresh(time.Now())
+	if s.leaf().SerialNumber.Cmp(second) != 0 {
+		t.Error("the old certificate is not in use")
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings, want 1: %s", n, log)
+	}
+
+	log.Reset()
+	writePair(t, folder, time.Now().Add(-time.Hour), false)
+	s.refresh(time.Now())
+	if s.leaf().SerialNumber.Cmp(second) != 0 || !strings.Contains(log.String(), "expired on") {
+		t.Errorf("an expired certificate is in use: %s", log)
+	}
+
+	writePair(t, folder, time.Now().Add(300*time.Hour), false)
+	s.refresh(time.Now())
+	if s.leaf().SerialNumber.Cmp(second) == 0 {
+		t.Error("the repaired certificate is not in use")
+	}
+}
+
+func TestTLSReloadKeepsTheOldOnError(t *testing.T) {
+	s, _, err := newTestTLS(t, writePair(t, t.TempDir(), time.Now().Add(time.Hour), false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.current.Load()
+	if err := s.load(TLSConfig{Cert: "missing", Key: "missing"}, nil); err == nil {
+		t.Fatal("no error")
+	}
+	if s.current.Load() != before {
+		t.Error("the configuration changed")
+	}
+	if err := s.load(TLSConfig{SelfSigned: true}, nil); err != nil || s.current.Load() == before {
+		t.Errorf("the configuration did not change: %v", err)
+	}
+}
+
+func TestTLSWarnings(t *testing.T) {
+	folder := t.TempDir()
+	c := writePair(t, folder, time.Now().Add(time.Hour), true)
+	s, log, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, folder, time.Now().Add(2*time.Hour), true)
+	s.refresh(time.Now())
+	if n := strings.Count(log.String(), "RSA"); n != 1 {
+		t.Errorf("%d warnings about RSA, want 1: %s", n, log)
+	}
+	s.certs.hosts = []string{"edge.test", "other.test", defaultHost}
+	log.Reset()
+	s.certs.judge(s.leaf(), time.Now().Add(-2000*time.Hour))
+	if got := log.String(); strings.Count(got, "level=WARN") != 2 || !strings.Contains(got, "other.test") || !strings.Contains(got, "not valid yet") {
+		t.Errorf("warnings: %s", got)
+	}
+}
+
+func TestTLSSelfSignedIsStable(t *testing.T) {
+	folder := t.TempDir()
+	f := func(now time.Time, hosts ...string) *x509.Certificate {
+		t.Helper()
+		c, err := selfSigned(folder, hosts, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range append(hosts, "localhost", "127.0.0.1") {
+			if h != defaultHost && !strings.HasPrefix(h, "*") {
+				if err := c.Leaf.VerifyHostname(h); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if _, ok := c.PrivateKey.(*ecdsa.PrivateKey); !ok {
+			t.Errorf("key is %T", c.PrivateKey)
+		}
+		return c.Leaf
+	}
+	first := f(day0, "a.test", defaultHost)
+	if !f(day0.Add(100*24*time.Hour), "a.test", defaultHost).Equal(first) {
+		t.Error("another certificate for the same hosts")
+	}
+	wider := f(day0, "a.test", "*.b.test")
+	if wider.Equal(first) || wider.VerifyHostname("x.b.test") != nil {
+		t.Error("no certificate for the new hosts")
+	}
+	if f(day0.Add(selfSignedLife), "a.test", "*.b.test").Equal(wider) {
+		t.Error("a certificate that is about to expire was kept")
+	}
+	info, err := os.Stat(filepath.Join(folder, "self-signed.pem"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}

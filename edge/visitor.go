@@ -1,0 +1,100 @@
+package edge
+
+import (
+	"encoding/hex"
+	"hash/fnv"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"spillway/edge/outcome"
+)
+
+// A visitor is who asks, as far as the node can tell.
+type visitor struct {
+	// peer is the address at the other end of the connection; admission counts
+	// by it.
+	peer netip.Addr
+	// addr is the visitor's own address: the peer's, or what a trusted proxy
+	// says.
+	addr    netip.Addr
+	trusted bool
+}
+
+// newVisitor reads who asks from a request. Forwarded fields count only when
+// the peer is in proxies.
+func newVisitor(r *http.Request, proxies []netip.Prefix) visitor {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	v := visitor{peer: ap.Addr().Unmap()}
+	v.addr, v.trusted = v.peer, within(v.peer, proxies)
+	if v.trusted {
+		v.addr = forwardedFor(r.Header, v.peer, proxies)
+	}
+	return v
+}
+
+// forwardedFor returns the last address of X-Forwarded-For that no trusted
+// proxy answers for. What stands before it was written by the client and
+// proves nothing.
+func forwardedFor(h http.Header, peer netip.Addr, proxies []netip.Prefix) netip.Addr {
+	hops := strings.Split(strings.Join(h.Values("X-Forwarded-For"), ","), ",")
+	addr := peer
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return addr
+		}
+		addr = hop.Unmap()
+		if !within(addr, proxies) {
+			return addr
+		}
+	}
+	return addr
+}
+
+func within(a netip.Addr, prefixes []netip.Prefix) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// key tells visitors apart where a scarce thing is shared out. An address alone
+// does not: a mobile network puts thousands behind one.
+func (v visitor) key(h http.Header) string {
+	hash := fnv.New64a()
+	a := v.addr
+	if a.Is6() {
+		// A household has a /64, out of which it makes addresses at will.
+		p, _ := a.Prefix(64)
+		a = p.Addr()
+	}
+	b := a.As16()
+	hash.Write(b[:])
+	hash.Write([]byte(h.Get("User-Agent")))
+	hash.Write([]byte{0})
+	hash.Write([]byte(h.Get("Accept-Language")))
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// crawlerWords are what crawlers that declare themselves have in their
+// User-Agent.
+var crawlerWords = []string{"bot/", "bot;", "bot)", "crawler", "spider", "externalhit", "slurp"}
+
+// barred says why a request may not be answered for money: nobody is waiting
+// for the answer. Previews and prefetches of a shared link come by the
+// thousand.
+func barred(h http.Header) outcome.Reason {
+	if purpose := h.Get("Sec-Purpose"); strings.Contains(purpose, "prefetch") {
+		return outcome.Prefetch
+	}
+	agent := strings.ToLower(h.Get("User-Agent"))
+	for _, word := range crawlerWords {
+		if strings.Contains(agent, word) {
+			return outcome.Crawler
+		}
+	}
+	return outcome.None
+}
