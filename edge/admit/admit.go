@@ -64,7 +64,7 @@ func New(c Config, cores int) *Controller {
 		flight:     newFlight(),
 	}
 	if k.maxConns == 0 {
-		k.maxConns = connectionsFor(memory())
+		k.maxConns = connectionsFor(Memory())
 	}
 	if k.maxFlight == 0 {
 		k.maxFlight = int64(cores) * flightPerCore

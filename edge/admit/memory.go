@@ -18,9 +18,9 @@ func connectionsFor(bytes int64) int64 {
 	return max(bytes/2/perConnection, 1000)
 }
 
-// memory returns how many bytes the process may use: the least of what the
+// Memory returns how many bytes the process may use: the least of what the
 // machine has, its control group allows, and the runtime is told.
-func memory() int64 {
+func Memory() int64 {
 	least := int64(1 << 30) // where nothing can be read, a small machine
 	if m, ok := machineMemory(); ok {
 		least = m

@@ -92,6 +92,9 @@ func (c FunctionConfig) environ(name, api string) []string {
 		"LAMBDA_RUNTIME_DIR":              c.Dir,
 		"_HANDLER":                        name,
 		"GOMEMLIMIT":                      strconv.FormatInt(c.Memory, 10),
+		// An instance answers one call at a time, as on Lambda, where it has a
+		// share of one core: threads for more only get into each other's way.
+		"GOMAXPROCS": "1",
 		"HOME":                            os.TempDir(),
 		"LANG":                            "C.UTF-8",
 		"PATH":                            "/usr/local/bin:/usr/bin:/bin",

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"spillway/config"
+	"spillway/edge"
+	"spillway/edge/admin"
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/faas/budget"
+	"spillway/origin/faas/process"
+	"spillway/origin/faas/web"
+)
+
+// A node is a running Spillway: all parts, wired together. It lives from build
+// to the end of Run; Reload changes its configuration in between.
+type node struct {
+	log     *slog.Logger
+	path    string
+	started time.Time
+
+	cache     *cache.Cache
+	admit     *admit.Controller
+	server    *edge.Server
+	listeners *edge.Listeners
+	admin     *admin.Server
+	metrics   *metrics.Set
+
+	draining atomic.Bool
+	running  sync.WaitGroup // background work of the origins
+
+	mu       sync.Mutex // guards what follows; held for a reload as a whole
+	ctx      context.Context
+	config   *config.Config
+	parts    *parts
+	lastFail string // why the last reload was refused
+	loaded   time.Time
+}
+
+// parts are what the configuration names: origins, functions and budgets. A
+// reload keeps those whose settings did not change.
+type parts struct {
+	origins   map[string]*origin.Origin
+	stop      map[string]context.CancelFunc // ends an origin's background work
+	functions map[string]*faas.Function
+	budgets   map[string]*budget.Budget
+}
+
+// build makes a node. It opens the sockets and starts nothing.
+func build(c *config.Config, path string, log *slog.Logger) (*node, error) {
+	n := &node{log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet()}
+	n.cache = cache.New(c.Cache)
+	n.admit = admit.New(c.Admission, runtime.GOMAXPROCS(0))
+	var err error
+	if n.parts, err = newParts(c, &config.Config{}, &parts{}, log); err != nil {
+		return nil, err
+	}
+	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	n.admin, err = admin.New(admin.Config{Address: c.Admin}, n.adminOptions(), log)
+	if err != nil {
+		return nil, err
+	}
+	n.listeners, err = edge.NewListeners(c.Edge, hosts(c), n.admit, n.server, log)
+	if err != nil {
+		return nil, errors.Join(err, n.admin.Close())
+	}
+	return n, nil
+}
+
+// addresses returns where visitors are served, HTTPS first.
+func (n *node) addresses() []string {
+	all := []string{n.listeners.Addr().String()}
+	if a := n.listeners.HTTPAddr(); a != nil {
+		all = append(all, a.String())
+	}
+	return all
+}
+
+// newParts builds what c names, and takes over from old what did not change.
+func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, error) {
+	p := &parts{
+		origins: map[string]*origin.Origin{}, stop: map[string]context.CancelFunc{},
+		functions: map[string]*faas.Function{}, budgets: map[string]*budget.Budget{},
+	}
+	for name, bc := range c.Budgets {
+		if b := old.budgets[name]; b != nil {
+			p.budgets[name] = b // its amounts change in adopt, once all else is sound
+		} else {
+			p.budgets[name] = budget.New(name, bc)
+		}
+	}
+	for name, oc := range c.Origins {
+		if o := old.origins[name]; o != nil && reflect.DeepEqual(oc, was.Origins[name]) {
+			p.origins[name], p.stop[name] = o, old.stop[name]
+			continue
+		}
+		o, err := origin.New(name, oc, log)
+		if err != nil {
+			return nil, fmt.Errorf("origin %s: %w", name, err)
+		}
+		p.origins[name] = o
+	}
+	for name, fc := range c.Functions {
+		same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget]
+		if f := old.functions[name]; f != nil && same {
+			p.functions[name] = f
+			continue
+		}
+		provider, err := newProvider(fc)
+		if err != nil {
+			return nil, fmt.Errorf("function %s: %w", name, err)
+		}
+		p.functions[name] = faas.New(name, fc.Config, provider, p.budgets[fc.Budget], log)
+	}
+	return p, nil
+}
+
+// newProvider is the table of function platforms.
+func newProvider(c config.Function) (faas.Provider, error) {
+	switch c.Provider {
+	case "web":
+		return web.New(c.Web)
+	case "process":
+		return process.New(c.Process), nil
+	}
+	return nil, fmt.Errorf("provider %q is not known", c.Provider)
+}
+
+func (p *parts) backends(c *config.Config) edge.Backends {
+	shed := map[string]bool{}
+	for name, f := range c.Functions {
+		shed[name] = c.Budgets[f.Budget].OnExhausted == "shed"
+	}
+	return edge.Backends{Origins: p.origins, Functions: p.functions, ShedUnpaid: shed}
+}
+
+func hosts(c *config.Config) []string {
+	var names []string
+	for _, s := range c.Sites {
+		names = append(names, s.Hosts...)
+	}
+	return names
+}
+
+// Run serves until ctx ends, then drains: the node stops being ready, takes no
+// new connections, tells clients to go elsewhere, and gives requests in flight
+// until the drain time-out.
+func (n *node) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.Background())
+	n.mu.Lock()
+	n.ctx = background
+	n.runOrigins(n.parts)
+	n.mu.Unlock()
+
+	failed := make(chan error, 3)
+	n.start(background, failed, "access log", n.server.Run)
+	n.start(background, failed, "admin listener", n.admin.Run)
+	n.start(background, failed, "listeners", n.listeners.Run)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	err = errors.Join(err, n.drain())
+	stop()
+	n.running.Wait()
+	return err
+}
+
+func (n *node) start(ctx context.Context, failed chan<- error, name string, run func(context.Context) error) {
+	n.running.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil && !n.draining.Load() {
+			failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	})
+}
+
+// runOrigins starts the background work of the origins that do not run yet.
+func (n *node) runOrigins(p *parts) {
+	for name, o := range p.origins {
+		if p.stop[name] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(n.ctx)
+		p.stop[name] = stop
+		n.running.Go(func() { o.Run(ctx) })
+	}
+}
+
+func (n *node) drain() error {
+	n.draining.Store(true)
+	n.mu.Lock()
+	patience := n.config.Edge.Timeouts.Drain
+	n.mu.Unlock()
+	n.log.Info("draining", "in_flight", n.server.InFlight(), "deadline", patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := n.listeners.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		n.log.Warn("drain deadline reached, requests were cut off")
+		return nil
+	}
+	return err
+}
+
+// Reload puts c in force, or returns why not and leaves everything as it was.
+func (n *node) Reload(c *config.Config) (err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer func() {
+		n.lastFail = ""
+		if err != nil {
+			n.lastFail = err.Error()
+		}
+	}()
+	if err := fixed(n.config, c); err != nil {
+		return err
+	}
+	next, err := newParts(c, n.config, n.parts, n.log)
+	if err != nil {
+		return err
+	}
+	if err := n.listeners.Reload(c.Edge, hosts(c)); err != nil {
+		return err
+	}
+	if err := n.server.Reload(c.Edge, c.Sites, c.Origins, next.backends(c)); err != nil {
+		return errors.Join(err, n.listeners.Reload(n.config.Edge, hosts(n.config)))
+	}
+	n.adopt(c, next)
+	return nil
+}
+
+// adopt makes next the node's parts. Nothing can fail any more.
+func (n *node) adopt(c *config.Config, next *parts) {
+	for name, b := range next.budgets {
+		b.SetConfig(c.Budgets[name])
+	}
+	old := n.parts
+	n.runOrigins(next)
+	for name, o := range old.origins {
+		if next.origins[name] != o {
+			old.stop[name]() // requests in flight keep the origin; only probes end
+		}
+	}
+	n.config, n.parts, n.loaded = c, next, time.Now()
+}
+
+// fixed names a setting that differs and cannot change while the node runs. The
+// listeners know their own.
+func fixed(was, c *config.Config) error {
+	for _, s := range []struct {
+		key  string
+		a, b any
+	}{
+		{"admin", was.Admin, c.Admin},
+		{"admission", was.Admission, c.Admission},
+		{"cache", was.Cache, c.Cache},
+	} {
+		if s.a != s.b {
+			return fmt.Errorf("%s cannot change while the node runs; restart it", s.key)
+		}
+	}
+	return nil
+}
+
+// ready says why the node should get no traffic, or nil.
+func (n *node) ready() error {
+	if n.draining.Load() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+func (n *node) adminOptions() admin.Options {
+	return admin.Options{
+		Metrics: n.writeMetrics, Ready: n.ready, Status: func() any { return n.status() },
+		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget)},
+	}
+}

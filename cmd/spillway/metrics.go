@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// writeStateMetrics writes what the parts hold and have done, in the text
+// format of Prometheus. Labels are names of the configuration only.
+func writeStateMetrics(w io.Writer, s nodeState) {
+	for _, name := range slices.Sorted(maps.Keys(s.Origins)) {
+		writeOriginMetrics(w, name, &s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Functions)) {
+		f, label := s.Functions[name], fmt.Sprintf("{function=%q}", name)
+		gauge(w, "spillway_function_inflight"+label, f.InFlight)
+		counter(w, "spillway_function_calls_total"+label, f.Calls)
+		counter(w, "spillway_function_ok_total"+label, f.OK)
+		for _, class := range slices.Sorted(maps.Keys(f.Failures)) {
+			counter(w, fmt.Sprintf("spillway_function_failures_total{function=%q,class=%q}", name, class), f.Failures[class])
+		}
+		metrics.WriteCounterFloat64(w, "spillway_function_cost_usd_total"+label, f.CostUSD)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Budgets)) {
+		b, label := s.Budgets[name], fmt.Sprintf("{budget=%q}", name)
+		metrics.WriteGaugeFloat64(w, "spillway_budget_left_usd"+label, b.Left)
+	}
+	c := s.Cache
+	gauge(w, "spillway_cache_bytes", c.Bytes)
+	gauge(w, "spillway_cache_limit_bytes", c.Limit)
+	gauge(w, "spillway_cache_entries", c.Entries)
+	gauge(w, "spillway_cache_fill_bytes", c.FillBytes)
+	counter(w, "spillway_cache_stored_total", c.Stored)
+	counter(w, "spillway_cache_evicted_total", c.Evicted)
+	writeAdmissionMetrics(w, &s)
+}
+
+func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
+	o, label := s.Origins[name], fmt.Sprintf("{origin=%q}", name)
+	l := o.Limit
+	gauge(w, "spillway_origin_up"+label, flag(o.Up))
+	gauge(w, "spillway_origin_limit"+label, l.Limit)
+	gauge(w, "spillway_origin_inflight"+label, l.InFlight)
+	gauge(w, "spillway_origin_queue_length"+label, l.Queued)
+	gauge(w, "spillway_origin_long_lived"+label, l.LongLived)
+	gauge(w, "spillway_origin_read_ahead_bytes"+label, o.ReadAhead)
+	metrics.WriteGaugeFloat64(w, "spillway_origin_useful_concurrency"+label, l.Useful)
+	for _, b := range l.Baselines {
+		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_origin_baseline_seconds{origin=%q,class=\"%d\"}", name, b.Class), b.Latency.Seconds())
+	}
+	counter(w, "spillway_origin_dips_total"+label, l.Dips)
+	counter(w, "spillway_origin_blocked_total"+label, l.Blocked)
+	counter(w, "spillway_origin_waited_total"+label, l.Waited)
+	counter(w, "spillway_origin_truncated_total"+label, o.Truncated)
+	for _, server := range o.Servers {
+		label := fmt.Sprintf("{origin=%q,server=%q}", name, server.URL)
+		gauge(w, "spillway_server_up"+label, flag(server.Up))
+		gauge(w, "spillway_server_inflight"+label, server.InFlight)
+		counter(w, "spillway_server_requests_total"+label, server.Requests)
+		counter(w, "spillway_server_failures_total"+label, server.Failures)
+	}
+}
+
+func writeAdmissionMetrics(w io.Writer, s *nodeState) {
+	a := s.Admission
+	gauge(w, "spillway_connections", a.Connections)
+	gauge(w, "spillway_handshakes_half_open", a.HalfOpen)
+	gauge(w, "spillway_admission_short", flag(a.Short))
+	counter(w, "spillway_handshakes_started_total", a.Started)
+	counter(w, "spillway_handshakes_completed_total", a.Completed)
+	counter(w, "spillway_handshakes_failed_total", a.Failed)
+	counter(w, "spillway_handshake_retries_total", a.Retries)
+	counter(w, `spillway_connections_refused_total{reason="full"}`, a.RefusedFull)
+	counter(w, `spillway_connections_refused_total{reason="half-open"}`, a.RefusedHalfOpen)
+	counter(w, `spillway_connections_refused_total{reason="source"}`, a.RefusedSource)
+	counter(w, "spillway_requests_refused_by_source_total", a.RefusedRequests)
+}
+
+func gauge[T int | int64 | uint64](w io.Writer, name string, v T) {
+	metrics.WriteGaugeUint64(w, name, uint64(max(v, 0)))
+}
+
+func counter(w io.Writer, name string, v uint64) { metrics.WriteCounterUint64(w, name, v) }
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/faas/budget"
+)
+
+// A nodeState is what /status answers and `spillway status` prints.
+type nodeState struct {
+	Version   string                     `json:"version"`
+	Uptime    float64                    `json:"uptime_seconds"`
+	Ready     string                     `json:"ready"` // ok, or why not
+	Config    configState                `json:"config"`
+	Listeners []string                   `json:"listeners"`
+	InFlight  int64                      `json:"requests_in_flight"`
+	Outcomes  map[outcome.Outcome]uint64 `json:"outcomes"`
+	Origins   map[string]origin.State    `json:"origins"`
+	Functions map[string]faas.State      `json:"functions"`
+	Budgets   map[string]budget.State    `json:"budgets"`
+	Cache     cache.State                `json:"cache"`
+	Admission admit.State                `json:"admission"`
+}
+
+type configState struct {
+	Path   string    `json:"path"`
+	Hash   string    `json:"hash"`
+	Loaded time.Time `json:"loaded"`
+	// Refused says why the last reload did not take effect.
+	Refused string `json:"refused,omitempty"`
+}
+
+func (n *node) status() nodeState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := nodeState{
+		Version: version(), Uptime: time.Since(n.started).Seconds(), Ready: "ok",
+		Config:    configState{Path: n.path, Hash: n.config.Hash(), Loaded: n.loaded, Refused: n.lastFail},
+		Listeners: n.addresses(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
+		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Budgets: map[string]budget.State{},
+		Cache: n.cache.State(), Admission: n.admit.State(),
+	}
+	if err := n.ready(); err != nil {
+		s.Ready = err.Error()
+	}
+	for name, o := range n.parts.origins {
+		s.Origins[name] = o.State()
+	}
+	for name, f := range n.parts.functions {
+		s.Functions[name] = f.State()
+	}
+	for name, b := range n.parts.budgets {
+		s.Budgets[name] = b.State(time.Now())
+	}
+	return s
+}
+
+// serveBudget empties or resets a budget: POST /budget/NAME?empty=1 or
+// ?reset=1.
+func (n *node) serveBudget(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/budget/")
+	n.mu.Lock()
+	b := n.parts.budgets[name]
+	n.mu.Unlock()
+	switch {
+	case r.Method != http.MethodPost:
+		http.Error(w, "use POST", http.StatusMethodNotAllowed)
+	case b == nil:
+		http.Error(w, fmt.Sprintf("there is no budget %q", name), http.StatusNotFound)
+	case r.URL.Query().Has("empty"):
+		b.Empty(time.Now())
+		n.log.Info("budget emptied by the operator", "budget", name)
+	case r.URL.Query().Has("reset"):
+		b.Reset()
+		n.log.Info("budget reset by the operator", "budget", name)
+	default:
+		http.Error(w, "say ?empty=1 or ?reset=1", http.StatusBadRequest)
+	}
+}
+
+func (n *node) writeMetrics(w io.Writer) {
+	n.metrics.WritePrometheus(w)
+	writeStateMetrics(w, n.status())
+}
