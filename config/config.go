@@ -30,6 +30,8 @@ type Config struct {
 	Origins   map[string]origin.Config `koanf:"origins" required:"true"`
 	Functions map[string]Function      `koanf:"functions"`
 	Sites     []edge.SiteConfig        `koanf:"sites" required:"true"`
+
+	effective map[string]string // every setting in force, by its full name
 }
 
 // Function is a function as configured: what all share, and the settings of the

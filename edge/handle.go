@@ -17,6 +17,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// 1 match the site and route
 	settings := s.settings.Load()
 	x.visitor = newVisitor(r, settings.proxies)
+	if port, plain := plainPort(r); plain {
+		x.redirect(settings.sites, port)
+		return
+	}
 	if why := malformed(r, x.path); why != outcome.None {
 		x.refuse(why)
 		return

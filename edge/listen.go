@@ -51,12 +51,11 @@ type rules struct {
 	step      int // see guard.step
 	bodyBytes int64
 	altSvc    []string
-	hosts     []string // of all sites
 }
 
 // NewListeners opens the sockets that c names and returns Listeners on them.
-// hosts are those of all sites; a self-signed certificate is made for them and
-// plain HTTP is redirected for them. The visitors wait until Run.
+// hosts are those of all sites; a self-signed certificate is made for them. The
+// handler gets the requests of plain HTTP too, and tells them by plainPort. The visitors wait until Run.
 func NewListeners(c Config, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
 	socks, err := OpenSockets(context.Background(), c)
 	if err != nil {
@@ -80,13 +79,13 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	l.life, l.endLife = context.WithCancel(context.Background())
 	l.drain, l.startDrain = context.WithCancel(l.life)
 	l.patience, l.losePatience = context.WithCancel(l.life)
-	l.rules.Store(l.newRules(c, hosts))
+	l.rules.Store(l.newRules(c))
 	l.conns.start = time.Now()
 	if s.TCP != nil {
 		l.tcp = newTCPServer(l)
 	}
 	if s.HTTP != nil {
-		l.redirect = newRedirect(l.hosts, port(l.Addr()), log)
+		l.redirect = newRedirect(h, port(l.Addr()), log)
 	}
 	if len(s.UDP) > 0 && c.HTTP3.Enabled {
 		if l.quic, err = newQUICServer(l); err != nil {
@@ -97,15 +96,13 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	return l, nil
 }
 
-func (l *Listeners) hosts() []string { return l.rules.Load().hosts }
-
-func (l *Listeners) newRules(c Config, hosts []string) *rules {
+func (l *Listeners) newRules(c Config) *rules {
 	step := min(max(int(c.Timeouts.Stall.Seconds()*minRate), 16<<10), 256<<10)
 	altSvc := "clear" // RFC 7838 section 3: forget what was said
 	if c.HTTP3.Enabled && len(l.socks.UDP) > 0 {
 		altSvc = fmt.Sprintf(`h3=":%d"; ma=%d`, port(l.Addr()), int(c.HTTP3.AltSvcMaxAge.Seconds()))
 	}
-	return &rules{stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes, altSvc: []string{altSvc}, hosts: hosts}
+	return &rules{stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes, altSvc: []string{altSvc}}
 }
 
 // Addr returns the address of HTTP/3, HTTP/2 and HTTP/1.1.
@@ -245,7 +242,7 @@ func (l *Listeners) Reload(c Config, hosts []string) error {
 	if err := l.tls.load(c.TLS, hosts); err != nil {
 		return err
 	}
-	l.rules.Store(l.newRules(c, hosts))
+	l.rules.Store(l.newRules(c))
 	return nil
 }
 

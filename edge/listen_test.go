@@ -359,27 +359,6 @@ func TestListenShutdownCutsOffAtTheDeadline(t *testing.T) {
 	})
 }
 
-func TestListenRedirectsPlainHTTP(t *testing.T) {
-	s := edgetest.New(http.HandlerFunc(echoProto))
-	s.Config.HTTP = "127.0.0.1:0"
-	n := s.Start(t)
-	c := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	r, _ := http.NewRequest(http.MethodGet, "http://"+n.Listeners.HTTPAddr().String()+"/x?y", nil)
-	r.Host = edgetest.Host
-	resp, err := c.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	read(t, resp)
-	want := fmt.Sprintf("https://%s:%d/x?y", edgetest.Host, edgetest.Port(n.Listeners.Addr()))
-	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != want {
-		t.Errorf("%d to %q, want 301 to %q", resp.StatusCode, got, want)
-	}
-}
-
 // A handler that ignores the end of its request must not keep the node from
 // ending.
 func TestListenShutdownGivesUpOnHandlers(t *testing.T) {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,9 +60,7 @@ func (c *counts) counter(p pair) *metrics.Counter {
 		return n
 	}
 	grown := make(map[pair]*metrics.Counter, len(known)+1)
-	for k, v := range known {
-		grown[k] = v
-	}
+	maps.Copy(grown, known)
 	grown[p] = c.set.NewCounter(fmt.Sprintf(`spillway_requests_total{outcome=%q,reason=%q}`, p.outcome, p.reason))
 	c.requests.Store(&grown)
 	return grown[p]

@@ -36,6 +36,7 @@ type world struct {
 	first   *script // the preferred function
 	second  *script
 	budget  *budget.Budget
+	node    *edgetest.Node
 	visitor *edgetest.Visitor
 }
 
@@ -101,7 +102,7 @@ func newWorld(t *testing.T, proto string) *world {
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
 	setup := edgetest.New(nil)
-	setup.Config.AccessLog, setup.Config.Expose = "off", "full"
+	setup.Config.AccessLog, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
 	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{
 		Hosts: []string{"default"},
 		Routes: []edge.RouteConfig{
@@ -117,7 +118,8 @@ func newWorld(t *testing.T, proto string) *world {
 		t.Fatal(err)
 	}
 	setup.Handler = w.server
-	w.visitor = setup.Start(t).Visitor(t, proto)
+	w.node = setup.Start(t)
+	w.visitor = w.node.Visitor(t, proto)
 	return w
 }
 
@@ -400,6 +402,28 @@ func TestPathCrawlerSpendsNothing(t *testing.T) {
 			check(t, 503, "shed; reason=crawler", "")
 		release()
 	})
+}
+
+func TestPathRedirect(t *testing.T) {
+	w := newWorld(t, "h1")
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	r, _ := http.NewRequest(http.MethodGet, "http://"+w.node.Listeners.HTTPAddr().String()+"/x?y", nil)
+	r.Host = "any.test"
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	want := fmt.Sprintf("https://any.test:%d/x?y", edgetest.Port(w.node.Listeners.Addr()))
+	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != want {
+		t.Errorf("%d to %q, want 301 to %q", resp.StatusCode, got, want)
+	}
+	if n := w.server.Outcomes()[outcome.Local]; n != 1 {
+		t.Errorf("%d requests ended here, want 1", n)
+	}
 }
 
 // TestPathStreams asks that bytes reach the visitor as the origin sends them,

@@ -1,23 +1,26 @@
 package edge
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"spillway/edge/outcome"
 )
 
 // redirectTimeout bounds a whole exchange over plain HTTP.
 const redirectTimeout = 5 * time.Second
 
-// newRedirect returns the server of plain HTTP. It sends visitors to the same
-// host, path and query over HTTPS, and does nothing else.
-func newRedirect(hosts func() []string, port int, log *slog.Logger) *http.Server {
+// newRedirect returns the server of plain HTTP. Its requests take the path of
+// all others, which sends them to the given port over HTTPS at its first step.
+func newRedirect(h http.Handler, port int, log *slog.Logger) *http.Server {
 	s := &http.Server{
-		Handler:        redirect(hosts, port),
+		Handler:        h,
+		BaseContext:    func(net.Listener) context.Context { return context.WithValue(context.Background(), plainKey{}, port) },
 		ReadTimeout:    redirectTimeout,
 		WriteTimeout:   redirectTimeout,
 		MaxHeaderBytes: 8 << 10,
@@ -27,40 +30,53 @@ func newRedirect(hosts func() []string, port int, log *slog.Logger) *http.Server
 	return s
 }
 
-// redirect answers requests for the given hosts. Host is the one thing of a
-// request that names where to go, and only hosts of the sites are gone to, so
-// that the node redirects nobody elsewhere.
-func redirect(hosts func() []string, port int) http.Handler {
-	suffix := ""
-	if port != 443 {
-		suffix = ":" + strconv.Itoa(port)
+type plainKey struct{}
+
+// plainPort tells a request that came over plain HTTP, and the port that it
+// belongs to.
+func plainPort(r *http.Request) (port int, plain bool) {
+	if r.TLS != nil {
+		return 0, false
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := plainHost(r.Host)
-		if host == "" || r.URL.Path == "" || r.URL.Path[0] != '/' {
-			http.Error(w, "400 Bad Request", http.StatusBadRequest)
-			return
-		}
-		if !served(hosts(), host) {
-			http.Error(w, "421 Misdirected Request", http.StatusMisdirectedRequest)
-			return
-		}
-		if strings.Contains(host, ":") {
-			host = "[" + host + "]"
-		}
-		to := "https://" + host + suffix + r.URL.EscapedPath()
-		if r.URL.RawQuery != "" || r.URL.ForceQuery {
-			to += "?" + r.URL.RawQuery
-		}
-		w.Header()["Location"] = []string{to}
-		// RFC 9110 section 15.4.9: 308 keeps the method and the body. Clients of
-		// old know only 301, which does the same for GET and HEAD.
-		status := http.StatusPermanentRedirect
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			status = http.StatusMovedPermanently
-		}
-		w.WriteHeader(status)
-	})
+	port, plain = r.Context().Value(plainKey{}).(int)
+	return port, plain
+}
+
+// redirect sends a visitor to the same host, path and query over HTTPS. Host is
+// the one thing of a request that names where to go, and only hosts of the
+// sites are gone to, so that the node redirects nobody elsewhere.
+func (x *exchange) redirect(s *sites, port int) {
+	host, location := secureURL(x.r, port)
+	if host == "" {
+		x.refuse(outcome.BadRequest)
+		return
+	}
+	if _, ok := s.host(host); !ok {
+		x.refuse(outcome.UnknownHost)
+		return
+	}
+	x.moved(location)
+}
+
+// secureURL returns the host of a request, and its URL over HTTPS; or nothing,
+// if there is none to be made of it.
+func secureURL(r *http.Request, port int) (host, location string) {
+	host = plainHost(r.Host)
+	if host == "" || r.URL.Path == "" || r.URL.Path[0] != '/' {
+		return "", ""
+	}
+	authority := host
+	if strings.Contains(host, ":") {
+		authority = "[" + host + "]"
+	}
+	if port != 443 {
+		authority += ":" + strconv.Itoa(port)
+	}
+	location = "https://" + authority + r.URL.EscapedPath()
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		location += "?" + r.URL.RawQuery
+	}
+	return host, location
 }
 
 // plainHost returns the name or address in a Host field, without port and in
@@ -86,13 +102,4 @@ func plainHost(field string) string {
 		return ""
 	}
 	return host
-}
-
-// served reports whether a host is one of the sites'.
-func served(hosts []string, host string) bool {
-	_, parent, _ := strings.Cut(host, ".")
-	return slices.ContainsFunc(hosts, func(h string) bool {
-		h = strings.ToLower(h)
-		return h == host || h == defaultHost || parent != "" && h == "*."+parent
-	})
 }

@@ -1,23 +1,52 @@
 package edge
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
 )
 
+// plainServer is a Server as the listener of plain HTTP calls it.
+func plainServer(t *testing.T, port int, hosts ...string) (*Server, http.Handler) {
+	t.Helper()
+	s, err := NewServer(Config{AccessLog: "off"}, nil, nil, Backends{}, cache.New(cache.Config{}),
+		admit.New(admit.Config{}, 1), metrics.NewSet(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string][]*route{}
+	for _, h := range hosts {
+		known[h] = []*route{}
+	}
+	s.settings.Load().sites = routeTable(t, known)
+	plain := newRedirect(s, port, slog.New(slog.DiscardHandler))
+	return s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(w, r.WithContext(plain.BaseContext(nil)))
+	})
+}
+
 func TestRedirect(t *testing.T) {
-	hosts := []string{"a.test", "*.b.test"}
 	f := func(method, host, target string, port, status int, location string) {
 		t.Helper()
+		s, h := plainServer(t, port, "a.test", "*.b.test")
 		r := httptest.NewRequest(method, target, nil)
 		r.Host = host
 		w := httptest.NewRecorder()
-		redirect(func() []string { return hosts }, port).ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 		if w.Code != status || w.Header().Get("Location") != location {
 			t.Errorf("%s %s %s: %d to %q, want %d to %q", method, host, target, w.Code, w.Header().Get("Location"), status, location)
+		}
+		if n := s.Outcomes(); n[outcome.Local]+n[outcome.Refused] != 1 {
+			t.Errorf("%s %s %s: counted as %v", method, host, target, n)
 		}
 	}
 	f("GET", "a.test", "/", 443, 301, "https://a.test/")
@@ -39,12 +68,13 @@ func TestRedirect(t *testing.T) {
 }
 
 func TestRedirectDefaultHost(t *testing.T) {
+	_, h := plainServer(t, 443, "default")
 	f := func(host, location string) {
 		t.Helper()
 		r := httptest.NewRequest("GET", "/x", nil)
 		r.Host = host
 		w := httptest.NewRecorder()
-		redirect(func() []string { return []string{defaultHost} }, 443).ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 		if got := w.Header().Get("Location"); got != location {
 			t.Errorf("%s: %q, want %q", host, got, location)
 		}
@@ -70,9 +100,7 @@ func FuzzRedirect(f *testing.F) {
 			return
 		}
 		r := &http.Request{Method: "GET", Host: host, URL: u, Header: http.Header{}}
-		w := httptest.NewRecorder()
-		redirect(func() []string { return []string{defaultHost} }, 443).ServeHTTP(w, r)
-		location := w.Header().Get("Location")
+		_, location := secureURL(r, 443)
 		if location == "" {
 			return
 		}

@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -146,6 +147,19 @@ func (x *exchange) shed(why outcome.Reason) {
 	x.plain(http.StatusServiceUnavailable)
 }
 
+// moved answers a request of plain HTTP.
+func (x *exchange) moved(location string) {
+	x.outcome, x.reason = outcome.Local, outcome.Redirect
+	x.w.Header()["Location"] = []string{location}
+	// RFC 9110 section 15.4.9: 308 keeps the method and the body. Clients of old
+	// know only 301, which does the same for GET and HEAD.
+	status := http.StatusPermanentRedirect
+	if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {
+		status = http.StatusMovedPermanently
+	}
+	x.writeHeader(status)
+}
+
 // fail answers a request that was tried and came to nothing.
 func (x *exchange) fail(why outcome.Reason) {
 	x.outcome, x.reason = outcome.Failed, why
@@ -228,7 +242,5 @@ func (x *exchange) write(b []byte) bool {
 
 // copyHeader shares the value slices: both sides only read them.
 func copyHeader(to, from http.Header) {
-	for name, values := range from {
-		to[name] = values
-	}
+	maps.Copy(to, from)
 }

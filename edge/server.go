@@ -1,3 +1,15 @@
+// Package edge is what visitors meet: the listeners of HTTP/3, HTTP/2 and
+// HTTP/1.1, the one path that every request takes, and its responses.
+//
+// The path is ServeHTTP in handle.go, a step after the other: route, admission,
+// cache, collapsing, and the ladder (ladder.go) of places where a request may
+// run. Every request ends in exactly one outcome of the vocabulary; respond.go
+// is the only file that writes a response.
+//
+// It fails cheaply: what nothing can serve is refused at once with Retry-After,
+// and an answer that breaks off is aborted, never ended as if it were whole. It
+// decides nothing that others own: admission is edge/admit's, freshness
+// edge/cache's, the choice of a place edge/overflow's.
 package edge
 
 import (

@@ -103,9 +103,6 @@ func (p *part) stop() {
 	p.log.Close()
 }
 
-// kill ends the part as a crash would.
-func (p *part) kill() { p.cmd.Process.Kill() }
-
 // cpu returns the CPU seconds that the part and its ended children have used.
 func (p *part) cpu() float64 { return processCPU(p.cmd.Process.Pid) }
 
@@ -148,7 +145,7 @@ func children(pid int) []int {
 	var pids []int
 	for _, path := range paths {
 		b, _ := os.ReadFile(path)
-		for _, field := range strings.Fields(string(b)) {
+		for field := range strings.FieldsSeq(string(b)) {
 			if n, err := strconv.Atoi(field); err == nil {
 				pids = append(pids, n)
 			}

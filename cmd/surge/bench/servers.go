@@ -61,7 +61,7 @@ func startServers(ctx context.Context, dir string) (edge, bare *server, stop fun
 		}
 		return cmd, addr, err
 	}
-	_, origin, err := launch("origin", "surge", "origin", "--listen", "127.0.0.1:0", "--service", "1ms", "--body", fmt.Sprint(hitBytes))
+	_, origin, err := launch("origin", "surge", "origin", "--listen", "127.0.0.1:0", "--service", "1ms", "--body", fmt.Sprintf("%dB", hitBytes))
 	if err != nil {
 		return nil, nil, stop, err
 	}

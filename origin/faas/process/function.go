@@ -95,10 +95,10 @@ func (c FunctionConfig) environ(name, api string) []string {
 		// An instance answers one call at a time, as on Lambda, where it has a
 		// share of one core: threads for more only get into each other's way.
 		"GOMAXPROCS": "1",
-		"HOME":                            os.TempDir(),
-		"LANG":                            "C.UTF-8",
-		"PATH":                            "/usr/local/bin:/usr/bin:/bin",
-		"TZ":                              ":UTC",
+		"HOME":       os.TempDir(),
+		"LANG":       "C.UTF-8",
+		"PATH":       "/usr/local/bin:/usr/bin:/bin",
+		"TZ":         ":UTC",
 	}
 	maps.Copy(env, c.Env)
 	list := make([]string, 0, len(env))

@@ -1,0 +1,40 @@
+# Every target is a few lines; what is longer lives in scripts/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+FUZZTIME ?= 30s
+VCS := -buildvcs=$(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+export CGO_ENABLED ?= 0
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## check for what building and testing need; as root on Debian, install it
+	@scripts/setup
+
+build: ## build bin/spillway, bin/surge and bin/bootstrap (the example function)
+	@go build -trimpath $(VCS) -o bin/ ./cmd/spillway ./cmd/surge
+	@go build -trimpath $(VCS) -o bin/bootstrap ./cmd/thumbnail
+
+demo: build ## show a flash crowd on this machine; ARGS="--for 30s --json"
+	@bin/spillway demo $(ARGS)
+
+check: ## format, vet, lint, modules: everything but the tests
+	@scripts/check
+
+test: ## all tests, with the race detector, in random order
+	@scripts/test ./...
+
+bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"
+	@bin/surge bench $(ARGS)
+	@go test -run '^$$' -bench . -benchtime 200ms ./...
+
+fuzz: ## run every fuzz test for FUZZTIME=30s
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+generate: ## make the example photographs again
+	@go generate ./...
+
+clean: ## remove what was built
+	@rm -rf bin
+
+.PHONY: help setup build demo check test bench fuzz generate clean

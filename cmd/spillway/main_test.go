@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"spillway/edge/admin"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"spillway": main})
+}
+
+// TestScripts runs the program as an operator does. Each script finds an origin
+// at $ORIGIN, which answers with the path.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, "origin serves %s\n", r.URL.Path)
+			}))
+			e.Defer(origin.Close)
+			e.Setenv("ORIGIN", origin.URL)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"subst": subst, "ready": ready, "get": get, "await": await, "signal": sendSignal,
+		},
+	})
+}
+
+// subst FILE... puts the environment into files.
+func subst(ts *testscript.TestScript, _ bool, files []string) {
+	for _, file := range files {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
+}
+
+// ready SOCKET waits until the node is ready.
+func ready(ts *testscript.TestScript, _ bool, args []string) {
+	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
+	for range 1000 {
+		if _, err := client.Get(context.Background(), "/readyz"); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("the node is not ready")
+}
+
+// get SOCKET PATH prints what the node answers to a visitor of img.example.com.
+func get(ts *testscript.TestScript, _ bool, args []string) {
+	var state nodeState
+	ts.Check(admin.NewClient("unix:"+ts.MkAbs(args[0])).Status(context.Background(), &state))
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "img.example.com"},
+	}}
+	// Listeners read as https://127.0.0.1:8443 or as 127.0.0.1:8443 (h1, h2, h3).
+	address := strings.Fields(strings.TrimPrefix(state.Listeners[0], "https://"))[0]
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+address+args[1], nil)
+	ts.Check(err)
+	req.Host = "img.example.com"
+	resp, err := client.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, body)
+}
+
+// await SOCKET REGEXP waits until the node's status matches.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
+	want, err := regexp.Compile(args[1])
+	ts.Check(err)
+	for range 1000 {
+		body, err := client.Get(context.Background(), "/status")
+		ts.Check(err)
+		if want.Match(body) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("the status does not match %s", args[1])
+}
+
+// sendSignal sends HUP or TERM to the programs in the background.
+func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
+	s := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}[args[0]]
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(s))
+	}
+}

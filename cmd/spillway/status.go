@@ -1,0 +1,204 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"spillway/config"
+	"spillway/edge/admin"
+	"spillway/edge/outcome"
+	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/faas/budget"
+)
+
+func newStatusCommand() *cobra.Command {
+	var path, address string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [--config FILE | --admin ADDRESS] [--json]",
+		Short: "Show what the node on this machine does",
+		Long: `Ask the admin listener of the node on this machine, and show what it does. The
+address of the listener is read from the configuration file.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			address, err := adminAddress(path, address)
+			if err != nil {
+				return err
+			}
+			return status(cmd.Context(), admin.NewClient(address), asJSON, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration `file` of the node")
+	cmd.Flags().StringVar(&address, "admin", "", "`address` of the admin listener: unix:PATH or a loopback address")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything, as JSON")
+	return cmd
+}
+
+// adminAddress returns the address that was given, or else the one of the
+// configuration.
+func adminAddress(path, given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	c, err := config.Load(path, os.Environ())
+	if err != nil {
+		return "", fmt.Errorf("%w\n(to ask without a configuration, name the listener by --admin)", err)
+	}
+	return c.Admin, nil
+}
+
+func status(ctx context.Context, client *admin.Client, asJSON bool, out io.Writer) error {
+	if asJSON {
+		body, err := client.Get(ctx, "/status")
+		if err == nil {
+			_, err = out.Write(body)
+		}
+		return notRunning(err)
+	}
+	var s nodeState
+	if err := client.Status(ctx, &s); err != nil {
+		return notRunning(err)
+	}
+	return s.write(out)
+}
+
+func notRunning(err error) error {
+	if errors.Is(err, admin.ErrNotRunning) {
+		return fmt.Errorf("%w; is the node running?", err)
+	}
+	return err
+}
+
+// write prints the state as tables.
+func (s *nodeState) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	uptime := time.Duration(s.Uptime * float64(time.Second)).Round(time.Second)
+	fmt.Fprintf(w, "node\t%s, up %s, %s\n", s.Version, uptime, readiness(s.Ready))
+	fmt.Fprintf(w, "listen\t%s\n", strings.Join(s.Listeners, ", "))
+	fmt.Fprintf(w, "config\t%s, hash %s, loaded %s\n", s.Config.Path, s.Config.Hash, s.Config.Loaded.Local().Format(time.DateTime))
+	if s.Config.Refused != "" {
+		reason, _, _ := strings.Cut(s.Config.Refused, "\n")
+		fmt.Fprintf(w, "reload refused\t%s\n", reason)
+	}
+	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
+	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
+	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
+	writeOutcomes(w, s.Outcomes)
+	writeOrigins(w, s.Origins)
+	writeFunctions(w, s.Functions)
+	writeBudgets(w, s.Budgets)
+	return w.Flush()
+}
+
+func readiness(ready string) string {
+	if ready == "ok" {
+		return "ready"
+	}
+	return "not ready: " + ready
+}
+
+// writeOutcomes shows every outcome that happened, with its share.
+func writeOutcomes(w io.Writer, outcomes map[outcome.Outcome]uint64) {
+	var total uint64
+	for _, n := range outcomes {
+		total += n
+	}
+	if total == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nOUTCOME\tREQUESTS\tSHARE\n")
+	for _, o := range outcome.All {
+		if n := outcomes[o]; n > 0 {
+			fmt.Fprintf(w, "%s\t%d\t%.1f%%\n", o, n, 100*float64(n)/float64(total))
+		}
+	}
+}
+
+func writeOrigins(w io.Writer, origins map[string]origin.State) {
+	fmt.Fprintf(w, "\nORIGIN\tSTATE\tLIMIT\tIN FLIGHT\tQUEUED\tLONG-LIVED\tSERVERS UP\n")
+	for _, name := range slices.Sorted(maps.Keys(origins)) {
+		o := origins[name]
+		up := 0
+		for _, server := range o.Servers {
+			if server.Up {
+				up++
+			}
+		}
+		state := "up"
+		if !o.Up {
+			state = "down"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d of %d\n",
+			name, state, o.Limit.Limit, o.Limit.InFlight, o.Limit.Queued, o.Limit.LongLived, up, len(o.Servers))
+	}
+}
+
+func writeFunctions(w io.Writer, functions map[string]faas.State) {
+	if len(functions) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nFUNCTION\tBREAKER\tIN FLIGHT\tCALLS\tOK\tFAILURES\tCOST\n")
+	for _, name := range slices.Sorted(maps.Keys(functions)) {
+		f := functions[name]
+		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%d\t%s\t$%.4f\n",
+			name, f.Breaker, f.InFlight, f.MaxConcurrency, f.Calls, f.OK, failuresText(f.Failures), f.CostUSD)
+	}
+}
+
+func failuresText(failures map[faas.Class]uint64) string {
+	var parts []string
+	for _, class := range slices.Sorted(maps.Keys(failures)) {
+		if n := failures[class]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, class))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "none")
+}
+
+func writeBudgets(w io.Writer, budgets map[string]budget.State) {
+	if len(budgets) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nBUDGET\tLEFT\tSPENT THIS HOUR\tSPENT TODAY\tIN CALLS NOW\n")
+	for _, name := range slices.Sorted(maps.Keys(budgets)) {
+		b := budgets[name]
+		left := fmt.Sprintf("$%.4f", b.Left)
+		switch {
+		case b.Drained:
+			left = "emptied"
+		case !b.Limited:
+			left = "no limit"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t$%.4f\n", name, left, spentText(b.SpentHour, b.PerHour), spentText(b.SpentDay, b.PerDay), b.AtRisk)
+	}
+}
+
+func spentText(spent, limit float64) string {
+	if limit == 0 {
+		return fmt.Sprintf("$%.4f", spent)
+	}
+	return fmt.Sprintf("$%.4f of $%g", spent, limit)
+}
+
+func sizeText(n int64) string {
+	size, unit := float64(n), "B"
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if size < 1024 {
+			break
+		}
+		size, unit = size/1024, larger
+	}
+	return fmt.Sprintf("%.4g %s", size, unit)
+}

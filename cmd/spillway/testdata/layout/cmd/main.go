@@ -1,0 +1,4 @@
+// Command cmd is a program.
+package main
+
+import _ "fixture/edge/tests"

@@ -1,0 +1,7 @@
+package leaf
+
+import (
+	_ "example.com/quic"
+
+	_ "fixture/edge"
+)

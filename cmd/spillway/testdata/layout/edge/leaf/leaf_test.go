@@ -1,0 +1,3 @@
+package leaf
+
+import _ "fixture/cmd"

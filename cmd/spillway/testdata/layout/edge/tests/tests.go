@@ -1,0 +1,2 @@
+// Package tests is for tests.
+package tests

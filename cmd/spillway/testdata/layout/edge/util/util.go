@@ -1,0 +1,2 @@
+// Package util should not be.
+package util

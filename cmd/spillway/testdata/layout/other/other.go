@@ -1,0 +1,2 @@
+// Package other is elsewhere.
+package other

@@ -1,0 +1,395 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// whole makes a configuration that passes out of a part: top-level keys that
+// the part lacks and a node needs are put behind it.
+func whole(part string) string {
+	for _, rest := range []string{
+		"tls: {self_signed: true}",
+		`origins: {app: {servers: ["http://10.0.0.5:8080"]}}`,
+		"sites: [{hosts: [img.example.com], routes: [{origin: app}]}]",
+	} {
+		key, _, _ := strings.Cut(rest, ":")
+		if !strings.HasPrefix(part, key+":") && !strings.Contains(part, "\n"+key+":") {
+			part += "\n" + rest
+		}
+	}
+	return part
+}
+
+// messages returns the problems of err, one a line, without excerpts.
+func messages(t *testing.T, err error) string {
+	t.Helper()
+	if err == nil {
+		return ""
+	}
+	problems, ok := errors.AsType[Problems](err)
+	if !ok {
+		t.Fatalf("the error is no Problems: %v", err)
+	}
+	var lines []string
+	for _, p := range problems {
+		p.Excerpt = ""
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestProblems(t *testing.T) {
+	f := func(part string, want ...string) {
+		t.Helper()
+		_, err := Parse("f", []byte(whole(part)), nil)
+		if got := messages(t, err); got != strings.Join(want, "\n") {
+			t.Errorf("got:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
+		}
+	}
+	// The form of the file.
+	f("cache: {", "f:3:1: ',' or '}' must be specified")
+	f("cache:\n\tmemory: 1GiB", "f:2:1: found character '\t' that cannot start any token")
+	f("http: off\n---\nhttp: off", "f:2:1: a second document starts here; one file holds one configuration")
+	f("http: off\nhttp: :81", "f:2:1: http: this key stands twice; first on line 1; keep one")
+	f("http: *nowhere", "f:1:7: http: no value is marked &nowhere before this line")
+	f("http: !!str off", "f:1:7: http: YAML of the kind Tag is not used here; write a plain value")
+	f("? [a]\n: b", "f:2:1: found an invalid key for this map")
+
+	// The names of keys.
+	f("cach: {}", "f:1:1: cach: no setting has this name; did you mean cache?")
+	f("cache: {memroy: 1GiB}", "f:1:9: cache.memroy: no setting has this name; did you mean memory?")
+	f("bogus: 1", "f:1:1: bogus: no setting has this name")
+	f("functions: {a: {provider: process, function: a, url: 'http://a'}}",
+		"f:1:49: functions.a.url: this key belongs to provider web, not to process; remove it")
+	f("functions: {a: {url: 'http://a'}}", "f:1:13: functions.a.provider: this key is missing")
+	f("functions: {a b: {provider: process, function: a}}",
+		`f:1:13: functions.a b: "a b" is not a name; use letters, digits, - and _, at most 63`)
+
+	// The shape of values.
+	f("cache: 512MiB", "f:1:8: cache: this wants keys of its own, not a value; keys are memory, max_object, collapse_waiters, collapse_wait")
+	f("budgets: $2", "f:1:10: budgets: this wants names with settings below them, not a value")
+	f("trusted_proxies: 10.0.0.0/8", "f:1:18: trusted_proxies: this wants a list; write [10.0.0.0/8]")
+	f("sites: {hosts: [a]}", "f:1:1: sites: this wants a list; put a dash before each entry")
+	f("listen: [':443']", "f:1:1: listen: this wants a single value")
+	f("listen:", "f:1:1: listen: this key has no value; give it one, or remove the key")
+	f("origins: {app: {servers: []}}", "f:1:17: origins.app.servers: this must not be empty")
+	f("origins: {}", "f:1:1: origins: this must not be empty",
+		`f:3:54: sites[0].routes[0].origin: origins has no entry "app"; add app under origins`)
+	f("origins: {app: {}}", "f:1:11: origins.app.servers: this key is missing")
+
+	// Units.
+	f("cache: {memory: 512}", "f:1:17: cache.memory: 512 has no unit; write 512MiB; units are B, KiB, MiB, GiB, TiB, kB, MB, GB or TB")
+	f("cache: {memory: 512mb}", `f:1:17: cache.memory: "mb" is not a unit of size; units are B, KiB, MiB, GiB, TiB, kB, MB, GB or TB`)
+	f("cache: {memory: lots}", `f:1:17: cache.memory: "lots" is not a size; write a number and a unit, such as 512MiB`)
+	f("timeouts: {idle: 20}", "f:1:18: timeouts.idle: 20 has no unit; write 20s; units are ms, s, m, h or d")
+	f("timeouts: {idle: soon}", `f:1:18: timeouts.idle: "soon" is not a time; write a time such as 5s; units are ms, s, m, h or d`)
+	f("timeouts: {idle: -5s}", `f:1:18: timeouts.idle: "-5s" is negative; write a time such as 5s`)
+	f("origins: {app: {servers: ['http://a'], queue: {length: 0.5}}}", "f:1:56: origins.app.queue.length: 0.5 has no unit; write 50%")
+	f("origins: {app: {servers: ['http://a'], queue: {length: half}}}", `f:1:56: origins.app.queue.length: "half" is not a share; write a percentage such as 80%`)
+	f("budgets: {b: {per_day: 20}}", "f:1:24: budgets.b.per_day: 20 has no unit; write $20")
+	f("budgets: {b: {per_day: 20€}}", `f:1:24: budgets.b.per_day: "20€" is not an amount of money; write US dollars such as $2`)
+
+	// Plain values.
+	f("http3: {gso: yes}", `f:1:14: http3.gso: "yes" is neither true nor false; write true or false`)
+	f("limits: {streams: many}", `f:1:19: limits.streams: "many" is not a whole number`)
+	f("limits: {streams: 0}", "f:1:19: limits.streams: 0 is too small; the least is 1")
+	f("limits: {streams: 1001}", "f:1:19: limits.streams: 1001 is too large; the most is 1000")
+	f("limits: {header_bytes: 2MiB}", "f:1:24: limits.header_bytes: 2MiB is too large; the most is 1MiB")
+	f("timeouts: {idle: 1ms}", "f:1:18: timeouts.idle: 1ms is too small; the least is 10ms")
+	f("expose: outcomes", `f:1:9: expose: "outcomes" is not one of full, outcome, off; did you mean outcome?`)
+	f("expose: nothing", `f:1:9: expose: "nothing" is not one of full, outcome, off; write full, outcome or off`)
+
+	// Forms.
+	f("listen: '443'", `f:1:9: listen: "443" is not an address with a port; write HOST:PORT, such as :443 or 127.0.0.1:8443`)
+	f("listen: ':99999'", `f:1:9: listen: "99999" is not a port; ports are 0 to 65535`)
+	f("listen: ':0'", "f:1:9: listen: port 0 on every address would be another port at each start; write :443")
+	f("listen: 'example.com:443'", `f:1:9: listen: "example.com" is not an IP address; listeners are opened on addresses of this machine`)
+	f("admin: ':9443'", `f:1:8: admin: the admin listener has no login, so it must not be reachable from outside; ":9443" is not a loopback address; write 127.0.0.1, [::1] or unix:PATH`)
+	f("admin: unix:admin.sock", `f:1:8: admin: "admin.sock" is not an absolute path; write unix:/run/spillway/admin.sock`)
+	f("admin: /run/admin.sock", `f:1:8: admin: "/run/admin.sock" is neither unix:PATH nor an address with a port; write unix:/run/spillway/admin.sock or 127.0.0.1:9443`)
+	f("admin: unix:/"+strings.Repeat("a", 107), "f:1:8: admin: the path of the socket is too long; the system allows 107 bytes")
+	f("state: var", `f:1:8: state: "var" does not start with a slash; write /var`)
+	f("tls: {cert: /does/not/exist, key: /does/not/exist}",
+		"f:1:13: tls.cert: stat /does/not/exist: no such file or directory",
+		"f:1:35: tls.key: stat /does/not/exist: no such file or directory")
+	f("trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]", "f:1:31: trusted_proxies[1]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
+	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither; write an address or a prefix, such as 10.0.0.0/8`)
+	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is not an http or https URL; write a URL such as http://10.0.0.5:8080`)
+	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port; ports are 1 to 65535`)
+	f("origins: {app: {servers: ['http://u:p@a']}}", "f:1:27: origins.app.servers[0]: a URL with a password would end up in logs; remove what stands before the @")
+	f("origins: {app: {servers: ['http://a/?b']}}", `f:1:27: origins.app.servers[0]: "http://a/?b" has a query or a fragment; remove it`)
+	f("functions: {a: {provider: web, url: 'http://a', headers: {'a b': c}}}", `f:1:59: functions.a.headers.a b: "a b" is not the name of a header field`)
+	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'env:NOPE'}}}", "f:1:62: functions.a.headers.K: the environment has no variable NOPE")
+	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:/no'}}}", "f:1:62: functions.a.headers.K: stat /no: no such file or directory")
+	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:no'}}}", `f:1:62: functions.a.headers.K: "no" is not an absolute path; write file:/etc/spillway/secrets/NAME`)
+
+	// References.
+	f("functions: {a: {provider: process, function: a, budget: spil}}\nbudgets: {spill: {per_day: $1}}",
+		`f:1:57: functions.a.budget: budgets has no entry "spil"; did you mean spill?`)
+	f("functions: {a: {provider: process, function: a, budget: other}}\nbudgets: {spill: {per_day: $1}}",
+		`f:1:57: functions.a.budget: budgets has no entry "other"; add other under budgets, which has spill`)
+}
+
+func TestProblemsOfRoutes(t *testing.T) {
+	f := func(routes string, want ...string) {
+		t.Helper()
+		part := "functions: {a: {provider: process, function: a}}\nsites: [{hosts: [x], routes: [\n" + routes + "]}]"
+		_, err := Parse("f", []byte(whole(part)), nil)
+		if got := messages(t, err); got != strings.Join(want, "\n") {
+			t.Errorf("got:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
+		}
+	}
+	f("{origin: app}")
+	f("{match: {}}", "f:3:1: sites[0].routes[0].origin: this key is missing")
+	f("{origin: ap}", `f:3:10: sites[0].routes[0].origin: origins has no entry "ap"; did you mean app?`)
+	f("{origin: app, match: {path: thumb}}", `f:3:29: sites[0].routes[0].match.path: "thumb" does not start with a slash; write /thumb`)
+	f("{origin: app, match: {path: /a?b}}", `f:3:29: sites[0].routes[0].match.path: "/a?b" holds the character '?'; routes match paths only`)
+	f("{origin: app, match: {path: '/a b'}}", `f:3:29: sites[0].routes[0].match.path: "/a b" holds a space or control character; write it percent-encoded, as browsers send it`)
+	f("{origin: app, match: {path: '/a['}}", `f:3:29: sites[0].routes[0].match.path: "/a[" is not a pattern: glob: syntax error at 3: unexpected end of input; * stands for any characters; put a backslash before [, { or \`)
+	f("{origin: app, match: {methods: [get]}}", `f:3:33: sites[0].routes[0].match.methods[0]: methods are case-sensitive, and "get" is never sent; write GET`)
+	f("{origin: app, match: {methods: ['G ET']}}", `f:3:33: sites[0].routes[0].match.methods[0]: "G ET" is not a method; write a method such as GET`)
+	f("{origin: app, overflow: {to: [b]}}", `f:3:31: sites[0].routes[0].overflow.to[0]: functions has no entry "b"; add b under functions, which has a`)
+	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing")
+	f("{origin: app, overflow: {to: [a, a]}}", `f:3:34: sites[0].routes[0].overflow.to[1]: "a" stands twice; remove one`)
+	f("{origin: app, overflow: {to: [a], overflow_at: 120%}}", "f:3:48: sites[0].routes[0].overflow.overflow_at: 120% is too large; the most is 100%")
+
+	unreachable := func(first, second string, want bool) {
+		t.Helper()
+		wants := []string{"f:4:1: sites[0].routes[1]: no request gets here: sites[0].routes[0] matches " + path(first) + " first; move it up"}
+		if !want {
+			wants = nil
+		}
+		f("{origin: app, match: "+first+"},\n{origin: app, match: "+second+"}", wants...)
+	}
+	unreachable("{path: /*}", "{path: /a}", true)
+	unreachable("{path: '*'}", "{path: /a}", true)
+	unreachable("{path: /a}", "{path: /*}", false)
+	unreachable("{path: /a/*}", "{path: /a/b/*}", true)
+	unreachable("{path: /a/*}", "{path: /b/*}", false)
+	unreachable("{path: /a/*/c}", "{path: /a/b/c}", false) // not seen, and never wrong
+	unreachable("{path: /a/*/c}", "{path: /a/*/c}", true)
+	unreachable("{path: /*, methods: [GET]}", "{path: /a}", false)
+	unreachable("{path: /*, methods: [GET]}", "{path: /a, methods: [GET]}", true)
+	unreachable("{path: /*, methods: [GET]}", "{path: /a, methods: [GET, POST]}", false)
+	unreachable("{path: '/[ab]*'}", "{path: '/[ab]c'}", false)
+}
+
+func path(match string) string {
+	_, after, _ := strings.Cut(match, "path: ")
+	return strings.Trim(strings.TrimRight(strings.SplitN(after, ",", 2)[0], "}"), "'")
+}
+
+func TestProblemsAcrossSettings(t *testing.T) {
+	f := func(part string, want ...string) {
+		t.Helper()
+		_, err := Parse("f", []byte(whole(part)), nil)
+		if got := messages(t, err); got != strings.Join(want, "\n") {
+			t.Errorf("got:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
+		}
+	}
+	f("tls: {}", "f:1:1: tls: there is no certificate; set cert and key, or self_signed: true for tests")
+	f("tls: {self_signed: true, cert: load.go, key: load.go}", "f:1:20: tls.self_signed: a certificate is given as well; keep one of the two")
+	f("tls: {cert: load.go}", "f:1:13: tls.cert: its key is missing; set tls.key")
+	f("tls: {key: load.go}", "f:1:12: tls.key: its certificate is missing; set tls.cert")
+	f("tls: {cert: load.go, key: load.go}", "f:1:13: tls.cert: tls: failed to find any PEM data in certificate input")
+	f("listen: ''", "f:1:9: listen: this must not be empty; write :443")
+	f("listen: ':443'\nhttp: '127.0.0.1:443'", "f:2:7: http: port 443 is taken by listen; write another port, or off")
+	f("listen: '127.0.0.1:0'\nhttp: '127.0.0.1:0'")
+	f("http: off")
+	f("cache: {memory: 1MiB}", "f:1:1: cache.max_object: this is more than cache.memory, so it would never be stored; lower it")
+	f("cache: {memory: 0}")
+	f("origins: {app: {servers: ['http://a'], limit: {min: 9, max: 3}}}", "f:1:53: origins.app.limit.min: 9 is more than max, 3")
+	f("origins: {app: {servers: ['http://a', 'http://a']}}", "f:1:39: origins.app.servers[1]: this server stands twice; first as number 1; remove one")
+	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses")
+	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour or per_day, such as per_day: $20")
+	f("sites: [{hosts: [a, A], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "A" has capitals; hosts are compared in small letters; write a`)
+	f("sites: [{hosts: [a, 'a:443'], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "a:443" is not a host name; write a name, *.name, or default; without port`)
+	f("sites: [{hosts: [a], routes: [{origin: app}]}, {hosts: [a], routes: [{origin: app}]}]", `f:1:57: sites[1].hosts[0]: "a" is answered by sites[0] already; remove one`)
+	f("sites: [{hosts: [default, '*.a.example', 10.0.0.1, '::1', '[::1]'], routes: [{origin: app}]}]")
+}
+
+func TestProblemShowsTheLine(t *testing.T) {
+	_, err := Parse("dir/f.yaml", []byte(whole("http: off\ncache:\n  memory: 512 # too short")), nil)
+	want := `dir/f.yaml:3:11: cache.memory: 512 has no unit; write 512MiB; units are B, KiB, MiB, GiB, TiB, kB, MB, GB or TB
+  3 |   memory: 512 # too short
+    |           ^`
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestExcerptIsSafeAndShort(t *testing.T) {
+	r := newReport("f", []byte(strings.Repeat("x", 300)+"\x1b[31m"))
+	excerpt := r.excerpt(place{line: 1, column: 301})
+	if strings.Contains(excerpt, "\x1b") || len(excerpt) > 2*(excerptWidth+10) {
+		t.Errorf("excerpt %q", excerpt)
+	}
+	line, caret, _ := strings.Cut(excerpt, "\n")
+	if line[strings.Index(caret, "^")] != '?' {
+		t.Errorf("the caret points elsewhere:\n%s", excerpt)
+	}
+}
+
+func TestAllProblemsAreReported(t *testing.T) {
+	_, err := Parse("f", []byte("tls: {selfsigned: true}\ncache: {memory: 1}\norigins: {app: {}}\nsites: [{}]\nhttp: 1"), []string{"SPILLWAY_EXPOSE=x"})
+	problems, _ := errors.AsType[Problems](err)
+	if len(problems) != 7 {
+		t.Errorf("%d problems:\n%v", len(problems), err)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse("f", []byte(whole("")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is %v, want %v", what, got, want)
+		}
+	}
+	f("listen", c.Edge.Listen, ":443")
+	f("cache.memory", c.Cache.Memory, int64(512<<20))
+	f("timeouts.header", c.Edge.Timeouts.Header, 10*time.Second)
+	f("http3.gso", c.Edge.HTTP3.GSO, true)
+	app := c.Origins["app"]
+	f("limit.max", app.Limit.Max, 10_000)
+	f("queue.length", app.Queue.Length, 0.5)
+	f("queue.wait", app.Queue.Wait, time.Duration(0))
+	route := c.Sites[0].Routes[0]
+	f("match.path", route.Match.Path, "/*")
+	f("cache", route.Cache, true)
+	if route.Overflow != nil {
+		t.Error("a route without overflow has one")
+	}
+}
+
+func TestValues(t *testing.T) {
+	c, err := Parse("f", []byte(whole(`
+http: off
+budgets: {b: {per_hour: $0.5, per_client: 5%}}
+functions:
+  p: &p {provider: process, function: thumb, memory: 128MiB, price: {per_gb_second: $0.0000166667}}
+  q: {<<: *p, memory: 1GiB}
+  w: {provider: web, url: https://a.example/f, headers: {X-Key: secret, X.Other: b}}
+origins:
+  app: {servers: ["http://10.0.0.5:8080"], limit: {max: 200}, health: {path: /healthz}}
+  auto: {servers: ["http://10.0.0.6"], limit: auto}
+sites:
+- hosts: [a.example]
+  routes:
+  - {origin: app, match: {path: /x/*, methods: [GET]}, overflow: {to: [p, w], overflow_at: 80%}, stale_on_overload: 1d}
+`)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is %v, want %v", what, got, want)
+		}
+	}
+	f("per_hour", c.Budgets["b"].PerHour, 0.5)
+	f("per_client", c.Budgets["b"].PerClient, 0.05)
+	f("memory", c.Functions["p"].Memory, int64(128<<20))
+	f("function", c.Functions["p"].Process.Function, "thumb")
+	f("socket", c.Functions["p"].Process.Socket, "/run/spillway/functions.sock")
+	f("per_gb_second", *c.Functions["p"].Price.PerGBSecond, 0.0000166667)
+	if c.Functions["p"].Price.PerGBOut != nil {
+		t.Error("the price that is auto is set")
+	}
+	f("merged function", c.Functions["q"].Process.Function, "thumb")
+	f("merged memory", c.Functions["q"].Memory, int64(1<<30))
+	f("url", c.Functions["w"].Web.URL, "https://a.example/f")
+	f("headers", c.Functions["w"].Web.Headers, map[string]string{"X-Key": "secret", "X.Other": "b"})
+	f("limit", c.Origins["app"].Limit.Max, 200)
+	f("limit auto", c.Origins["auto"].Limit, c.Origins["auto"].Limit)
+	f("min of a partly given limit", c.Origins["app"].Limit.Min, 1)
+	o := c.Sites[0].Routes[0].Overflow
+	f("to", o.To, []string{"p", "w"})
+	f("overflow_at", o.At, 0.8)
+	f("methods", o.Methods, []string{"GET", "HEAD"})
+	f("stale_on_overload", c.Sites[0].Routes[0].StaleOnOverload, 24*time.Hour)
+}
+
+func TestAliasesCannotBlowUp(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("trusted_proxies: &a0 [10.0.0.1]\n")
+	for i := 1; i < 12; i++ {
+		prev := "*a" + string(rune('0'+(i-1)%10))
+		b.WriteString("x" + string(rune('a'+i)) + ": &a" + string(rune('0'+i%10)) + " [" + strings.Repeat(prev+", ", 30) + "]\n")
+	}
+	_, err := Parse("f", []byte(whole(b.String())), nil)
+	if err == nil || !strings.Contains(err.Error(), "the aliases up to here stand for too many values") {
+		t.Error("a bomb of aliases was resolved")
+	}
+}
+
+func TestLoadReadsFiles(t *testing.T) {
+	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the error of a missing file is %v", err)
+	}
+	if _, err := Load(t.TempDir(), nil); err == nil {
+		t.Error("a folder was read as a configuration")
+	}
+}
+
+func TestCertificateIsFoundBesideTheFile(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir, time.Now().Add(time.Hour))
+	file := filepath.Join(dir, "spillway.yaml")
+	if err := os.WriteFile(file, []byte(whole("tls: {cert: cert.pem, key: key.pem}")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "cert.pem"); c.Edge.TLS.Cert != want {
+		t.Errorf("cert is %s, want %s", c.Edge.TLS.Cert, want)
+	}
+	writeCertificate(t, dir, time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC))
+	_, err = Load(file, nil)
+	if got, want := messages(t, err), file+":1:13: tls.cert: the certificate expired on 2020-01-02; renew it"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+func writeCertificate(t *testing.T, dir string, until time.Time) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: until, DNSNames: []string{"img.example.com"}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: cert},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

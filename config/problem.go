@@ -1,0 +1,181 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Problem is one thing that is wrong with a configuration.
+type Problem struct {
+	// File, Line and Column say where; Line is 0 when the file as a whole or an
+	// environment variable is wrong. Column counts characters from 1.
+	File         string
+	Line, Column int
+	// Variable is the environment variable that holds the value, if one does.
+	Variable string
+	// Key is the full name of the setting, such as sites[0].routes[1].origin.
+	Key string
+	// Message says what is wrong, Remedy what to do. Remedy may be empty.
+	Message, Remedy string
+	// Excerpt is the source line with a caret under the column.
+	Excerpt string
+}
+
+// String writes the problem on one line, as compilers do, and the excerpt below
+// it.
+func (p Problem) String() string {
+	var b strings.Builder
+	switch {
+	case p.Variable != "":
+		b.WriteString(p.Variable)
+	case p.Line == 0:
+		b.WriteString(p.File)
+	default:
+		fmt.Fprintf(&b, "%s:%d:%d", p.File, p.Line, p.Column)
+	}
+	if p.Key != "" {
+		b.WriteString(": " + p.Key)
+	}
+	b.WriteString(": " + p.Message)
+	if p.Remedy != "" {
+		b.WriteString("; " + p.Remedy)
+	}
+	if p.Excerpt != "" {
+		b.WriteString("\n" + p.Excerpt)
+	}
+	return b.String()
+}
+
+// Problems is the error of a configuration that does not pass: everything that
+// is wrong with it, in the order of the file.
+type Problems []Problem
+
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// place is where a node of the configuration stands: in the file, or in an
+// environment variable.
+type place struct {
+	line, column int
+	variable     string
+}
+
+// report collects problems, and knows where each key stands.
+type report struct {
+	file     string
+	lines    []string
+	places   map[string]place
+	problems Problems
+}
+
+func newReport(file string, data []byte) *report {
+	return &report{file: file, lines: strings.Split(string(data), "\n"), places: map[string]place{}}
+}
+
+// add notes a problem with the key, at the place where the key stands, or else
+// where what surrounds it does.
+func (r *report) add(key, message, remedy string) {
+	at, ok := r.places[key]
+	for outer := key; !ok && outer != ""; {
+		outer = outer[:max(0, strings.LastIndexAny(outer, ".["))]
+		at, ok = r.places[outer]
+	}
+	r.addAt(at, key, message, remedy)
+}
+
+func (r *report) addAt(at place, key, message, remedy string) {
+	r.problems = append(r.problems, Problem{
+		File: r.file, Line: at.line, Column: at.column, Variable: at.variable,
+		Key: key, Message: message, Remedy: remedy, Excerpt: r.excerpt(at),
+	})
+}
+
+// err returns all problems in the order of the file, those of the environment
+// last, or nil.
+func (r *report) err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.problems, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.Variable, b.Variable), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return r.problems
+}
+
+// excerptWidth is how much of a long line an excerpt shows; not a knob.
+const excerptWidth = 100
+
+// excerpt shows the line with a caret below the column. Characters that a
+// terminal would act on are replaced.
+func (r *report) excerpt(at place) string {
+	if at.line < 1 || at.line > len(r.lines) {
+		return ""
+	}
+	text := []rune(strings.TrimRight(r.lines[at.line-1], "\r"))
+	caret := min(max(at.column-1, 0), len(text))
+	if start := max(0, caret-excerptWidth/2); len(text) > excerptWidth {
+		text, caret = text[start:min(start+excerptWidth, len(text))], caret-start
+	}
+	for i, c := range text {
+		if c == '\t' {
+			text[i] = ' '
+		} else if !unicode.IsPrint(c) {
+			text[i] = '?'
+		}
+	}
+	number := strconv.Itoa(at.line)
+	return fmt.Sprintf("  %s | %s\n  %s | %s^",
+		number, string(text), strings.Repeat(" ", len(number)), strings.Repeat(" ", caret))
+}
+
+// meant returns the candidate that the word is most likely a misspelling of, as
+// a remedy, or an empty string when none is near.
+func meant(word string, candidates []string) string {
+	best, least := "", min(3, len(word)/2)+1
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least {
+			best, least = c, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "did you mean " + best + "?"
+}
+
+// distance counts the edits that turn a into b: insertions, deletions,
+// replacements and swaps of neighbours.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			replace := prev[j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			cur[j] = min(replace, prev[j]+1, cur[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], before[j-2]+1)
+			}
+		}
+		before, prev, cur = prev, cur, before
+	}
+	return prev[len(b)]
+}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"maps"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"spillway/edge"
+)
+
+// validate checks what one setting alone cannot show.
+func validate(c *Config, r *report) {
+	validateListeners(c, r)
+	validateTLS(c.Edge.TLS, r)
+	validateSizes(c, r)
+	validateOrigins(c, r)
+	validateBudgets(c, r)
+	validateHosts(c.Sites, r)
+	for i, site := range c.Sites {
+		validateRoutes(site.Routes, index("sites", i)+".routes", r)
+	}
+}
+
+func validateListeners(c *Config, r *report) {
+	if c.Edge.Listen == "" {
+		r.add("listen", "this must not be empty", "write :443")
+	}
+	if c.Edge.HTTP == "off" || c.Edge.HTTP == "" {
+		return
+	}
+	host, port, _ := net.SplitHostPort(c.Edge.Listen)
+	otherHost, otherPort, _ := net.SplitHostPort(c.Edge.HTTP)
+	if port == otherPort && port != "0" && (host == otherHost || host == "" || otherHost == "") {
+		r.add("http", fmt.Sprintf("port %s is taken by listen", port), "write another port, or off")
+	}
+}
+
+// validateTLS loads the certificate: a node without a valid one must not start.
+func validateTLS(c edge.TLSConfig, r *report) {
+	switch {
+	case c.Cert == "" && c.Key == "" && !c.SelfSigned:
+		r.add("tls", "there is no certificate", "set cert and key, or self_signed: true for tests")
+		return
+	case c.SelfSigned && (c.Cert != "" || c.Key != ""):
+		r.add("tls.self_signed", "a certificate is given as well", "keep one of the two")
+		return
+	case c.SelfSigned:
+		return
+	case c.Key == "":
+		r.add("tls.cert", "its key is missing", "set tls.key")
+		return
+	case c.Cert == "":
+		r.add("tls.key", "its certificate is missing", "set tls.cert")
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		r.add("tls.cert", err.Error(), "")
+		return
+	}
+	if pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
+		r.add("tls.cert", "the certificate expired on "+pair.Leaf.NotAfter.UTC().Format(time.DateOnly), "renew it")
+	}
+}
+
+func validateSizes(c *Config, r *report) {
+	if c.Cache.Memory > 0 && c.Cache.MaxObject > c.Cache.Memory {
+		r.add("cache.max_object", "this is more than cache.memory, so it would never be stored", "lower it")
+	}
+}
+
+func validateOrigins(c *Config, r *report) {
+	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
+		o, key := c.Origins[name], "origins."+name
+		if o.Limit.Min > o.Limit.Max {
+			r.add(key+".limit.min", fmt.Sprintf("%d is more than max, %d", o.Limit.Min, o.Limit.Max), "")
+		}
+		if o.ReadAhead.PerResponse > o.ReadAhead.Total {
+			r.add(key+".read_ahead.per_response", "this is more than the total of all responses", "")
+		}
+		first := map[string]int{}
+		for i, server := range o.Servers {
+			if before, twice := first[server]; twice {
+				r.add(index(key+".servers", i), fmt.Sprintf("this server stands twice; first as number %d", before+1), "remove one")
+				continue
+			}
+			first[server] = i
+		}
+	}
+}
+
+func validateBudgets(c *Config, r *report) {
+	for _, name := range slices.Sorted(maps.Keys(c.Budgets)) {
+		if b := c.Budgets[name]; b.PerHour == 0 && b.PerDay == 0 {
+			r.add("budgets."+name, "this budget bounds nothing", "set per_hour or per_day, such as per_day: $20")
+		}
+	}
+}
+
+var hostName = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+
+func validateHosts(sites []edge.SiteConfig, r *report) {
+	first := map[string]string{}
+	for i, site := range sites {
+		for j, host := range site.Hosts {
+			key := index(index("sites", i)+".hosts", j)
+			name := strings.TrimPrefix(host, "*.")
+			lower := strings.ToLower(host)
+			switch {
+			case host != lower:
+				r.add(key, fmt.Sprintf("%q has capitals; hosts are compared in small letters", host), "write "+lower)
+			case net.ParseIP(strings.Trim(host, "[]")) == nil && !hostName.MatchString(name) || len(name) > 253:
+				r.add(key, fmt.Sprintf("%q is not a host name", host), `write a name, *.name, or default; without port`)
+			case first[host] != "":
+				r.add(key, fmt.Sprintf("%q is answered by %s already", host, first[host]), "remove one")
+			default:
+				first[host] = index("sites", i)
+			}
+		}
+	}
+}
+
+// validateRoutes reports routes that no request can reach, because an earlier
+// one takes everything that they match.
+func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
+	for j, later := range routes {
+		if o := later.Overflow; o != nil {
+			validateFunctions(o.To, index(key, j)+".overflow.to", r)
+		}
+		for i, earlier := range routes[:j] {
+			if covers(earlier.Match, later.Match) {
+				r.add(index(key, j), fmt.Sprintf("no request gets here: %s matches %s first", index(key, i), earlier.Match.Path), "move it up")
+				break
+			}
+		}
+	}
+}
+
+func validateFunctions(to []string, key string, r *report) {
+	for i, name := range to {
+		if slices.Contains(to[:i], name) {
+			r.add(index(key, i), fmt.Sprintf("%q stands twice", name), "remove one")
+		}
+	}
+}
+
+// covers reports whether the earlier match takes all that the later would. It
+// may miss exotic pairs of globs, and is never wrong when it says yes.
+func covers(earlier, later edge.MatchConfig) bool {
+	for _, method := range later.Methods {
+		if len(earlier.Methods) > 0 && !slices.Contains(earlier.Methods, method) {
+			return false
+		}
+	}
+	if len(earlier.Methods) > 0 && len(later.Methods) == 0 {
+		return false
+	}
+	prefix, star := strings.CutSuffix(earlier.Path, "*")
+	simple := star && !strings.ContainsAny(prefix, `*[]{}\`)
+	return earlier.Path == later.Path || simple && strings.HasPrefix(later.Path, prefix)
+}
