@@ -83,12 +83,16 @@ func (v visitor) key(h http.Header) string {
 // User-Agent.
 var crawlerWords = []string{"bot/", "bot;", "bot)", "crawler", "spider", "externalhit", "slurp"}
 
-// barred says why a request may not be answered for money: nobody is waiting
-// for the answer. Previews and prefetches of a shared link come by the
-// thousand.
+// barred says why a request may not be answered for money. Previews and
+// prefetches of a shared link come by the thousand, and nobody is waiting for
+// their answers.
 func barred(h http.Header) outcome.Reason {
 	if purpose := h.Get("Sec-Purpose"); strings.Contains(purpose, "prefetch") {
 		return outcome.Prefetch
+	}
+	if strings.Contains(h.Get("Accept"), "text/event-stream") {
+		// A function is paid by the second and answers when it ends.
+		return outcome.EventStream
 	}
 	agent := strings.ToLower(h.Get("User-Agent"))
 	for _, word := range crawlerWords {

@@ -69,6 +69,7 @@ func TestBarred(t *testing.T) {
 	}
 	f("Sec-Purpose", "prefetch;prerender", outcome.Prefetch)
 	f("User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", outcome.Crawler)
+	f("Accept", "text/event-stream", outcome.EventStream)
 	f("User-Agent", "facebookexternalhit/1.1", outcome.Crawler)
 	f("User-Agent", "Mozilla/5.0 (Linux; Android 10; CUBOT NOTE 20) Chrome/120", outcome.None)
 	f("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Firefox/153.0", outcome.None)

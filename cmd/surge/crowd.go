@@ -62,6 +62,7 @@ of the answer. Every request offered is in the result exactly once.`,
 	f.StringVar(&o.profile, "addresses", string(crowd.Single), "where visitors come from: carrier-nat (80 % behind 8 addresses) or single")
 	f.StringVar(&c.Connections, "connections", crowd.PerVisitor, "per-visitor or pooled")
 	f.DurationVar(&c.Timeout, "timeout", 5*time.Second, "patience of a visitor, from its intended arrival")
+	f.BoolVar(&c.OwnSockets, "own-sockets", false, "over h3, give every visitor a UDP socket of its own, so that surge wan can tell them apart")
 	f.IntVar(&c.MaxInFlight, "max-in-flight", 4096, "visitors present at once; more are not sent and count as errors")
 	f.Uint64Var(&c.Seed, "seed", 1, "the same seed makes the same crowd")
 	f.BoolVar(&c.Insecure, "insecure", false, "do not verify the certificate")

@@ -71,6 +71,7 @@ const (
 	ClientShareSpent    Reason = "client-share-spent"
 	Crawler             Reason = "crawler"
 	Prefetch            Reason = "prefetch"
+	EventStream         Reason = "event-stream"
 
 	// Why a waiter gave up.
 	QueueFull    Reason = "queue-full"

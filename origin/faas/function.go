@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -198,10 +199,7 @@ type State struct {
 func (f *Function) State() State {
 	f.mu.Lock()
 	s := f.stats
-	s.Failures = make(map[Class]uint64, len(f.stats.Failures))
-	for class, n := range f.stats.Failures {
-		s.Failures[class] = n
-	}
+	s.Failures = maps.Clone(f.stats.Failures)
 	f.mu.Unlock()
 	s.InFlight = int(f.inFlight.Load())
 	s.Breaker, s.RetryAt = f.breaker.state(time.Now())

@@ -43,7 +43,7 @@ func answering(status int, body string, told bool) fake {
 // for each 1000 bytes out; its worst case is 1 + 5 + 10.
 var priced = Config{
 	Memory: 1 << 30, Timeout: 5 * time.Second, MaxConcurrency: 2, MaxResponse: 10_000,
-	Price: PriceConfig{Platform: "none", PerMillionRequests: amount(1e6), PerGBSecond: amount(1), PerGBOut: amount(1e6)},
+	Price: PriceConfig{Platform: "none", PerMillionRequests: new(1e6), PerGBSecond: new(1.0), PerGBOut: new(1e6)},
 }
 
 const worstCase = 1 + 5 + 10

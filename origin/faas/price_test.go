@@ -6,8 +6,6 @@ import (
 	"time"
 )
 
-func amount(usd float64) *float64 { return &usd }
-
 func TestCost(t *testing.T) {
 	f := func(c PriceConfig, d time.Duration, memory, out int64, want float64) {
 		t.Helper()
@@ -26,9 +24,9 @@ func TestCost(t *testing.T) {
 	f(PriceConfig{Platform: "azure-functions"}, time.Millisecond, gib, 0, 0.2e-6+0.1*0.000016)
 	f(PriceConfig{Platform: "none"}, time.Hour, gib, gib, 0)
 	f(PriceConfig{}, time.Hour, gib, gib, 0)
-	f(PriceConfig{Platform: "none", PerMillionRequests: amount(5)}, time.Hour, gib, 0, 5e-6)
-	f(PriceConfig{Platform: "aws-lambda", PerGBOut: amount(0)}, 0, gib, gib, 0.2e-6)
-	f(PriceConfig{Platform: "google-cloud-run", PerGBSecond: amount(0.1)}, time.Second, 2*gib, 0, 0.4e-6+0.2)
+	f(PriceConfig{Platform: "none", PerMillionRequests: new(5.0)}, time.Hour, gib, 0, 5e-6)
+	f(PriceConfig{Platform: "aws-lambda", PerGBOut: new(0.0)}, 0, gib, gib, 0.2e-6)
+	f(PriceConfig{Platform: "google-cloud-run", PerGBSecond: new(0.1)}, time.Second, 2*gib, 0, 0.4e-6+0.2)
 }
 
 func TestPriceIsLabelled(t *testing.T) {
@@ -39,5 +37,5 @@ func TestPriceIsLabelled(t *testing.T) {
 		}
 	}
 	f(PriceConfig{Platform: "aws-lambda"}, "AWS Lambda x86, list price of 2025")
-	f(PriceConfig{Platform: "aws-lambda", PerGBOut: amount(1)}, "AWS Lambda x86, list price of 2025, amounts changed")
+	f(PriceConfig{Platform: "aws-lambda", PerGBOut: new(1.0)}, "AWS Lambda x86, list price of 2025, amounts changed")
 }

@@ -36,6 +36,9 @@ type Config struct {
 	Protocol    string  // H1, H2 or H3 (default)
 	Connections string  // PerVisitor (default) or Pooled
 	Addresses   Profile // CarrierNAT or Single (default)
+	// OwnSockets gives every visitor over HTTP/3 a socket of its own. It costs more
+	// than one socket for each address, and lets a relay tell visitors apart.
+	OwnSockets bool
 
 	// Phases are the arrivals; see ParsePhases. Capacity is the rate that a
 	// multiple such as 10x refers to; it is only reported.

@@ -29,7 +29,7 @@ func newQUICDialer(c Config, conf *tls.Config, t targets, target netip.AddrPort)
 		conf.ServerName = host
 	}
 	d := quicDialer{
-		sources: new(sources),
+		sources: &sources{own: c.OwnSockets},
 		http:    &http3.Transport{DisableCompression: true},
 		tls:     conf,
 		target:  net.UDPAddrFromAddrPort(target),
