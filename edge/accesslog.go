@@ -21,6 +21,7 @@ import (
 // behind, lines are lost and counted; requests are never held up.
 type accessLog struct {
 	out    io.Writer
+	path   string // of out, when it is a file of ours
 	shards []logShard
 	wake   chan struct{}
 	lost   atomic.Uint64
@@ -53,11 +54,37 @@ func openAccessLog(name string) (*accessLog, error) {
 	case "stderr":
 		return newAccessLog(os.Stderr), nil
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	f, err := openLogFile(name)
 	if err != nil {
 		return nil, err
 	}
-	return newAccessLog(f), nil
+	l := newAccessLog(f)
+	l.path = name
+	return l, nil
+}
+
+func openLogFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+}
+
+// follow opens the file again when it was moved away, as log rotation does. A
+// file that does not open leaves the old one in use.
+func (l *accessLog) follow() {
+	f, ok := l.out.(*os.File)
+	if l.path == "" || !ok {
+		return
+	}
+	was, err := f.Stat()
+	if err != nil {
+		return
+	}
+	if now, err := os.Stat(l.path); err == nil && os.SameFile(was, now) {
+		return
+	}
+	if next, err := openLogFile(l.path); err == nil {
+		l.out = next
+		f.Close()
+	}
 }
 
 func newAccessLog(out io.Writer) *accessLog {
@@ -82,6 +109,7 @@ func (l *accessLog) run(ctx context.Context) error {
 			l.flush(spare)
 			return l.close()
 		case <-tick.C:
+			l.follow()
 		case <-l.wake:
 		}
 		spare = l.flush(spare)
@@ -89,7 +117,7 @@ func (l *accessLog) run(ctx context.Context) error {
 }
 
 func (l *accessLog) close() error {
-	if f, ok := l.out.(*os.File); ok && f != os.Stdout && f != os.Stderr {
+	if f, ok := l.out.(*os.File); ok && l.path != "" {
 		return f.Close()
 	}
 	return nil
@@ -155,7 +183,7 @@ func (x *exchange) appendJSON(b []byte, took time.Duration) []byte {
 	b = appendField(b, `","proto":`, x.r.Proto)
 	b = appendField(b, `,"method":`, x.r.Method)
 	b = appendField(b, `,"host":`, x.r.Host)
-	b = appendField(b, `,"path":`, x.r.URL.Path)
+	b = appendField(b, `,"path":`, x.path)
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(x.status), 10)
 	b = append(b, `,"bytes":`...)
@@ -168,6 +196,9 @@ func (x *exchange) appendJSON(b []byte, took time.Duration) []byte {
 	}
 	if x.backend != "" {
 		b = appendField(b, `,"backend":`, x.backend)
+	}
+	if x.id != "" {
+		b = appendField(b, `,"id":`, x.id)
 	}
 	return append(b, "}\n"...)
 }

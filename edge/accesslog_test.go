@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func FuzzAppendJSONString(f *testing.F) {
 func loggedExchange() *exchange {
 	return &exchange{
 		r: httptest.NewRequest("GET", "/a%20b?secret=1", nil), start: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC),
-		visitor: visitor{addr: netip.MustParseAddr("192.0.2.1")}, outcome: outcome.Function,
+		path: "/a%20b", id: "abc", visitor: visitor{addr: netip.MustParseAddr("192.0.2.1")}, outcome: outcome.Function,
 		reason: outcome.OriginSaturated, backend: "thumb", status: 200, bytes: 42,
 	}
 }
@@ -43,7 +45,7 @@ func TestAccessLogLine(t *testing.T) {
 	}
 	want := map[string]any{
 		"time": "2026-01-02T03:04:05.006Z", "client": "192.0.2.1", "proto": "HTTP/1.1", "method": "GET",
-		"host": "example.com", "path": "/a b", "status": 200.0, "bytes": 42.0, "ms": 1.5,
+		"host": "example.com", "path": "/a%20b", "id": "abc", "status": 200.0, "bytes": 42.0, "ms": 1.5,
 		"outcome": "function", "reason": "origin-saturated", "backend": "thumb",
 	}
 	for name, value := range want {
@@ -81,6 +83,31 @@ func TestAccessLogLoss(t *testing.T) {
 	}
 	if lost := l.losses(); uint64(written)+lost != lines || lost == 0 {
 		t.Errorf("%d written and %d lost of %d", written, lost, lines)
+	}
+}
+
+func TestAccessLogRotation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	l, err := openAccessLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := func() { l.add(loggedExchange(), 0); l.flush(nil) }
+	line()
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	line() // what was on its way goes to the old file
+	l.follow()
+	line()
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{path + ".1": 2, path: 1} {
+		b, err := os.ReadFile(name)
+		if n := bytes.Count(b, []byte("\n")); err != nil || n != want {
+			t.Errorf("%s has %d lines, want %d (%v)", name, n, want, err)
+		}
 	}
 }
 

@@ -59,6 +59,10 @@ type LimitsConfig struct {
 	HeaderBytes int64 `koanf:"header_bytes" unit:"bytes" default:"32KiB" min:"1KiB" max:"1MiB"`
 	// BodyBytes bounds the body of a request.
 	BodyBytes int64 `koanf:"body_bytes" unit:"bytes" default:"100MiB" min:"1KiB"`
+	// KeptBodies bounds the request bodies that are kept in memory at once, so that
+	// they can be sent again; beyond it a body is passed on as it comes, and its
+	// request does not spill.
+	KeptBodies int64 `koanf:"kept_bodies" unit:"bytes" default:"64MiB"`
 	// Streams bounds the requests in flight on one connection.
 	Streams int `koanf:"streams" default:"100" min:"1" max:"1000"`
 }

@@ -244,7 +244,7 @@ func (g *guard) end(stall time.Duration) {
 	case g.hijacked:
 	case g.conn.quic != nil && g.pending:
 		http.NewResponseController(g.ResponseWriter).SetWriteDeadline(time.Now().Add(stall))
-	case g.step == 0 && g.body.from != nil && g.body.err == nil:
+	case g.step == 0 && g.body.from != nil && !g.body.done.Load():
 		http.NewResponseController(g.ResponseWriter).SetReadDeadline(time.Now().Add(stall))
 	}
 }
@@ -257,6 +257,8 @@ type upload struct {
 	limit int64
 	left  int64
 	err   error
+	// done is set with err: a transport may still read when the handler has ended.
+	done atomic.Bool
 }
 
 // Read implements io.Reader.
@@ -274,7 +276,9 @@ func (u *upload) Read(p []byte) (int, error) {
 		n, err = int(u.left), &http.MaxBytesError{Limit: u.limit}
 	}
 	u.left -= int64(n)
-	u.err = err
+	if u.err = err; err != nil {
+		u.done.Store(true)
+	}
 	return n, err
 }
 

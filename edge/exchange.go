@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type exchange struct {
 	backend string
 	status  int
 	bytes   int64
+	kept    int64 // bytes of the request's body in memory
 }
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
@@ -49,13 +51,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 // cut off counts like any other.
 func (x *exchange) end() {
 	took := time.Since(x.start)
-	if x.outcome == "" {
+	if x.status == 0 {
 		x.outcome, x.reason = outcome.Failed, outcome.Aborted
 	}
 	x.s.counts.add(x, took)
 	x.s.access.add(x, took)
 	x.s.inFlight.Add(-1)
-	x.s = nil
+	x.s.kept.Add(-x.kept)
+	*x = exchange{} // the pool keeps nothing of a visitor
 	exchanges.Put(x)
 }
 
@@ -92,26 +95,34 @@ func malformed(r *http.Request, path string) outcome.Reason {
 }
 
 // readBody reads the part of the request's body that is kept, so that a permit
-// covers the origin's work and not the sender's network.
+// covers the origin's work and not the sender's network, and so that the request
+// can be sent again. What bodies take in all is bounded: beyond that they are
+// passed on as they come. A body that turns out to be empty is none from here
+// on: HTTP/3 tells only at the end of the stream.
 func (x *exchange) readBody(rt *route) (requestBody, outcome.Reason) {
 	r := x.r
 	var b requestBody
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return b, outcome.None
 	}
-	if r.ContentLength > x.s.settings.Load().maxBody {
+	settings := x.s.settings.Load()
+	if r.ContentLength > settings.maxBody {
 		return b, outcome.BodyTooLarge
 	}
-	kept, err := io.ReadAll(io.LimitReader(r.Body, rt.bodyKept+1))
+	room := rt.keeps(r)
+	if x.kept = room; x.s.kept.Add(room) > settings.keptBodies && room > likelyEmpty {
+		b.rest = r.Body
+		return b, outcome.None
+	}
+	kept, err := io.ReadAll(io.LimitReader(r.Body, room+1))
 	if err != nil {
 		return b, bodyFailure(err)
 	}
 	b.kept = kept
 	switch {
-	case int64(len(kept)) > rt.bodyKept:
+	case int64(len(kept)) > room:
 		b.rest = r.Body
 	case len(kept) == 0:
-		// HTTP/3 tells only at the end of the stream that there is none.
 		r.Body, r.ContentLength = http.NoBody, 0
 	default:
 		r.ContentLength = int64(len(kept))
@@ -119,9 +130,13 @@ func (x *exchange) readBody(rt *route) (requestBody, outcome.Reason) {
 	return b, outcome.None
 }
 
+// bodyFailure says why a body could not be read.
 func bodyFailure(err error) outcome.Reason {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return outcome.BodyTooLarge
 	}
-	return outcome.ReadTimeout
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return outcome.ReadTimeout
+	}
+	return outcome.ClientGone
 }

@@ -38,7 +38,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.admit.Leave(x.visitor.peer)
 
-	// 4 cache lookup
+	// 3 cache lookup
 	found := s.lookup(rt, r, x.start)
 	if found.State == cache.Fresh {
 		x.entry(found, outcome.Hit, outcome.Fresh)
@@ -51,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// 5 collapse, 6 decide, 7 ask the origin or a function, 8 store
+	// 4 collapse, 5 decide, 6 ask the origin or a function, 7 store
 	x.fetch(rt, found)
 }
 
@@ -66,7 +66,12 @@ func (s *Server) lookup(rt *route, r *http.Request, now time.Time) cache.Result 
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route, found cache.Result) {
 	body, why := x.readBody(rt)
-	if why != outcome.None {
+	switch why {
+	case outcome.None:
+	case outcome.ClientGone:
+		x.cancel(why)
+		return
+	default:
 		x.refuse(why)
 		return
 	}
@@ -77,8 +82,7 @@ func (x *exchange) fetch(rt *route, found cache.Result) {
 
 	ctx := x.r.Context()
 	resp, err := x.s.cache.Fetch(ctx, x.r, found, l.climb)
-	if why, alone := collapseFailure(err); alone && ctx.Err() == nil {
-		l.given.NoOrigin = why
+	if goesAlone(err) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	if err != nil {
@@ -88,24 +92,24 @@ func (x *exchange) fetch(rt *route, found cache.Result) {
 	x.outcome, x.reason, x.backend = l.outcome, l.reason, l.backend
 	if resp.Joined {
 		x.outcome, x.reason, x.backend = outcome.Collapsed, outcome.None, ""
+	} else if resp.Revalidated {
+		x.reason = outcome.Revalidated
 	}
 	x.response(resp, resp.CacheStatus(&found))
 }
 
-// collapseFailure reports whether an error means that sharing another's fetch
-// came to nothing, so that the request goes down the ladder alone, and why it
-// must not ask the origin then: there it would join those it waited for.
-func collapseFailure(err error) (why outcome.Reason, alone bool) {
-	switch {
-	case errors.Is(err, cache.ErrCollapseFull):
-		return outcome.CollapseFull, true
-	case errors.Is(err, cache.ErrCollapseTimeout):
-		return outcome.CollapseTimeout, true
-	case errors.Is(err, cache.ErrLeaderFailed):
-		// What stopped another, such as being a crawler, may not stop this one.
-		return outcome.None, true
+// goesAlone reports whether a request that waited for another's fetch in vain
+// goes down the ladder by itself. What failed for the others would fail again,
+// and be paid for again; but they may have been turned away for what they are.
+func goesAlone(err error) bool {
+	if errors.Is(err, cache.ErrCollapseFull) || errors.Is(err, cache.ErrCollapseTimeout) {
+		return true
 	}
-	return outcome.None, false
+	if !errors.Is(err, cache.ErrLeaderFailed) {
+		return false
+	}
+	e := (*ending)(nil)
+	return !errors.As(err, &e) || e.outcome != outcome.Failed
 }
 
 // giveUp answers a request for which no place gave a response.
@@ -122,6 +126,10 @@ func (x *exchange) giveUp(err error, found cache.Result) {
 		x.entry(found, outcome.Stale, e.reason)
 	case e.outcome == outcome.Shed || e.outcome == outcome.Stale:
 		x.shed(e.reason)
+	case e.outcome == outcome.Refused:
+		x.refuse(e.reason)
+	case e.outcome == outcome.Canceled:
+		x.cancel(e.reason)
 	default:
 		x.fail(e.reason)
 	}

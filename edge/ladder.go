@@ -14,8 +14,8 @@ import (
 	"spillway/origin/limit"
 )
 
-// A ladder finds the place where one request runs, and runs it there: steps 6
-// and 7 of the path. It may outlive the exchange that began it, since a fetch
+// A ladder finds the place where one request runs, and runs it there: steps 5
+// and 6 of the path. It may outlive the exchange that began it, since a fetch
 // goes on for those who joined it; so it shares nothing with it that changes.
 type ladder struct {
 	route   *route
@@ -31,6 +31,8 @@ type ladder struct {
 	// fallback is the origin's own refusal. It is the answer when nobody has a
 	// better one.
 	fallback *http.Response
+	// unread says why the rest of the request's body could not be read.
+	unread outcome.Reason
 
 	// What came of it; to be read once climb has returned.
 	outcome outcome.Outcome
@@ -68,12 +70,12 @@ func (b *requestBody) reader() io.Reader {
 // climb returns the response of the first place that gives one. Its error is an
 // *ending.
 func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
-	l.facts, l.called = l.given, nil
+	l.facts, l.called, l.fallback = l.given, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
 	switch {
 	case l.facts.NoOrigin != outcome.None:
 	case l.route.origin.Up():
-		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.class(r.Method), l.route.at())
+		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.route.at())
 	default:
 		l.facts.NoOrigin = outcome.OriginDown
 	}
@@ -105,7 +107,11 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 			l.drop()
 			return resp, nil
 		}
-		if ctx.Err() != nil && !l.facts.Permit {
+		switch {
+		case l.facts.Permit:
+		case l.unread != outcome.None && l.unread != outcome.ClientGone:
+			return nil, l.end(outcome.Refused, l.unread)
+		case l.unread != outcome.None || ctx.Err() != nil:
 			return nil, l.end(outcome.Canceled, outcome.ClientGone)
 		}
 	}
@@ -168,15 +174,18 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 	l.facts.NoOrigin, l.facts.Reached = outcome.OriginFailed, true
 	if failure := (*origin.Error)(nil); errors.As(err, &failure) {
 		l.facts.NoOrigin, l.facts.Reached = failure.Reason, failure.Sent
+		if failure.Reason == outcome.ClientGone {
+			l.unread = bodyFailure(err)
+		}
 	}
 	return nil
 }
 
 // refusal reports whether a status says that the origin, or what stands before
-// it, could not take the request.
+// it, could not take the request. 429 does not: it is about the client.
 func refusal(status int) bool {
 	switch status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
@@ -189,7 +198,7 @@ func (l *ladder) wait(ctx context.Context, r *http.Request, patient bool) {
 	if patient {
 		wait = l.route.queue.UnsafeWait
 	}
-	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.class(r.Method), l.route.at(), wait, l.route.queue.Length)
+	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.route.at(), wait, l.route.queue.Length)
 	l.permit, l.facts.Permit = permit, permit.Valid()
 	switch {
 	case l.facts.Permit:

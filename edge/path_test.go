@@ -60,9 +60,9 @@ func newScript(t *testing.T, name string) *script {
 
 func (s *script) says(h http.HandlerFunc) { s.handler.Store(&h) }
 
-func originConfig(url string) origin.Config {
+func originConfig(url string, slots int) origin.Config {
 	return origin.Config{
-		Servers: []string{url}, Limit: limit.Config{Min: 1, Max: 1},
+		Servers: []string{url}, Limit: limit.Config{Min: slots, Max: slots},
 		Queue:     origin.QueueConfig{Length: 1, Wait: 20 * time.Millisecond, UnsafeWait: 300 * time.Millisecond},
 		ReadAhead: origin.ReadAheadConfig{PerResponse: 1 << 20, Total: 64 << 20},
 		LongLived: 10, ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second,
@@ -74,11 +74,11 @@ func originConfig(url string) origin.Config {
 func runWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, proto := range edgetest.Protocols {
-		t.Run(proto, func(t *testing.T) { f(t, newWorld(t, proto)) })
+		t.Run(proto, func(t *testing.T) { f(t, newWorld(t, proto, 1)) })
 	}
 }
 
-func newWorld(t *testing.T, proto string) *world {
+func newWorld(t *testing.T, proto string, slots int) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
 	w.budget = budget.New("spill", budget.Config{PerHour: 1})
@@ -93,7 +93,7 @@ func newWorld(t *testing.T, proto string) *world {
 			Price: faas.PriceConfig{Platform: "aws-lambda"},
 		}, p, w.budget, log)
 	}
-	oc := originConfig(w.origin.URL)
+	oc := originConfig(w.origin.URL, slots)
 	o, err := origin.New("app", oc, log)
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +102,7 @@ func newWorld(t *testing.T, proto string) *world {
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
 	setup := edgetest.New(nil)
+	setup.Config.Limits.BodyBytes = 5 << 20
 	setup.Config.AccessLog, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
 	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{
 		Hosts: []string{"default"},
@@ -112,7 +113,7 @@ func newWorld(t *testing.T, proto string) *world {
 		},
 	}}, map[string]origin.Config{"app": oc}, edge.Backends{
 		Origins: map[string]*origin.Origin{"app": o}, Functions: functions,
-	}, cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: 5 * time.Second}),
+	}, cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second}),
 		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
 	if err != nil {
 		t.Fatal(err)
@@ -405,7 +406,7 @@ func TestPathCrawlerSpendsNothing(t *testing.T) {
 }
 
 func TestPathRedirect(t *testing.T) {
-	w := newWorld(t, "h1")
+	w := newWorld(t, "h1", 1)
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -483,5 +484,106 @@ func TestPathAddsUp(t *testing.T) {
 		if sum != 3*each || w.server.Outcomes()[outcome.Refused] != each {
 			t.Errorf("got %v, want %d in all", w.server.Outcomes(), 3*each)
 		}
+	})
+}
+
+// TestPathCollapseTimeout asks that those who waited in vain for another's fetch
+// are served by an origin that has room.
+func TestPathCollapseTimeout(t *testing.T) {
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			w := newWorld(t, proto, 10)
+			first := make(chan struct{})
+			var leader atomic.Bool
+			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+				if leader.CompareAndSwap(false, true) {
+					<-first
+				}
+				cacheable(60, "answer")(rw, r)
+			})
+			answers := make(chan answer, 5)
+			for range cap(answers) {
+				go func() { answers <- w.ask("GET", "/plain/a", "") }()
+			}
+			for range cap(answers) - 1 {
+				if a := <-answers; a.status != 200 {
+					t.Errorf("got %d %q (%v)", a.status, a.spillway, a.err)
+				}
+			}
+			close(first)
+			(<-answers).check(t, 200, "origin", "answer")
+		})
+	}
+}
+
+// TestPathBrokenFunctionIsPaidOnce asks that a crowd for one picture does not
+// pay for the same failure again and again.
+func TestPathBrokenFunctionIsPaidOnce(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		defer release()
+		w.first.says(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("X-Google-Status", "crash")
+			rw.WriteHeader(http.StatusInternalServerError)
+		})
+		const crowd = 20
+		answers := make(chan answer, crowd)
+		for range crowd {
+			go func() { answers <- w.ask("GET", "/spill/a", "") }()
+		}
+		for range crowd {
+			if a := <-answers; a.status != 502 && a.status != 503 {
+				t.Errorf("got %d %q (%v)", a.status, a.spillway, a.err)
+			}
+		}
+		// Two flights of the crowd, and what came when those had landed.
+		if n := w.first.requests.Load(); n > crowd/2 {
+			t.Errorf("%d calls for a crowd of %d", n, crowd)
+		}
+	})
+}
+
+func TestPathUploads(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			fmt.Fprint(rw, n)
+		})
+		small, large := strings.Repeat("x", 500), strings.Repeat("x", 3<<20)
+		w.ask("POST", "/spill/a", small).check(t, 200, "origin", "500")
+		w.ask("POST", "/spill/a", large).check(t, 200, "origin", fmt.Sprint(len(large)))
+		// Too large, and of a length that is told only at the end.
+		req, err := http.NewRequest("POST", w.visitor.URL+"/spill/a", io.MultiReader(strings.NewReader(large), strings.NewReader(large)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := w.visitor.Client.Do(req)
+		if err != nil {
+			return // the connection may break before the answer is read
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 413 || resp.Header.Get("Spillway") != "refused; reason=body-too-large" {
+			t.Errorf("got %d %q", resp.StatusCode, resp.Header.Get("Spillway"))
+		}
+	})
+}
+
+func TestPathHeadOfUnknownLength(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) { rw.(http.Flusher).Flush() })
+		a := w.ask("HEAD", "/plain/a", "")
+		a.check(t, 200, "origin", "")
+		if got := a.header.Get("Content-Length"); got != "" {
+			t.Errorf("Content-Length %q of nobody knows what", got)
+		}
+	})
+}
+
+// TestPathTooManyRequests asks that what an origin says about one client is not
+// undone for money.
+func TestPathTooManyRequests(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) { rw.WriteHeader(http.StatusTooManyRequests) })
+		w.ask("GET", "/spill/a", "").check(t, 429, "origin", "")
 	})
 }

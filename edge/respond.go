@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -45,6 +46,10 @@ func (x *exchange) response(resp *cache.Response, status cache.Status) {
 	}
 	x.writeHeader(resp.Status)
 	if x.r.Method == http.MethodHead {
+		// Unless told, HTTP/3 would say that the length is 0.
+		if h["Content-Length"] == nil {
+			http.NewResponseController(x.w).Flush()
+		}
 		return
 	}
 	if resp.ContentLength < 0 {
@@ -236,7 +241,11 @@ func (x *exchange) write(b []byte) bool {
 	if err == nil || errors.Is(err, http.ErrBodyNotAllowed) {
 		return true
 	}
-	x.cancel(outcome.ClientGone)
+	why := outcome.ClientGone
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		why = outcome.WriteTimeout
+	}
+	x.cancel(why)
 	return false
 }
 

@@ -41,12 +41,33 @@ type route struct {
 	cached     bool
 	// bodyKept is the largest request body that is read before a permit is taken.
 	bodyKept int64
-	number   uint8
+	// class is what the limiter learns latencies by; unsafe methods have the next.
+	class limit.Class
 }
 
-// defaultBodyKept is what a route without overflow reads of a body before it
-// takes a permit: enough for a form, so that a slow sender holds no permit.
-const defaultBodyKept = 1 << 20
+const (
+	// defaultBodyKept is what is read before a permit is taken of a body that may
+	// not spill: enough for a form, so that a slow sender holds no permit.
+	defaultBodyKept = 1 << 20
+	// likelyEmpty is what is read of the body that a GET may have over HTTP/3,
+	// which says at the end of a request only that there is none.
+	likelyEmpty = 4 << 10
+)
+
+// keeps returns how much of a request's body is kept.
+func (r *route) keeps(req *http.Request) int64 {
+	switch length := req.ContentLength; {
+	case length < 0 && overflow.Safe(req.Method):
+		return min(r.bodyKept, likelyEmpty)
+	case length < 0:
+		length = r.bodyKept
+		fallthrough
+	case r.policy == nil || !r.policy.Spills(req.Method):
+		return min(r.bodyKept, length, defaultBodyKept)
+	default:
+		return min(r.bodyKept, length)
+	}
+}
 
 // sites maps hosts to routes. It is immutable; a reload swaps it as a whole.
 type sites struct {
@@ -55,21 +76,37 @@ type sites struct {
 	fallback  []*route
 }
 
+// classes numbers the routes of each origin. A route keeps its number through
+// reloads, as the origin keeps what it has learned about it.
+type classes map[string]map[string]limit.Class
+
+func (c classes) of(origin string, m MatchConfig) limit.Class {
+	known := c[origin]
+	if known == nil {
+		known = map[string]limit.Class{}
+		c[origin] = known
+	}
+	key := strings.Join(m.Methods, ",") + " " + m.Path
+	if _, ok := known[key]; !ok {
+		known[key] = limit.Class(2 * len(known) % 16)
+	}
+	return known[key]
+}
+
 // newSites compiles the routes of all sites.
-func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends) (*sites, error) {
+func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes) (*sites, error) {
 	s := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
-	var number uint8
-	for _, c := range configs {
+	for _, site := range configs {
 		var routes []*route
-		for _, rc := range c.Routes {
+		for _, rc := range site.Routes {
 			r, err := newRoute(rc, origins[rc.Origin].Queue, b)
 			if err != nil {
-				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(c.Hosts, ", "), err)
+				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(site.Hosts, ", "), err)
 			}
-			r.number, number = number, number+1
+			r.class = c.of(rc.Origin, rc.Match)
 			routes = append(routes, r)
 		}
-		for _, host := range c.Hosts {
+		for _, host := range site.Hosts {
 			s.add(strings.ToLower(host), routes)
 		}
 	}
@@ -119,9 +156,16 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 
 // match returns the route of a request, or why there is none.
 func (s *sites) match(r *http.Request, path string) (*route, outcome.Reason) {
-	routes, ok := s.host(hostname(r.Host))
+	host := hostname(r.Host)
+	routes, ok := s.exact[host]
 	if !ok {
-		return nil, outcome.UnknownHost
+		// Only a host that a site names letter by letter is known to be sound.
+		if plainHost(r.Host) == "" {
+			return nil, outcome.BadRequest
+		}
+		if routes, ok = s.host(host); !ok {
+			return nil, outcome.UnknownHost
+		}
 	}
 	why := outcome.NoRoute
 	for _, rt := range routes {
@@ -148,14 +192,13 @@ func (s *sites) host(name string) ([]*route, bool) {
 	return s.fallback, s.fallback != nil
 }
 
-// class is what the limiter learns latencies by: requests of one class are
-// expected to take about as long as each other.
-func (r *route) class(method string) limit.Class {
-	c := r.number * 2
-	if !overflow.Safe(method) {
-		c++
+// classOf returns the class of a request: requests of one class are expected to
+// take about as long as each other.
+func (r *route) classOf(method string) limit.Class {
+	if overflow.Safe(method) {
+		return r.class
 	}
-	return limit.Class(c % 16)
+	return r.class + 1
 }
 
 // at is the share of the origin's limit that the route may fill.

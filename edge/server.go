@@ -15,8 +15,10 @@ package edge
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -36,7 +38,10 @@ type Server struct {
 	access   *accessLog
 	counts   *counts
 	inFlight atomic.Int64
+	kept     atomic.Int64 // bytes of request bodies in memory
 	settings atomic.Pointer[settings]
+	reload   sync.Mutex
+	classes  classes // guarded by reload
 }
 
 // settings are what a reload replaces as a whole.
@@ -44,7 +49,8 @@ type settings struct {
 	sites   *sites
 	proxies []netip.Prefix
 	expose  string
-	maxBody int64
+	// maxBody bounds one request's body, keptBodies those in memory.
+	maxBody, keptBodies int64
 }
 
 // NewServer returns a Server for the given configuration. Metrics are
@@ -56,20 +62,25 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 	if err != nil {
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
-	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set)}
+	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}}
 	set.NewGauge("spillway_requests_in_flight", func() float64 { return float64(server.inFlight.Load()) })
-	set.NewGauge("spillway_access_log_lost_total", func() float64 { return float64(server.access.losses()) })
+	set.NewGauge("spillway_kept_body_bytes", func() float64 { return float64(server.kept.Load()) })
+	set.RegisterMetricsWriter(func(w io.Writer) {
+		metrics.WriteCounterUint64(w, "spillway_access_log_lost_total", server.access.losses())
+	})
 	return server, server.Reload(c, s, origins, b)
 }
 
 // Reload puts a new configuration in force. Requests in flight keep the one
 // that they began with. On an error the old one stays.
 func (s *Server) Reload(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) error {
-	compiled, err := newSites(sc, origins, b)
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	compiled, err := newSites(sc, origins, b, s.classes)
 	if err != nil {
 		return err
 	}
-	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes}
+	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes, keptBodies: c.Limits.KeptBodies}
 	for _, p := range c.TrustedProxies {
 		prefix, err := parsePrefix(p)
 		if err != nil {

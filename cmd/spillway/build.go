@@ -41,10 +41,11 @@ type node struct {
 	metrics   *metrics.Set
 
 	draining atomic.Bool
-	running  sync.WaitGroup // background work of the origins
+	running  sync.WaitGroup  // background work
+	ctx      context.Context // of the background work; stop ends it
+	stop     context.CancelFunc
 
 	mu       sync.Mutex // guards what follows; held for a reload as a whole
-	ctx      context.Context
 	config   *config.Config
 	parts    *parts
 	lastFail string // why the last reload was refused
@@ -63,6 +64,7 @@ type parts struct {
 // build makes a node. It opens the sockets and starts nothing.
 func build(c *config.Config, path string, log *slog.Logger) (*node, error) {
 	n := &node{log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet()}
+	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.cache = cache.New(c.Cache)
 	n.admit = admit.New(c.Admission, runtime.GOMAXPROCS(0))
 	var err error
@@ -163,16 +165,14 @@ func hosts(c *config.Config) []string {
 // new connections, tells clients to go elsewhere, and gives requests in flight
 // until the drain time-out.
 func (n *node) Run(ctx context.Context) error {
-	background, stop := context.WithCancel(context.Background())
 	n.mu.Lock()
-	n.ctx = background
 	n.runOrigins(n.parts)
 	n.mu.Unlock()
 
 	failed := make(chan error, 3)
-	n.start(background, failed, "access log", n.server.Run)
-	n.start(background, failed, "admin listener", n.admin.Run)
-	n.start(background, failed, "listeners", n.listeners.Run)
+	n.start(n.ctx, failed, "access log", n.server.Run)
+	n.start(n.ctx, failed, "admin listener", n.admin.Run)
+	n.start(n.ctx, failed, "listeners", n.listeners.Run)
 
 	var err error
 	select {
@@ -180,7 +180,7 @@ func (n *node) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	err = errors.Join(err, n.drain())
-	stop()
+	n.stop()
 	n.running.Wait()
 	return err
 }
@@ -274,7 +274,7 @@ func fixed(was, c *config.Config) error {
 		{"admission", was.Admission, c.Admission},
 		{"cache", was.Cache, c.Cache},
 	} {
-		if s.a != s.b {
+		if !reflect.DeepEqual(s.a, s.b) {
 			return fmt.Errorf("%s cannot change while the node runs; restart it", s.key)
 		}
 	}

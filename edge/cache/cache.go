@@ -25,6 +25,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
@@ -99,6 +100,9 @@ type Result struct {
 // Lookup finds the entry that answers r. A hit allocates nothing.
 func (c *Cache) Lookup(r *http.Request, now time.Time) Result {
 	if why := bypass(r, announcesBody(r)); why != "" {
+		if res, ok := c.whole(r, now); ok {
+			return res
+		}
 		c.counts.bypassed.Add(1)
 		return Result{State: Bypass, Why: why}
 	}
@@ -127,6 +131,29 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) Result {
 		res.State = Unavailable
 	}
 	return res
+}
+
+// whole finds the entry that answers a request for a range with all that there
+// is, which a server may do (RFC 9110 section 14.2): a crowd that asks for parts
+// of what is stored costs the origin nothing.
+func (c *Cache) whole(r *http.Request, now time.Time) (Result, bool) {
+	if len(r.Header["Range"]) == 0 {
+		return Result{}, false
+	}
+	asked := *r
+	asked.Header = maps.Clone(r.Header)
+	delete(asked.Header, "Range")
+	delete(asked.Header, "If-Range")
+	if bypass(&asked, announcesBody(&asked)) != "" {
+		return Result{}, false
+	}
+	res := Result{State: Fresh, control: requestDirectives(asked.Header), target: c.target(r)}
+	res.Entry, _ = c.store.get(&res.target, &asked)
+	if res.Entry == nil || !res.Entry.satisfies(&res.control, now) {
+		return Result{}, false
+	}
+	c.counts.hits[rand.Uint32()%16].Add(1)
+	return res, true
 }
 
 // A State is a snapshot for metrics.

@@ -9,13 +9,20 @@ import (
 // NotModified reports whether the request's own conditions turn this entry into
 // a 304 (RFC 9111 section 4.3.2).
 func (e *Entry) NotModified(r *http.Request) bool {
-	return NotModified(r, e.status, e.header)
+	return notModified(r, e.status, e.header, "Date")
 }
 
 // NotModified reports whether the conditions of a GET or HEAD request turn a
 // response with this header into a 304, in the order of RFC 9110 section 13.2.2.
 // Only successful responses are conditional (section 13.2.1).
 func NotModified(r *http.Request, status int, h http.Header) bool {
+	return notModified(r, status, h, "")
+}
+
+// notModified is NotModified with a field to go by where there is no
+// Last-Modified: RFC 9111 section 4.3.2 takes the Date of a stored response, and
+// nothing of one that has just come (RFC 9110 section 13.1.3).
+func notModified(r *http.Request, status int, h http.Header, instead string) bool {
 	if status < 200 || status > 299 || !methodStorable(r.Method) {
 		return false
 	}
@@ -28,8 +35,7 @@ func NotModified(r *http.Request, status int, h http.Header) bool {
 	}
 	modified, ok := parseDate(h["Last-Modified"])
 	if !ok {
-		// RFC 9111 section 4.3.2: without Last-Modified the Date counts.
-		modified, ok = parseDate(h["Date"])
+		modified, ok = parseDate(h[instead])
 	}
 	return ok && !modified.After(since)
 }

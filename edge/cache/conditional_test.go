@@ -38,8 +38,7 @@ func TestNotModified(t *testing.T) {
 	f(true, q("If-Modified-Since: Mon, 07 Nov 1994 08:49:37 GMT"), 200, modified)
 	f(false, q("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT"), 200, modified)
 	f(false, q("If-Modified-Since: yesterday"), 200, modified)
-	f(true, q(since), 200, "Date: Sun, 06 Nov 1994 08:49:37 GMT") // without Last-Modified by Date
-	f(false, q(since), 200, "Date: Mon, 07 Nov 1994 08:49:37 GMT")
+	f(false, q(since), 200, "Date: Sun, 06 Nov 1994 08:49:37 GMT") // new, and of no known age
 	f(false, q(since), 200)
 
 	// If-None-Match decides alone when it is there.
@@ -195,4 +194,16 @@ func TestHeadFromGet(t *testing.T) {
 			t.Errorf("GET after HEAD: %v", got)
 		}
 	})
+}
+
+func TestNotModifiedByDate(t *testing.T) {
+	f := func(want bool, date string) {
+		t.Helper()
+		e := &Entry{status: 200, header: header("Date: " + date)}
+		if got := e.NotModified(get("/", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT")); got != want {
+			t.Errorf("stored on %s: %v, want %v", date, got, want)
+		}
+	}
+	f(true, "Sun, 06 Nov 1994 08:49:37 GMT")
+	f(false, "Mon, 07 Nov 1994 08:49:37 GMT")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,42 @@ func httpsGet(target string) *http.Request {
 	r := request("GET", "https://example.com"+target)
 	r.URL.Scheme, r.URL.Host = "", ""
 	return r
+}
+
+// TestKeysAreWhatWasSent asks that two targets that the origin could tell apart
+// never share an entry, whatever url.URL makes of them.
+func TestKeysAreWhatWasSent(t *testing.T) {
+	c := New(config())
+	targets := []string{"/caf%C3%A9/menu", "/caf\xc3\xa9%2Fmenu", "/caf\xc3\xa9/menu", "/caf%C3%A9%2Fmenu", "/a|b", "/a%7Cb", "/a?", "/a"}
+	sent := func(target string) *http.Request {
+		r := get("/")
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL, r.RequestURI = u, target
+		return r
+	}
+	for _, target := range targets {
+		read(t, c, sent(target), answers(200, target, fresh))
+	}
+	for _, target := range targets {
+		if found := c.Lookup(sent(target), time.Now()); found.State != Fresh || string(found.Entry.Body()) != target {
+			t.Errorf("%q: %s", target, found.State)
+		}
+	}
+}
+
+func TestRangesOfWhatIsStored(t *testing.T) {
+	c := New(config())
+	read(t, c, get("/"), answers(200, "whole", fresh))
+	found := c.Lookup(get("/", "Range: bytes=0-1", "If-Range: x"), time.Now())
+	if found.State != Fresh || string(found.Entry.Body()) != "whole" {
+		t.Errorf("a range of a fresh entry: %s", found.State)
+	}
+	if found := c.Lookup(get("/other", "Range: bytes=0-1"), time.Now()); found.State != Bypass {
+		t.Errorf("a range of nothing: %s", found.State)
+	}
 }
 
 func TestRangesPassBy(t *testing.T) {

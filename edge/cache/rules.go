@@ -146,8 +146,7 @@ func bypass(r *http.Request, body bool) Fwd {
 	case body, // a response to a GET with a body must not answer one without
 		len(r.Header["Range"]) > 0,               // ranges are passed on, partial content is not stored
 		len(r.Header["If-Match"]) > 0,            // RFC 9111 section 4.3.2: not for a cache to evaluate
-		len(r.Header["If-Unmodified-Since"]) > 0, // the same
-		len(r.Header["Upgrade"]) > 0:
+		len(r.Header["If-Unmodified-Since"]) > 0: // the same
 		return FwdBypass
 	}
 	return ""

@@ -125,7 +125,6 @@ func TestBypass(t *testing.T) {
 	f(FwdBypass, get("/", "Range: bytes=0-1"))
 	f(FwdBypass, get("/", "If-Match: *"))
 	f(FwdBypass, get("/", "If-Unmodified-Since: x"))
-	f(FwdBypass, get("/", "Upgrade: websocket", "Connection: Upgrade"))
 
 	fat := get("/")
 	fat.ContentLength, fat.Body = 3, io.NopCloser(strings.NewReader("abc"))

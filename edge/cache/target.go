@@ -25,20 +25,34 @@ func (c *Cache) target(r *http.Request) target {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return c.targetOf(scheme, r.Host, r.URL)
+	t := target{scheme: scheme, host: normalHost(scheme, r.Host)}
+	if sent := r.RequestURI; strings.HasPrefix(sent, "/") {
+		// What was sent, not what url.URL makes of it: where a path holds a byte that
+		// is not allowed, it forgets which other bytes were escaped.
+		t.path, t.query, t.hasQuery = strings.Cut(sent, "?")
+	} else {
+		t.setURL(r.URL)
+	}
+	return c.hashed(t)
 }
 
 func (c *Cache) targetOf(scheme, host string, u *url.URL) target {
-	t := target{
-		scheme: scheme, host: normalHost(scheme, host),
-		path: u.Opaque, query: u.RawQuery, hasQuery: u.ForceQuery || u.RawQuery != "",
-	}
+	t := target{scheme: scheme, host: normalHost(scheme, host)}
+	t.setURL(u)
+	return c.hashed(t)
+}
+
+func (t *target) setURL(u *url.URL) {
+	t.path, t.query, t.hasQuery = u.Opaque, u.RawQuery, u.ForceQuery || u.RawQuery != ""
 	if t.path == "" {
 		t.path = u.EscapedPath() // what was sent; allocates only when it is escaped
 	}
 	if t.path == "" {
 		t.path = "/" // RFC 9110 section 4.2.3
 	}
+}
+
+func (c *Cache) hashed(t target) target {
 	t.hash = maphash.String(c.seed, t.path) ^
 		bits.RotateLeft64(maphash.String(c.seed, t.host), 21) ^
 		bits.RotateLeft64(maphash.String(c.seed, t.query), 42) ^

@@ -58,7 +58,7 @@ func New(h http.Handler) Setup {
 				Header: 10 * time.Second, Idle: 20 * time.Second,
 				Stall: 30 * time.Second, Drain: 30 * time.Second,
 			},
-			Limits: edge.LimitsConfig{HeaderBytes: 32 << 10, BodyBytes: 100 << 20, Streams: 100},
+			Limits: edge.LimitsConfig{HeaderBytes: 32 << 10, BodyBytes: 100 << 20, KeptBodies: 64 << 20, Streams: 100},
 			HTTP3:  edge.HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour},
 		},
 	}

@@ -77,17 +77,12 @@ const (
 	QueueFull    Reason = "queue-full"
 	QueueTimeout Reason = "queue-timeout"
 
-	// Why sharing another's fetch came to nothing.
-	CollapseFull    Reason = "collapse-full"
-	CollapseTimeout Reason = "collapse-timeout"
-	OnlyIfCached    Reason = "only-if-cached"
-
 	// Why a request was refused.
 	NoRoute          Reason = "no-route"
 	UnknownHost      Reason = "unknown-host"
 	MethodNotAllowed Reason = "method-not-allowed"
 	BadRequest       Reason = "bad-request"
-	HeaderTooLarge   Reason = "header-too-large"
+	OnlyIfCached     Reason = "only-if-cached"
 	TooManyRequests  Reason = "too-many-requests"
 	TooEarly         Reason = "too-early"
 

@@ -67,7 +67,7 @@ func (v *view) View() tea.View {
 	f := v.frame
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s of %s   %s\n\n", bold.Render("Spillway: a flash crowd"),
-		f.crowd.Elapsed.Round(time.Second), f.crowd.Length, faint.Render(f.crowd.Phase))
+		f.crowd.Elapsed.Round(time.Second), f.crowd.Length.Round(time.Second), faint.Render(f.crowd.Phase))
 	fmt.Fprintf(&b, "visitors  %6.0f/s arriving   %5d present   p50 %5.0f ms   p99 %5.0f ms\n",
 		f.crowd.Rate, f.crowd.InFlight, f.crowd.P50, f.crowd.P99)
 	fmt.Fprintf(&b, "answers   %6d/s             %5d errors in all\n\n", f.crowd.Last.Answered, f.crowd.Errors)
