@@ -9,19 +9,20 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## check for what building and testing need; as root on Debian, install it
-	@scripts/setup
+	@scripts/setup test
 
 build: ## build bin/spillway, bin/surge and bin/bootstrap (the example function)
+	@scripts/setup build
 	@go build -trimpath $(VCS) -o bin/ ./cmd/spillway ./cmd/surge
 	@go build -trimpath $(VCS) -o bin/bootstrap ./cmd/thumbnail
 
 demo: build ## show a flash crowd on this machine; ARGS="--for 30s --json"
 	@bin/spillway demo $(ARGS)
 
-check: ## format, vet, lint, modules: everything but the tests
+check: setup ## format, vet, lint, modules: everything but the tests
 	@scripts/check
 
-test: ## all tests, with the race detector, in random order
+test: setup ## all tests, with the race detector, in random order
 	@scripts/test ./...
 
 bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"spillway/cmd/spillway/demo"
+	"spillway/cmd/surge/crowd"
 )
 
 // newDemoCommand is `spillway demo`.
@@ -35,6 +37,9 @@ throttle the functions, b to empty the budget; press again to undo.`,
 			}
 			if o.For < 5*time.Second || o.For > time.Hour {
 				return errors.New("--for must be between 5s and 1h")
+			}
+			if !slices.Contains([]string{crowd.H1, crowd.H2, crowd.H3}, o.Protocol) {
+				return fmt.Errorf("--protocol %q: must be h1, h2 or h3", o.Protocol)
 			}
 			cmd.SilenceUsage = true
 			o.Live = !o.JSON && term.IsTerminal(int(os.Stdout.Fd())) && term.IsTerminal(int(os.Stdin.Fd()))

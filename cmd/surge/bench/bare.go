@@ -39,7 +39,7 @@ func BareCommand() *cobra.Command {
 			}
 			defer conn.Close()
 			server := &http3.Server{
-				TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate}}),
+				TLSConfig: serverTLS(certificate),
 				Handler:   bareHandler(),
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", conn.LocalAddr())
@@ -76,6 +76,10 @@ func bareHandler() http.Handler {
 		h["Spillway"] = []string{"hit"}
 		w.Write(body)
 	})
+}
+
+func serverTLS(c tls.Certificate) *tls.Config {
+	return http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{c}})
 }
 
 // selfSigned makes a certificate of the kind that the edge makes: ECDSA P-256.

@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go/http3"
+	"go.uber.org/goleak"
+
+	"spillway/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMedian(t *testing.T) {
+	f := func(want float64, v ...float64) {
+		t.Helper()
+		if got := median(v); got != want {
+			t.Errorf("median of %v: %g, want %g", v, got, want)
+		}
+	}
+	f(1, 1)
+	f(2, 3, 1, 2)
+	f(2.5, 4, 1, 3, 2)
+}
+
+func TestListeningLine(t *testing.T) {
+	f := func(line, want string) {
+		t.Helper()
+		m := listening.FindStringSubmatch(line)
+		if m == nil || m[1] != want {
+			t.Errorf("%q: %v, want %s", line, m, want)
+		}
+	}
+	f("listening on http://127.0.0.1:9000", "127.0.0.1:9000")
+	f("listening on 127.0.0.1:9001", "127.0.0.1:9001")
+	f(`level=INFO msg=started listen=[127.0.0.1:9002] admin=unix:/a`, "127.0.0.1:9002")
+	f(`level=INFO msg=started listen="[127.0.0.1:9003 127.0.0.1:80]"`, "127.0.0.1:9003")
+}
+
+func TestJudge(t *testing.T) {
+	rows := []row{{Shape: "1 stream", Ratio: bar + 0.01}}
+	if err := (options{}).judge(rows); err != nil {
+		t.Errorf("a benchmark that is not strict fails: %v", err)
+	}
+	if (options{strict: true}).judge(rows) == nil {
+		t.Error("a missed bar passes under --strict")
+	}
+	rows[0].Ratio = bar
+	if err := (options{strict: true}).judge(rows); err != nil {
+		t.Errorf("the bar itself fails: %v", err)
+	}
+}
+
+func TestConfigurationLoads(t *testing.T) {
+	if _, err := config.Parse("spillway.yaml", []byte(configuration(t.TempDir(), "127.0.0.1:9000")), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCPUGrows(t *testing.T) {
+	before, err := cpu(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after := before; after == before; {
+		if after, err = cpu(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDrive loads the yardstick itself for a moment, in every shape.
+func TestDrive(t *testing.T) {
+	certificate, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	server := &http3.Server{TLSConfig: serverTLS(certificate), Handler: bareHandler()}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(conn) }()
+	for _, s := range shapes {
+		s.connections, s.streams = 2, min(s.streams, 2)
+		if n, err := drive(context.Background(), s, conn.LocalAddr().String(), "/", 300*time.Millisecond); err != nil || n == 0 {
+			t.Errorf("%s: %d answers, %v", s.name, n, err)
+		}
+	}
+	server.Close()
+	<-served
+}
+
+func TestWrite(t *testing.T) {
+	var out bytes.Buffer
+	if err := write(&out, []row{{"1 stream", 12.5, 10, 1.25, []float64{1.2, 1.3}}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(out.Bytes(), []byte("1.25   [1.20 1.30]")) {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
+func TestBinaryIsMissing(t *testing.T) {
+	if path, err := binary("no-such-program"); err == nil {
+		t.Errorf("found %s", filepath.Base(path))
+	}
+}
