@@ -98,8 +98,8 @@ sites:
 `, dir, origin)
 }
 
-// launch starts a program on one core and waits for the line in which it says
-// where it listens.
+// launch starts a program on one core, with the collector as the edge sets it for
+// itself, and waits for the line in which the program says where it listens.
 func launch(ctx context.Context, log, program string, args ...string) (*exec.Cmd, string, error) {
 	path, err := binary(program)
 	if err != nil {
@@ -112,7 +112,7 @@ func launch(ctx context.Context, log, program string, args ...string) (*exec.Cmd
 	defer out.Close()
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
 	if err := cmd.Start(); err != nil {
 		return nil, "", err
 	}
