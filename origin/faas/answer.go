@@ -67,7 +67,7 @@ func answerStatus(raw json.RawMessage) (int, error) {
 
 func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
 	header := http.Header{}
-	var single map[string]any
+	var single map[string]json.RawMessage
 	if err := unmarshal(fields, "headers", &single); err != nil {
 		return nil, err
 	}
@@ -77,14 +77,12 @@ func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
 	}
 	slices.Sort(names) // names that differ in case only: always the same one wins
 	for _, name := range names {
-		switch value := single[name].(type) {
-		case string:
-			header.Set(name, value)
-		case float64, bool:
-			header.Set(name, fmt.Sprint(value))
-		case nil:
-		default:
-			return nil, fmt.Errorf("header field %.40q is neither text nor a number", name)
+		value, err := fieldValue(single[name])
+		if err != nil {
+			return nil, fmt.Errorf("header field %.40q: %w", name, err)
+		}
+		if value != nil {
+			header.Set(name, *value)
 		}
 	}
 	// Format 1.0 has these; functions that were written for it go on working.
@@ -103,6 +101,22 @@ func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
 		header.Add("Set-Cookie", cookie)
 	}
 	return header, nil
+}
+
+// fieldValue is a header's value, or nil for null. A number stays as the function
+// wrote it: as a float, a length of eight digits would get an exponent.
+func fieldValue(raw json.RawMessage) (*string, error) {
+	switch raw[0] {
+	case '"':
+		var text string
+		err := json.Unmarshal(raw, &text)
+		return &text, err
+	case '{', '[':
+		return nil, errors.New("neither text nor a number")
+	case 'n':
+		return nil, nil
+	}
+	return new(string(raw)), nil
 }
 
 func answerBody(fields map[string]json.RawMessage) ([]byte, error) {

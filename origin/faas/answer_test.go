@@ -83,10 +83,10 @@ func TestAnswerThatMakesNoSense(t *testing.T) {
 
 func TestAnswerHeaders(t *testing.T) {
 	resp, _ := decodeOK(t, `{"statusCode":200,
-		"headers":{"content-type":"text/plain","X-Number":7,"X-Bool":true,"X-Null":null,"x-twice":"b","X-Twice":"a","set-cookie":"x=1"},
+		"headers":{"content-type":"text/plain","X-Number":7,"X-Length":12345678,"X-Float":1.50,"X-Bool":true,"X-Null":null,"x-twice":"b","X-Twice":"a","set-cookie":"x=1"},
 		"multiValueHeaders":{"vary":["Accept","Cookie"]},"cookies":["y=2"]}`, "GET")
 	want := http.Header{
-		"Content-Type": {"text/plain"}, "X-Number": {"7"}, "X-Bool": {"true"}, "X-Twice": {"b"},
+		"Content-Type": {"text/plain"}, "X-Number": {"7"}, "X-Length": {"12345678"}, "X-Float": {"1.50"}, "X-Bool": {"true"}, "X-Twice": {"b"},
 		"Set-Cookie": {"x=1", "y=2"}, "Vary": {"Accept", "Cookie"},
 	}
 	if fmt.Sprint(resp.Header) != fmt.Sprint(want) {
@@ -104,6 +104,7 @@ func TestAnswerToHead(t *testing.T) {
 	}
 	f(`{"statusCode":200,"body":"1234"}`, 4)
 	f(`{"statusCode":200,"headers":{"content-length":"123"}}`, 123)
+	f(`{"statusCode":200,"headers":{"content-length":12345678}}`, 12345678)
 	f(`{"statusCode":200,"headers":{"content-length":"-1"}}`, -1)
 	f(`{"statusCode":200,"headers":{"content-length":"many"}}`, -1)
 	f(`{"statusCode":304,"headers":{"content-length":"123"}}`, -1)
@@ -117,7 +118,7 @@ func TestInvocation(t *testing.T) {
 			name, value, _ := strings.Cut(field, ": ")
 			h.Set(name, value)
 		}
-		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(payload))}, "GET")
+		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(payload))}, ask("GET", "/", "", nil))
 		e := AsError(err)
 		if err == nil || e.Class != class || e.Executed != executed || e.RetryAfter != retryAfter {
 			t.Errorf("%d %s %.80s: %v, executed %t, retry after %v", status, header, payload, err, e.Executed, e.RetryAfter)
@@ -133,7 +134,7 @@ func TestInvocation(t *testing.T) {
 	f(200, failed, `{"errorType":"Function.ResponseSizeTooLarge"}`, TooLarge, true, 0)
 	f(200, failed, `garbage`, FunctionError, true, 0)
 	f(200, "", `garbage`, FunctionError, true, 0)
-	f(200, "", strings.Repeat("x", maxPayload+1), TooLarge, true, 0)
+	f(200, "", strings.Repeat("x", MaxAnswerLength+1), TooLarge, true, 0)
 	for _, reason := range []string{"ConcurrentInvocationLimitExceeded", "FunctionInvocationRateLimitExceeded", "CallerRateLimitExceeded"} {
 		f(429, "X-Amzn-ErrorType: TooManyRequestsException:http://internal", `{"Reason":"`+reason+`","message":"Rate Exceeded."}`, Throttled, false, 0)
 	}
@@ -150,10 +151,37 @@ func TestInvocation(t *testing.T) {
 	f(500, "X-Amzn-ErrorType: ServiceException", ``, Ambiguous, true, 0)
 	f(503, "", ``, Ambiguous, true, 0)
 
-	resp, err := DecodeInvocation(&http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"statusCode":418}`))}, "GET")
+	resp, err := DecodeInvocation(&http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"statusCode":418}`))}, ask("GET", "/", "", nil))
 	if err != nil || resp.StatusCode != 418 {
 		t.Errorf("%v, %v", resp, err)
 	}
+}
+
+// An answer is not received beyond what may be shown, and what came is known.
+func TestInvocationIsHeldToTheLargestAnswer(t *testing.T) {
+	r := ask("GET", "/", "", nil)
+	r.MaxAnswer = 1000
+	f := func(status int, header http.Header, size int64, class Class, received int64) {
+		t.Helper()
+		source := &io.LimitedReader{R: endless{}, N: size}
+		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: header, Body: io.NopCloser(source)}, r)
+		if e := AsError(err); err == nil || e.Class != class || e.Received != received || size-source.N != received {
+			t.Errorf("%d of %d bytes: %v, %d received of %d", status, size, err, e.Received, size-source.N)
+		}
+	}
+	const most = 1000 + maxHeaderBytes
+	f(200, nil, most+500, TooLarge, most+1)
+	f(200, http.Header{"X-Amz-Function-Error": {"Unhandled"}}, 700, FunctionError, 700)
+	f(200, nil, 700, FunctionError, 700)
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
 }
 
 func TestRetryAfter(t *testing.T) {

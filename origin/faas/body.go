@@ -2,6 +2,7 @@ package faas
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -46,6 +47,7 @@ func newBody(c *call, source io.ReadCloser) *body {
 func (b *body) receive() {
 	part := scratch.Get().(*[readAheadLeast]byte)
 	defer scratch.Put(part)
+	defer context.AfterFunc(b.call.ctx, b.wake)()
 	var err error
 	for err == nil && b.room() {
 		var n int
@@ -58,18 +60,28 @@ func (b *body) receive() {
 	b.source.Close()
 	if err == nil {
 		err = b.call.aborted()
+		b.put(nil, err)
 	}
 	b.call.end(err)
 }
 
-// room waits until more may be received, and reports false when nobody wants it.
+// wake lets room see that the call is over: a visitor that does not read must
+// not hold a slot, and run up a bill, beyond the timeout.
+func (b *body) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change.Broadcast()
+}
+
+// room waits until more may be received, and reports false when nobody wants it
+// or the call is over.
 func (b *body) room() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed && b.ready.Len() >= b.call.f.window() {
+	for !b.closed && b.call.ctx.Err() == nil && b.ready.Len() >= b.call.f.window() {
 		b.change.Wait()
 	}
-	return !b.closed
+	return !b.closed && b.call.ctx.Err() == nil
 }
 
 func (b *body) put(part []byte, err error) {

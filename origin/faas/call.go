@@ -17,7 +17,7 @@ type call struct {
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	start  time.Time
-	charge budget.Charge
+	charge *budget.Charge
 	probe  bool
 
 	header   int64 // bytes of the answer's head
@@ -72,9 +72,11 @@ func (c *call) end(err error) error {
 	var e *Error
 	errors.As(err, &e)
 	cost, billed, out := c.cost(now, e)
-	c.charge.Settle(cost)
+	// A platform that goes beyond its limits must not take the budget with it.
+	settled := min(cost, c.f.worst)
+	c.charge.Settle(now, settled)
 	c.f.inFlight.Add(-1)
-	c.f.count(e, cost, billed, out)
+	c.f.count(e, bill{cost: cost, overrun: cost - settled, billed: billed, out: out})
 	c.report(now, e)
 	return err
 }
@@ -86,6 +88,9 @@ func (c *call) cost(now time.Time, e *Error) (usd float64, billed time.Duration,
 		return 0, 0, 0
 	}
 	d, out := now.Sub(c.start), c.header+c.bytes
+	if e != nil {
+		out = max(out, e.Received)
+	}
 	// A function does not stop because nobody listens any more: it runs to its
 	// end, which may be at its timeout, and sends what it has.
 	if e != nil && (e.Class == Canceled || e.Class == Timeout) {
@@ -108,9 +113,12 @@ func (c *call) report(now time.Time, e *Error) {
 	}
 }
 
+// verdict is what a failure says about the platform's health. Only a platform
+// that is known to speak for itself may pause the calls of all visitors: a 429 or
+// 503 that may be the function's own answer to one of them is one failure.
 func verdict(e *Error) result {
 	switch {
-	case e.Class == Throttled, e.Class == Ambiguous && e.RetryAfter > 0:
+	case e.Class == Throttled:
 		return throttled
 	case e.Class == TooLarge, e.Class == Canceled:
 		return saidNothing

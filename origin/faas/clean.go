@@ -24,6 +24,11 @@ var hopByHop = []string{
 // CleanRequest takes out of h what must not reach a function: the fields of one
 // connection, and those by which a platform would believe a visitor to be the
 // edge or the platform itself.
+//
+// It knows the fields by their proper names only, and relies on origin.Outgoing,
+// by which every request passes on its way here, to have removed the odd
+// variants that some platforms take for the same, such as those with an
+// underscore.
 func CleanRequest(h http.Header) {
 	dropHopByHop(h)
 	for name := range h {
@@ -62,7 +67,7 @@ func clean(h http.Header) (size int64, err error) {
 		}
 	}
 	if fields > maxFields || size > maxHeaderBytes {
-		return 0, fmt.Errorf("header has %d fields and %d bytes", fields, size)
+		return size, fmt.Errorf("header has %d fields and %d bytes", fields, size)
 	}
 	return size, nil
 }

@@ -13,9 +13,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxEvent is the largest payload that Lambda takes, 6 MB, encoding included.
-const maxEvent = 6 << 20
-
 // An event is a request in AWS Lambda's payload format 2.0, as HTTP APIs and
 // function URLs send it.
 type event struct {
@@ -55,18 +52,27 @@ type eventHTTP struct {
 // EncodeEvent writes a request as an event. Trailers have no place in one, and
 // fields that are sent twice are joined by commas. An event that is too large is
 // an *[Error], before anything ran.
+//
+// JSON holds no raw bytes. Those above ASCII are percent-encoded in the path and
+// the query, and read as ISO 8859-1 in the header, as Node.js and RFC 9110 section
+// 5.5 do: a function that meant UTF-8 can turn them back.
 func EncodeEvent(r *Request, now time.Time) ([]byte, error) {
 	body, encoded := eventBody(r)
-	prefix, _, _ := strings.Cut(r.Host, ".")
+	host, path, query := latin1(r.Host), escape(r.Path), escape(r.Query)
+	prefix, _, _ := strings.Cut(host, ".")
+	var client string
+	if r.Client.IsValid() {
+		client = r.Client.String()
+	}
 	e := event{
 		Version: "2.0", RouteKey: "$default",
-		RawPath: r.Path, RawQuery: r.Query,
-		Cookies: cookies(r.Header), Headers: eventHeaders(r), Query: eventQuery(r.Query),
+		RawPath: path, RawQuery: query,
+		Cookies: cookies(r.Header), Headers: eventHeaders(r), Query: eventQuery(query),
 		Context: eventContext{
-			AccountID: "anonymous", APIID: "spillway", DomainName: r.Host, DomainPrefix: prefix,
+			AccountID: "anonymous", APIID: "spillway", DomainName: host, DomainPrefix: prefix,
 			HTTP: eventHTTP{
-				Method: r.Method, Path: r.Path, Protocol: "HTTP/1.1",
-				SourceIP: r.Client.String(), UserAgent: r.Header.Get("User-Agent"),
+				Method: r.Method, Path: path, Protocol: "HTTP/1.1",
+				SourceIP: client, UserAgent: latin1(r.Header.Get("User-Agent")),
 			},
 			RequestID: r.ID, RouteKey: "$default", Stage: "$default",
 			Time: now.UTC().Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: now.UnixMilli(),
@@ -81,8 +87,8 @@ func EncodeEvent(r *Request, now time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
 	payload := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
-	if len(payload) > maxEvent {
-		return nil, &Error{Class: TooLarge, Err: fmt.Errorf("event of %d bytes is over %d", len(payload), maxEvent)}
+	if len(payload) > MaxPayload {
+		return nil, &Error{Class: TooLarge, Err: fmt.Errorf("event of %d bytes is over %d", len(payload), MaxPayload)}
 	}
 	return payload, nil
 }
@@ -96,9 +102,9 @@ func eventHeaders(r *Request) map[string]string {
 	delete(h, "Content-Length") // of the body as it was, not as it stands here
 	headers := make(map[string]string, len(h)+2)
 	for name, values := range h {
-		headers[strings.ToLower(name)] = strings.Join(values, ",")
+		headers[strings.ToLower(name)] = latin1(strings.Join(values, ","))
 	}
-	headers["host"] = r.Host
+	headers["host"] = latin1(r.Host)
 	if len(r.Body) > 0 {
 		headers["content-length"] = fmt.Sprint(len(r.Body))
 	}
@@ -112,7 +118,7 @@ func cookies(h http.Header) []string {
 	for _, field := range h["Cookie"] {
 		for pair := range strings.SplitSeq(field, ";") {
 			if pair = strings.TrimSpace(pair); pair != "" {
-				all = append(all, pair)
+				all = append(all, latin1(pair))
 			}
 		}
 	}
@@ -120,7 +126,7 @@ func cookies(h http.Header) []string {
 }
 
 // eventQuery decodes the query; values of one name are joined by commas. What
-// cannot be decoded stays as it is: rawQueryString has the truth.
+// cannot be decoded, or not to text, stays as it is: rawQueryString has the truth.
 func eventQuery(raw string) map[string]string {
 	if raw == "" {
 		return nil
@@ -141,10 +147,47 @@ func eventQuery(raw string) map[string]string {
 }
 
 func unescape(s string) string {
-	if plain, err := url.QueryUnescape(s); err == nil {
+	if plain, err := url.QueryUnescape(s); err == nil && utf8.ValidString(plain) {
 		return plain
 	}
 	return s
+}
+
+// escape percent-encodes what is not ASCII and leaves the rest as it is.
+func escape(s string) string {
+	if isASCII(s) {
+		return s
+	}
+	var out strings.Builder
+	for i := range len(s) {
+		if s[i] < utf8.RuneSelf {
+			out.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&out, "%%%02X", s[i])
+		}
+	}
+	return out.String()
+}
+
+// latin1 turns ISO 8859-1 into UTF-8: each byte is the character of its number.
+func latin1(s string) string {
+	if isASCII(s) {
+		return s
+	}
+	var out strings.Builder
+	for i := range len(s) {
+		out.WriteRune(rune(s[i]))
+	}
+	return out.String()
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // eventBody writes the body as text where a function would expect text, and as

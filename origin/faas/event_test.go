@@ -86,6 +86,32 @@ func TestEventQueryAndPath(t *testing.T) {
 	f("/%00", "=1&a", map[string]string{"": "1", "a": ""})
 	f("/<&>", "a=%zz&%zz=a", map[string]string{"a": "%zz", "%zz": "a"})
 	f("/", "a==&&b=<&>", map[string]string{"a": "=", "b": "<", ">": ""})
+	f("/", "a=%ff&%ff=a", map[string]string{"a": "%ff", "%ff": "a"})
+}
+
+// No byte becomes a replacement character, which would hide what was asked.
+func TestEventKeepsRawBytes(t *testing.T) {
+	r := ask("GET", "/\xc3\xa4/\xff%2f", "t=\xc3\xa4&u=\xff", http.Header{
+		"User-Agent": {"M\xfcnchen"}, "X-Name": {"\xe4", "\xc3\xa4"}, "Cookie": {"a=\xff"},
+	})
+	r.Host, r.Client = "b\xfccher.example", netip.Addr{}
+	e := decode(t, r)
+	const path = "/%C3%A4/%FF%2f"
+	if e.RawPath != path || e.RequestContext.HTTP.Path != path || e.RawQueryString != "t=%C3%A4&u=%FF" {
+		t.Errorf("%s (%s) ? %s", e.RawPath, e.RequestContext.HTTP.Path, e.RawQueryString)
+	}
+	if q := e.QueryStringParameters; q["t"] != "\u00e4" || q["u"] != "%FF" {
+		t.Errorf("parameters %q", q)
+	}
+	if h := e.Headers; h["x-name"] != "\u00e4,\u00c3\u00a4" || h["host"] != "b\u00fccher.example" || h["user-agent"] != "M\u00fcnchen" {
+		t.Errorf("header %q", h)
+	}
+	if c := e.RequestContext; c.DomainName != "b\u00fccher.example" || c.HTTP.UserAgent != "M\u00fcnchen" || c.HTTP.SourceIP != "" {
+		t.Errorf("context %+v", c)
+	}
+	if len(e.Cookies) != 1 || e.Cookies[0] != "a=\u00ff" {
+		t.Errorf("cookies %q", e.Cookies)
+	}
 }
 
 func TestEventBody(t *testing.T) {
@@ -130,12 +156,12 @@ func TestEventBody(t *testing.T) {
 
 func TestEventThatIsTooLarge(t *testing.T) {
 	r := ask("POST", "/", "", http.Header{})
-	r.Body = make([]byte, maxEvent*3/4)
+	r.Body = make([]byte, MaxPayload*3/4)
 	_, err := EncodeEvent(r, start)
 	if e := AsError(err); e.Class != TooLarge || e.Executed {
 		t.Errorf("%v", err)
 	}
-	r.Body = r.Body[:maxEvent*3/4-1024]
+	r.Body = r.Body[:MaxPayload*3/4-1024]
 	if _, err := EncodeEvent(r, start); err != nil {
 		t.Error(err)
 	}

@@ -40,6 +40,10 @@ type Request struct {
 	Proto string
 	// ID names the request in the logs of both sides.
 	ID string
+	// MaxAnswer is how large an answer may be; a provider that takes answers whole
+	// receives no more. Zero means what the platform allows. [Function.Invoke]
+	// sets it.
+	MaxAnswer int64
 }
 
 // A Provider speaks to one platform. Invoke returns the function's answer, whose
@@ -61,7 +65,7 @@ const (
 	Timeout       Class = "timeout"        // no complete answer in time
 	Ambiguous     Class = "ambiguous"      // the platform's failure or the function's: it does not say
 	// Refused means that the call was never made: no slot, no money, or an open
-	// breaker. [Error.Reason] tells which.
+	// breaker. [Error.Refusal] tells which.
 	Refused Class = "refused"
 	// Canceled means that the visitor left.
 	Canceled Class = "canceled"
@@ -87,6 +91,9 @@ type Error struct {
 	Executed bool
 	// RetryAfter is how long the platform asked to be left alone, or zero.
 	RetryAfter time.Duration
+	// Received is how many bytes of an answer came that cannot be shown: they are
+	// paid for.
+	Received int64
 	// Refusal is why a call of class Refused was not made.
 	Refusal outcome.Reason
 	Err     error

@@ -45,7 +45,7 @@ func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) 
 		log:   log.With("function", name),
 		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
 	}
-	f.worst = f.price.Cost(c.Timeout, c.Memory, c.MaxResponse)
+	f.worst = f.price.worst(c)
 	if b != nil && f.worst > b.Config().Largest() {
 		f.log.Warn("function can never be called: its worst case costs more than the budget allows one client; "+
 			"lower timeout, memory or max_response, or raise per_client",
@@ -78,13 +78,15 @@ func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http
 	c, why := f.begin(client)
 	if why != outcome.None {
 		e := &Error{Class: Refused, Refusal: why}
-		f.count(e, 0, 0, 0)
+		f.count(e, bill{})
 		return nil, e
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, f.config.Timeout, errDeadline)
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	c.ctx, c.stop = ctx, stop
-	resp, err := f.provider.Invoke(ctx, r)
+	asked := *r
+	asked.MaxAnswer = f.config.MaxResponse
+	resp, err := f.provider.Invoke(ctx, &asked)
 	if err == nil {
 		if err = c.accept(resp); err != nil {
 			resp.Body.Close()
@@ -94,7 +96,6 @@ func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http
 		return nil, c.end(c.explain(err))
 	}
 	if _, ok := resp.Body.(whole); ok {
-		c.bytes = c.declared
 		c.end(io.EOF)
 		return resp, nil
 	}
@@ -120,7 +121,7 @@ func (f *Function) begin(client string) (*call, outcome.Reason) {
 	}
 	probe, why := f.breaker.enter(now)
 	if why != outcome.None {
-		charge.Settle(0)
+		charge.Settle(now, 0)
 		f.inFlight.Add(-1)
 		return nil, why
 	}
@@ -149,6 +150,14 @@ func (f *Function) window() int {
 
 // accept checks and cleans the head of an answer.
 func (c *call) accept(resp *http.Response) error {
+	if resp.Body == http.NoBody {
+		resp.Body = whole{new(bytes.Reader)}
+	}
+	c.declared = resp.ContentLength
+	if w, ok := resp.Body.(whole); ok {
+		c.declared = int64(w.Len()) // the length of a HEAD answer is not its own
+		c.bytes = c.declared        // paid for, whatever is wrong with it
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
 		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("status %d", resp.StatusCode)}
 	}
@@ -156,17 +165,13 @@ func (c *call) accept(resp *http.Response) error {
 		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
 	}
 	size, err := clean(resp.Header)
+	c.header = size
 	if err != nil {
 		return &Error{Class: FunctionError, Executed: true, Err: err}
 	}
-	if resp.Body == http.NoBody {
-		resp.Body = whole{new(bytes.Reader)}
-	}
-	c.header, c.declared = size, resp.ContentLength
-	if w, ok := resp.Body.(whole); ok {
-		c.declared = int64(w.Len()) // the length of a HEAD answer is not its own
-	}
 	if c.declared > c.f.config.MaxResponse {
+		// Much of it has left the platform by the time that it is told to stop.
+		c.bytes = max(c.bytes, c.f.config.MaxResponse)
 		return &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of %d bytes", c.declared)}
 	}
 	// RFC 9110 section 8.6: no length on a 204. What the transport found is true.
@@ -184,12 +189,13 @@ type State struct {
 	Name           string           `json:"name"`
 	InFlight       int              `json:"in_flight"`
 	MaxConcurrency int              `json:"max_concurrency"`
-	Breaker        string           `json:"breaker"`            // closed, open, half-open
-	RetryAt        time.Time        `json:"retry_at,omitzero"`  // when an open or throttled function may be called again
-	Calls          uint64           `json:"calls"`              // made, refused ones excluded
-	OK             uint64           `json:"ok"`                 // answers received to their end
-	Failures       map[Class]uint64 `json:"failures,omitempty"` // by class, refused ones included
-	CostUSD        float64          `json:"cost_usd"`           // of all calls that have ended, budgeted or not
+	Breaker        string           `json:"breaker"`              // closed, open, half-open
+	RetryAt        time.Time        `json:"retry_at,omitzero"`    // when an open or throttled function may be called again
+	Calls          uint64           `json:"calls"`                // made, refused ones excluded
+	OK             uint64           `json:"ok"`                   // answers received to their end
+	Failures       map[Class]uint64 `json:"failures,omitempty"`   // by class, refused ones included
+	CostUSD        float64          `json:"cost_usd"`             // of all calls that have ended, budgeted or not
+	OverrunUSD     float64          `json:"overrun_usd,omitzero"` // the part of it that was beyond the worst case, which no budget bore
 	PricedAs       string           `json:"priced_as"`
 	BytesOut       uint64           `json:"bytes_out"`
 	BusySeconds    float64          `json:"busy_seconds"` // as billed
@@ -207,8 +213,15 @@ func (f *Function) State() State {
 	return s
 }
 
+// A bill is what one call did cost, and why.
+type bill struct {
+	cost, overrun float64 // in US dollars; overrun is the part beyond the charge
+	billed        time.Duration
+	out           int64
+}
+
 // count adds a call that has ended to the totals; a nil error is a success.
-func (f *Function) count(e *Error, cost float64, billed time.Duration, out int64) {
+func (f *Function) count(e *Error, b bill) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if e == nil {
@@ -219,7 +232,8 @@ func (f *Function) count(e *Error, cost float64, billed time.Duration, out int64
 	if e == nil || e.Class != Refused {
 		f.stats.Calls++
 	}
-	f.stats.CostUSD += cost
-	f.stats.BusySeconds += billed.Seconds()
-	f.stats.BytesOut += uint64(out)
+	f.stats.CostUSD += b.cost
+	f.stats.OverrunUSD += b.overrun
+	f.stats.BusySeconds += b.billed.Seconds()
+	f.stats.BytesOut += uint64(b.out)
 }

@@ -40,16 +40,18 @@ func answering(status int, body string, told bool) fake {
 }
 
 // priced is a function whose call costs one dollar, one for each second and one
-// for each 1000 bytes out; its worst case is 1 + 5 + 10.
+// for each 1000 bytes out.
 var priced = Config{
 	Memory: 1 << 30, Timeout: 5 * time.Second, MaxConcurrency: 2, MaxResponse: 10_000,
 	Price: PriceConfig{Platform: "none", PerMillionRequests: new(1e6), PerGBSecond: new(1.0), PerGBOut: new(1e6)},
 }
 
-const worstCase = 1 + 5 + 10
+// worstCase is one step beyond the timeout, and the largest answer with all of a
+// header and a part that is too much.
+const worstCase = 1 + 5.001 + (10_000+maxHeaderBytes+readAheadLeast)/1000.0
 
 func newFunction(c Config, p Provider) (*Function, *budget.Budget) {
-	b := budget.New("spill", budget.Config{PerHour: 100})
+	b := budget.New("spill", budget.Config{PerHour: 1000})
 	return New("thumb", c, p, b, slog.New(slog.DiscardHandler)), b
 }
 
@@ -136,9 +138,9 @@ func TestRefusedCallsAreNotMade(t *testing.T) {
 		b.Empty(time.Now())
 		f(outcome.BudgetSpent)
 		b.Reset()
-		b.SetConfig(budget.Config{PerHour: 100, PerClient: 0.15})
+		b.SetConfig(budget.Config{PerHour: 1000, PerClient: 0.1})
 		f(outcome.ClientShareSpent)
-		b.SetConfig(budget.Config{PerHour: 100})
+		b.SetConfig(budget.Config{PerHour: 1000})
 		function.inFlight.Store(2)
 		f(outcome.FunctionBusy)
 		function.inFlight.Store(0)
@@ -329,6 +331,107 @@ func TestReadAheadIsBounded(t *testing.T) {
 	})
 }
 
+// A visitor that stops reading a long answer holds its slot until the timeout,
+// and is not billed for longer.
+func TestStalledVisitorDoesNotHoldTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := priced
+		c.MaxResponse = 1 << 30
+		function, b := newFunction(c, fake(func(context.Context, *Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(endless{}), ContentLength: -1}, nil
+		}))
+		b.SetConfig(budget.Config{})
+		function.breaker.open = true // the call is a probe
+		resp, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		time.Sleep(c.Timeout)
+		synctest.Wait()
+		s := function.State()
+		if s.InFlight != 0 || s.Failures[Timeout] != 1 || s.BusySeconds != c.Timeout.Seconds() || function.breaker.probing {
+			t.Errorf("state %+v, probing %t", s, function.breaker.probing)
+		}
+		if open := b.State(time.Now()); open.AtRisk != 0 {
+			t.Errorf("budget %+v", open)
+		}
+		time.Sleep(time.Hour)
+		n, err := io.Copy(io.Discard, resp.Body)
+		if e := AsError(err); n != readAhead || err == nil || e.Class != Timeout {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		resp.Body.Close()
+	})
+}
+
+// No call settles for more than was charged for it, and what is beyond is told.
+func TestNoCallCostsMoreThanItsWorstCase(t *testing.T) {
+	f := func(platform string, late time.Duration, overrun bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := priced
+			c.Price = PriceConfig{Platform: platform}
+			function, b := newFunction(c, fake(func(ctx context.Context, _ *Request) (*http.Response, error) {
+				<-ctx.Done()
+				time.Sleep(late)
+				return nil, ctx.Err()
+			}))
+			_, e := call1(t, function)
+			if e == nil || e.Class != Timeout {
+				t.Errorf("%v", e)
+			}
+			s := function.State()
+			if got := spent(b); got > function.worst || !near(got, s.CostUSD-s.OverrunUSD) || (s.OverrunUSD > 0) != overrun {
+				t.Errorf("%s, %v late: spent %v of %v, state %+v", platform, late, got, function.worst, s)
+			}
+		})
+	}
+	f("google-cloud-run", time.Millisecond, false) // one step of 100 ms more
+	f("aws-lambda", time.Microsecond, false)
+	f("google-cloud-run", time.Hour, true)
+}
+
+func TestRefusedAnswerIsPaidFor(t *testing.T) {
+	f := func(p fake, out float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			function, b := newFunction(priced, p)
+			if _, e := call1(t, function); e == nil || !e.Executed {
+				t.Errorf("%v", e)
+			}
+			if got := spent(b); !near(got, 1+out) {
+				t.Errorf("spent %v, want %v", got, 1+out)
+			}
+		})
+	}
+	inMemory := func(resp *http.Response) fake {
+		return func(context.Context, *Request) (*http.Response, error) { return resp, nil }
+	}
+	f(inMemory(respond(200, http.Header{}, make([]byte, 12_000), "GET")), 12)
+	f(inMemory(respond(500, http.Header{}, make([]byte, 2_000), "GET")), 2)
+	f(inMemory(respond(200, http.Header{"A": {"b\r\nc"}}, make([]byte, 2_000), "GET")), 2)
+	f(answering(200, strings.Repeat("x", 12_000), true), 10)
+	f(func(context.Context, *Request) (*http.Response, error) {
+		return nil, &Error{Class: TooLarge, Executed: true, Received: 11_000}
+	}, 11)
+}
+
+func TestProviderIsToldTheLargestAnswer(t *testing.T) {
+	asked := ask("GET", "/", "", nil)
+	function, _ := newFunction(priced, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+		if r.MaxAnswer != priced.MaxResponse {
+			t.Errorf("largest answer %d", r.MaxAnswer)
+		}
+		return answering(204, "", true)(ctx, r)
+	}))
+	resp, err := function.Invoke(t.Context(), asked, "v")
+	if err != nil || asked.MaxAnswer != 0 {
+		t.Fatalf("%v, the caller's request has %d", err, asked.MaxAnswer)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+}
+
 func TestAnswersThatMayNotBeShown(t *testing.T) {
 	f := func(p fake, class Class) {
 		t.Helper()
@@ -414,7 +517,7 @@ func TestVerdict(t *testing.T) {
 	f(FunctionError, 0, broke)
 	f(Timeout, 0, broke)
 	f(Ambiguous, 0, broke)
-	f(Ambiguous, time.Second, throttled)
+	f(Ambiguous, time.Second, broke)
 	f(TooLarge, 0, saidNothing)
 	f(Canceled, 0, saidNothing)
 }
@@ -429,10 +532,10 @@ func TestWarnsOfACallThatCanNeverBePaid(t *testing.T) {
 		}
 	}
 	f(budget.Config{}, false)
-	f(budget.Config{PerHour: 16}, false)
-	f(budget.Config{PerHour: 15}, true)
-	f(budget.Config{PerHour: 100, PerDay: 10}, true)
-	f(budget.Config{PerHour: 100, PerClient: 0.1}, true)
+	f(budget.Config{PerHour: worstCase}, false)
+	f(budget.Config{PerHour: worstCase - 1}, true)
+	f(budget.Config{PerHour: 1000, PerDay: 10}, true)
+	f(budget.Config{PerHour: 1000, PerClient: 0.1}, true)
 }
 
 func BenchmarkInvoke(b *testing.B) {

@@ -10,22 +10,44 @@ import (
 	"time"
 )
 
-// maxPayload is the largest answer that Lambda lets through; its own emulator
-// allows these 100 bytes more than 6 MB.
-const maxPayload = maxEvent + 100
+// What Lambda takes and lets through, encoding included: 6 MB each way. Its own
+// emulator allows an answer 100 bytes more.
+const (
+	MaxPayload      = 6 << 20
+	MaxAnswerLength = MaxPayload + 100
+)
 
 // DecodeInvocation reads the answer of AWS Lambda's Invoke API, which the
-// function host speaks, too, to a request of the given method. It closes the
-// answer. Whatever is not the function's proper answer is an *[Error].
-func DecodeInvocation(resp *http.Response, method string) (*http.Response, error) {
+// function host speaks, too, to the request r. It closes the answer. Whatever is
+// not the function's proper answer is an *[Error].
+//
+// What leaves the platform is what is paid for, so that an answer is held to
+// [Request.MaxAnswer] as it is encoded, with what its header may have.
+func DecodeInvocation(resp *http.Response, r *Request) (*http.Response, error) {
 	defer resp.Body.Close()
-	payload, err := io.ReadAll(io.LimitReader(resp.Body, maxPayload+1))
-	if err != nil {
-		return nil, &Error{Class: Unavailable, Executed: true, Err: fmt.Errorf("receive answer: %w", err)}
+	limit := int64(MaxAnswerLength)
+	if r.MaxAnswer > 0 {
+		limit = min(limit, r.MaxAnswer+maxHeaderBytes)
 	}
-	if len(payload) > maxPayload {
-		return nil, &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", maxPayload)}
+	payload, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	received := int64(len(payload))
+	switch {
+	case err != nil:
+		err = &Error{Class: Unavailable, Executed: true, Err: fmt.Errorf("receive answer: %w", err)}
+	case received > limit:
+		err = &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", limit)}
+	default:
+		var answer *http.Response
+		if answer, err = decodeInvocation(resp, payload, r.Method); err == nil {
+			return answer, nil
+		}
 	}
+	e := AsError(err)
+	e.Received = received
+	return nil, e
+}
+
+func decodeInvocation(resp *http.Response, payload []byte, method string) (*http.Response, error) {
 	if resp.StatusCode/100 != 2 {
 		return nil, platformError(resp, payload)
 	}

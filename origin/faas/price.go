@@ -67,13 +67,19 @@ func (c PriceConfig) Price() Price {
 	return p
 }
 
-// Cost is the price of one call of an instance with that much memory. A call's
-// worst case is the cost of its timeout and its largest answer.
+// Cost is the price of one call of an instance with that much memory.
 func (p Price) Cost(d time.Duration, memory, out int64) float64 {
 	gib := float64(memory) / (1 << 30)
 	return p.PerRequest +
 		p.billed(d).Seconds()*(p.PerSecond+p.PerGBSecond*gib) +
 		float64(out)/1e9*p.PerGBOut
+}
+
+// worst is the most that a call can cost: it is stopped at its timeout, which
+// takes a moment that may begin one more step, and what it sends is found to be
+// too much when at most one part more was received.
+func (p Price) worst(c Config) float64 {
+	return p.Cost(p.billed(c.Timeout)+p.Step, c.Memory, c.MaxResponse+maxHeaderBytes+readAheadLeast)
 }
 
 func (p Price) billed(d time.Duration) time.Duration {

@@ -39,3 +39,21 @@ func TestPriceIsLabelled(t *testing.T) {
 	f(PriceConfig{Platform: "aws-lambda"}, "AWS Lambda x86, list price of 2025")
 	f(PriceConfig{Platform: "aws-lambda", PerGBOut: new(1.0)}, "AWS Lambda x86, list price of 2025, amounts changed")
 }
+
+// The worst case bears a call that was stopped a moment after its timeout, with
+// the largest header and a part more than the largest answer.
+func TestWorstCase(t *testing.T) {
+	f := func(platform string, timeout time.Duration) {
+		t.Helper()
+		c := Config{Timeout: timeout, Memory: 1 << 30, MaxResponse: 1 << 20, Price: PriceConfig{Platform: platform}}
+		p := c.Price.Price()
+		late := p.Cost(timeout+time.Microsecond, c.Memory, c.MaxResponse+maxHeaderBytes+readAheadLeast)
+		if worst := p.worst(c); worst < late || worst > late+p.Cost(2*p.Step, c.Memory, 0) {
+			t.Errorf("%s: worst case %v, a late call costs %v", platform, worst, late)
+		}
+	}
+	f("aws-lambda", 5*time.Second)
+	f("google-cloud-run", 5*time.Second)
+	f("google-cloud-run", 5*time.Second+time.Millisecond)
+	f("azure-functions", 50*time.Millisecond)
+}

@@ -8,8 +8,9 @@
 // using up what is meant for all.
 //
 // It fails closed: an amount that is not a number, negative, or more than what
-// is left is refused. A clock that goes backwards gives nothing back. The ledger
-// is in memory: a restart forgets what was spent.
+// is left is refused. A clock that goes backwards gives nothing back; one that
+// was far ahead and is set right keeps what was spent in the current period. The
+// ledger is in memory: a restart forgets what was spent.
 package budget
 
 import (
@@ -43,13 +44,22 @@ type period struct {
 	spent  float64
 }
 
-// advance moves the period to now, never backwards.
+// advance moves the period to now. Backwards it moves only from a start that is
+// far ahead, where a clock that was wrong has left it, and forgets nothing: else
+// what was spent would stay spent until that time comes.
 func (p *period) advance(now time.Time) {
 	// Truncate counts from the zero time, which is midnight UTC.
-	if start := now.Truncate(p.length); start.After(p.start) {
+	switch start := now.Truncate(p.length); {
+	case start.After(p.start):
 		p.start, p.spent = start, 0
+	case farAhead(p.start, now, p.length):
+		p.start = start
 	}
 }
+
+// farAhead reports whether a time cannot have come from a clock that is only
+// corrected a little.
+func farAhead(t, now time.Time, length time.Duration) bool { return t.Sub(now) > length }
 
 // New returns a budget of which nothing is spent.
 func New(name string, c Config) *Budget {
@@ -68,20 +78,20 @@ func (b *Budget) Name() string { return b.name }
 // Reserve sets amount aside for one call of a client, or says why it may not be
 // spent. The charge must be settled when the call is over. The empty client is a
 // client like any other.
-func (b *Budget) Reserve(now time.Time, client string, amount float64) (Charge, outcome.Reason) {
+func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge, outcome.Reason) {
 	if b == nil {
-		return Charge{}, outcome.None
+		return nil, outcome.None
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	hash := b.clients.hash(client)
 	if why := b.refuse(now, hash, amount); why != outcome.None {
-		return Charge{}, why
+		return nil, why
 	}
 	b.atRisk += amount
 	b.open++
 	b.clients.add(hash, amount)
-	return Charge{budget: b, amount: amount, client: hash, epoch: b.clients.epoch}, outcome.None
+	return &Charge{budget: b, amount: amount, client: hash, epoch: b.clients.epoch}, outcome.None
 }
 
 // Check says what Reserve would answer, and sets nothing aside.
@@ -112,7 +122,11 @@ func (b *Budget) refuse(now time.Time, client uint64, amount float64) outcome.Re
 func (b *Budget) advance(now time.Time) {
 	b.hour.advance(now)
 	b.day.advance(now)
-	b.clients.advance(now.Truncate(b.config.base()))
+	base := b.config.base()
+	b.clients.advance(now, base)
+	if farAhead(b.drained, now, base) {
+		b.drained = now.Truncate(base).Add(base)
+	}
 }
 
 // left is what neither period has spent or at risk; infinite without a limit.

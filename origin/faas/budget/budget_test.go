@@ -15,7 +15,7 @@ import (
 // noon is the middle of a period of any length.
 var noon = time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC)
 
-func reserve(t *testing.T, b *Budget, now time.Time, client string, amount float64, want outcome.Reason) Charge {
+func reserve(t *testing.T, b *Budget, now time.Time, client string, amount float64, want outcome.Reason) *Charge {
 	t.Helper()
 	charge, why := b.Reserve(now, client, amount)
 	if why != want {
@@ -51,8 +51,9 @@ func TestSettleCorrectsTheCharge(t *testing.T) {
 		t.Helper()
 		b := New("spill", Config{PerHour: 2, PerDay: 20})
 		charge := reserve(t, b, noon, "v", 1, outcome.None)
-		charge.Settle(actual)
-		charge.Settle(100) // a second settlement does nothing
+		charge.Settle(noon, actual)
+		again := charge
+		again.Settle(noon, 100) // a second settlement does nothing
 		if got := b.Left(noon); got != left {
 			t.Errorf("settled %v: left %v, want %v", actual, got, left)
 		}
@@ -71,7 +72,7 @@ func TestPeriodsEnd(t *testing.T) {
 	spend := func(now time.Time, amount float64) {
 		t.Helper()
 		charge := reserve(t, b, now, "v", amount, outcome.None)
-		charge.Settle(amount)
+		charge.Settle(now, amount)
 	}
 	spend(noon, 2)
 	reserve(t, b, noon.Add(29*time.Minute), "v", 0.1, outcome.BudgetSpent)
@@ -87,7 +88,7 @@ func TestOpenChargeCountsInTheNextPeriod(t *testing.T) {
 	if got := b.Left(next); got != 1 {
 		t.Errorf("left %v with 1 at risk", got)
 	}
-	charge.Settle(0.75)
+	charge.Settle(next, 0.75)
 	if got := b.Left(next); got != 1.25 {
 		t.Errorf("left %v after the settlement", got)
 	}
@@ -96,13 +97,72 @@ func TestOpenChargeCountsInTheNextPeriod(t *testing.T) {
 	reserve(t, b, next, "v", 0.25, outcome.None)
 }
 
+// A cost that nobody asked about since the period began is the new period's all
+// the same.
+func TestSettleBeginsThePeriod(t *testing.T) {
+	b := New("spill", Config{PerHour: 2, PerClient: 0.5})
+	charge := reserve(t, b, noon, "v", 1, outcome.None)
+	next := noon.Add(time.Hour)
+	charge.Settle(next, 1)
+	if got := b.Left(next); got != 1 {
+		t.Errorf("left %v: the cost is forgotten", got)
+	}
+	reserve(t, b, next, "v", 0.1, outcome.ClientShareSpent)
+}
+
+// A clock that was a year ahead, and is set right, neither ends the service for
+// a year nor gives anything back.
+func TestClockThatWasFarAhead(t *testing.T) {
+	b := New("spill", Config{PerHour: 2, PerDay: 3, PerClient: 0.5})
+	wrong := noon.AddDate(1, 0, 0)
+	charge := reserve(t, b, wrong, "v", 1, outcome.None)
+	charge.Settle(wrong, 1)
+	b.Empty(wrong)
+	reserve(t, b, noon, "w", 0.1, outcome.BudgetSpent) // emptied, but not for a year
+	now := noon.Add(-time.Minute)
+	b.Reset()
+	charge = reserve(t, b, wrong, "v", 1, outcome.None)
+	charge.Settle(wrong, 1)
+	reserve(t, b, now, "v", 0.1, outcome.ClientShareSpent)
+	if got := b.Left(now); got != 1 {
+		t.Errorf("left %v of 2 with 1 spent", got)
+	}
+	next := now.Add(time.Hour)
+	if got := b.Left(next); got != 2 {
+		t.Errorf("left %v in the next hour", got)
+	}
+	reserve(t, b, next, "v", 1, outcome.None)
+
+	b = New("spill", Config{PerHour: 2})
+	b.Empty(wrong)
+	if got := b.Left(noon.Add(time.Hour)); got != 0 || !b.State(noon).Drained {
+		t.Errorf("left %v of an empty budget", got)
+	}
+	if got := b.Left(noon.Add(2 * time.Hour)); got != 2 {
+		t.Errorf("left %v: emptied for a year", got)
+	}
+}
+
+func TestChargeIsSettledOnce(t *testing.T) {
+	b := New("spill", Config{PerHour: 2})
+	charge := reserve(t, b, noon, "v", 1, outcome.None)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { charge.Settle(noon, 0.5) })
+	}
+	wg.Wait()
+	if got := b.Left(noon); got != 1.5 {
+		t.Errorf("left %v", got)
+	}
+}
+
 func TestShareIsPerClient(t *testing.T) {
 	b := New("spill", Config{PerHour: 1, PerClient: 0.1})
 	for i := range 9 {
 		client := fmt.Sprint(i)
 		charge := reserve(t, b, noon, client, 0.1, outcome.None)
 		reserve(t, b, noon, client, 0.01, outcome.ClientShareSpent)
-		charge.Settle(0.05)
+		charge.Settle(noon, 0.05)
 		reserve(t, b, noon, client, 0.05, outcome.None)
 	}
 }
@@ -111,7 +171,7 @@ func TestManyClientsDoNotWeighOnOne(t *testing.T) {
 	b := New("spill", Config{PerHour: 10, PerClient: 0.05})
 	for i := range 50_000 {
 		charge := reserve(t, b, noon, fmt.Sprint("visitor ", i), 0.0001, outcome.None)
-		charge.Settle(0.0001)
+		charge.Settle(noon, 0.0001)
 	}
 	// Half of the budget is spent by others; a newcomer has its share, less the
 	// error of the table.
@@ -145,7 +205,7 @@ func TestDrain(t *testing.T) {
 func TestReloadKeepsWhatWasSpent(t *testing.T) {
 	b := New("spill", Config{PerHour: 2})
 	charge := reserve(t, b, noon, "v", 1.5, outcome.None)
-	charge.Settle(1.5)
+	charge.Settle(noon, 1.5)
 	b.SetConfig(Config{PerHour: 3, PerClient: 0.5})
 	if got := b.Left(noon); got != 1.5 {
 		t.Errorf("left %v", got)
@@ -160,7 +220,7 @@ func TestReloadKeepsWhatWasSpent(t *testing.T) {
 func TestNilBudgetAllowsEverything(t *testing.T) {
 	var b *Budget
 	charge := reserve(t, b, noon, "v", 1e6, outcome.None)
-	charge.Settle(1e6)
+	charge.Settle(noon, 1e6)
 	if !math.IsInf(b.Left(noon), 1) || b.Check(noon, "v", 1e6) != outcome.None {
 		t.Error("a nil budget has a limit")
 	}
@@ -173,7 +233,7 @@ func TestSpentNeverPassesTheLimit(t *testing.T) {
 		c := Config{PerHour: rapid.Float64Range(0.1, 5).Draw(t, "hour"), PerDay: rapid.Float64Range(0.1, 20).Draw(t, "day"), PerClient: 0.3}
 		b := New("spill", c)
 		now, latest := noon, noon
-		var open []Charge
+		var open []*Charge
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				client := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "client")
@@ -186,7 +246,7 @@ func TestSpentNeverPassesTheLimit(t *testing.T) {
 					t.Skip("nothing is open")
 				}
 				i := rapid.IntRange(0, len(open)-1).Draw(t, "charge")
-				open[i].Settle(open[i].Amount() * rapid.Float64Range(0, 1).Draw(t, "part"))
+				open[i].Settle(now, open[i].Amount()*rapid.Float64Range(0, 1).Draw(t, "part"))
 				open = append(open[:i], open[i+1:]...)
 			},
 			"clock": func(t *rapid.T) {
@@ -223,7 +283,7 @@ func TestConcurrentCharges(t *testing.T) {
 		wg.Go(func() {
 			for range 1000 {
 				if charge, why := b.Reserve(noon, fmt.Sprint(client%4), 0.01); why == outcome.None {
-					charge.Settle(0.0005)
+					charge.Settle(noon, 0.0005)
 				}
 				if s := b.State(noon); s.SpentHour+s.AtRisk > 1+1e-9 {
 					t.Errorf("limit passed: %+v", s)
@@ -243,7 +303,7 @@ func BenchmarkReserveSettle(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			charge, _ := ledger.Reserve(noon, "visitor 1234", 0.0001)
-			charge.Settle(0.00001)
+			charge.Settle(noon, 0.00001)
 		}
 	})
 }

@@ -5,32 +5,47 @@ import (
 	"time"
 )
 
-// A Charge is an amount that was set aside for one call. The zero value is the
-// charge of a call that nobody counts.
+// A Charge is an amount that was set aside for one call. A nil *Charge is that of
+// a call which nobody counts.
 type Charge struct {
-	budget *Budget // nil when settled
+	budget *Budget
 	amount float64
 	client uint64
-	epoch  uint64 // of the table that the client was charged in
+
+	// Guarded by the budget's lock.
+	epoch   uint64 // of the table that the client was charged in
+	settled bool
 }
 
 // Amount is what was set aside.
-func (c *Charge) Amount() float64 { return c.amount }
+func (c *Charge) Amount() float64 {
+	if c == nil {
+		return 0
+	}
+	return c.amount
+}
 
-// Settle replaces the amount that was set aside by what the call did cost, be it
-// less or more. A cost that is not a number counts as the whole amount. Only the
-// first Settle of a charge counts.
-func (c *Charge) Settle(actual float64) {
-	b := c.budget
-	if b == nil {
+// Settle replaces the amount that was set aside by what the call did cost, in the
+// period of now. A cost that is not a number counts as the whole amount. One that
+// is more than was set aside is booked all the same, and may pass the limit:
+// nothing is allowed then until the period ends. Only the first Settle of a charge
+// counts.
+func (c *Charge) Settle(now time.Time, actual float64) {
+	if c == nil {
 		return
 	}
-	c.budget = nil
 	if !(actual >= 0) || math.IsInf(actual, 1) {
 		actual = c.amount
 	}
+	b := c.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if c.settled {
+		return
+	}
+	c.settled = true
+	// Else the cost would be booked in a period that is over, and be forgotten.
+	b.advance(now)
 	b.open--
 	b.atRisk -= c.amount
 	if b.open == 0 {

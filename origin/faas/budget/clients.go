@@ -25,11 +25,14 @@ type clients struct {
 
 func newClients() *clients { return &clients{seed: maphash.MakeSeed()} }
 
-// advance begins a new period, never an older one.
-func (c *clients) advance(start time.Time) {
-	if start.After(c.start) {
+// advance moves to the period of now, as the periods of the budget do.
+func (c *clients) advance(now time.Time, length time.Duration) {
+	switch start := now.Truncate(length); {
+	case start.After(c.start):
 		c.start = start
 		c.clear()
+	case farAhead(c.start, now, length):
+		c.start = start
 	}
 }
 

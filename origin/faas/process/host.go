@@ -9,19 +9,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"spillway/origin/faas"
 )
 
-// Bounds of the host. Not knobs: Lambda has the first two, and an invocation
-// that outlives the third is cut off when the host stops.
+// Bounds of the host. Not knobs: an invocation that outlives the first is cut off
+// when the host stops.
 const (
-	maxPayload    = 6 << 20
-	maxAnswer     = maxPayload + 100 // what AWS's own emulator lets through
 	drainTimeout  = 5 * time.Second
 	headerTimeout = 5 * time.Second
 )
@@ -40,6 +39,7 @@ type Host struct {
 	log       *slog.Logger
 	socket    string
 	listener  net.Listener
+	inode     fs.FileInfo // of the socket
 	functions map[string]*pool
 	spawner   *spawner
 	throttle  atomic.Bool
@@ -60,35 +60,10 @@ func NewHost(c HostConfig) (*Host, error) {
 		h.functions[name] = newPool(name, fc, h.spawner, c.Log.With("function", name))
 	}
 	var err error
-	if h.listener, err = listen(c.Socket); err != nil {
+	if h.listener, h.inode, err = listen(c.Socket); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", c.Socket, err)
 	}
 	return h, nil
-}
-
-// listen opens the socket under another name first, so that nobody can connect
-// before its mode is set, and nobody loses a socket that is in use.
-func listen(path string) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, errors.New("another function host is running there")
-	}
-	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	l.SetUnlinkOnClose(false) // it has another name by then
-	if err = os.Chmod(temporary, 0o660); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, l.Close(), os.Remove(temporary))
-	}
-	return l, nil
 }
 
 // Run takes calls until ctx ends, then lets those in flight finish for a short
@@ -122,10 +97,7 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	h.spawner.close()
 	background.Wait()
-	if rmErr := os.Remove(h.socket); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-		err = errors.Join(err, rmErr)
-	}
-	return err
+	return errors.Join(err, unlisten(h.socket, h.inode))
 }
 
 func (h *Host) handler() http.Handler {
@@ -148,9 +120,9 @@ func (h *Host) invoke(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusTooManyRequests, tooManyRequests, "throttled by the operator")
 		return
 	}
-	payload, err := readAll(r.Body, maxPayload)
+	payload, err := readAll(r.Body, faas.MaxPayload)
 	if errors.Is(err, errTooLarge) {
-		refuse(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException", fmt.Sprintf("payload is over %d bytes", maxPayload))
+		refuse(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException", fmt.Sprintf("payload is over %d bytes", faas.MaxPayload))
 		return
 	}
 	if err != nil {

@@ -61,7 +61,7 @@ func misbehave(ctx context.Context, e events.APIGatewayV2HTTPRequest) (events.AP
 	case "/exit":
 		os.Exit(7)
 	case "/big":
-		resp.Body = strings.Repeat("x", maxAnswer)
+		resp.Body = strings.Repeat("x", faas.MaxAnswerLength)
 	case "/hang":
 		select {}
 	case "/family":

@@ -12,8 +12,14 @@
 // it keeps crashing. When all are busy a call waits a little and is then
 // throttled, so that the edge looks elsewhere.
 //
-// It does not bound memory or CPU in the kernel, does not confine what a
-// function may see of the file system or the network, and does not stream.
+// It is no sandbox. It does not bound memory or CPU in the kernel, and does not
+// confine what a function may see of the file system or the network. All
+// functions run as one user and share the loopback: another function, or any
+// local user, that finds an instance's Runtime API port can take its invocations
+// and answer them. A process that leaves its group, as a daemon does, outlives its
+// instance and the host. So run only functions that trust each other, on a node
+// whose users you trust, and the host in a service manager that ends its whole
+// control group. It does not stream.
 package process
 
 import (
@@ -61,17 +67,18 @@ func (p *Provider) Invoke(ctx context.Context, r *faas.Request) (*http.Response,
 	if err != nil {
 		return nil, err
 	}
-	ctx, sent := faas.TraceSent(ctx)
+	ctx, sent := faas.SendOnce(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(event))
 	if err != nil {
 		return nil, fmt.Errorf("build request: %w", err)
 	}
+	req.GetBody = nil // it is sent once
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, &faas.Error{Class: faas.Unavailable, Executed: sent(), Err: fmt.Errorf("call function host: %w", err)}
 	}
-	return faas.DecodeInvocation(resp, r.Method)
+	return faas.DecodeInvocation(resp, r)
 }
 
 // Close closes the idle connections to the host.

@@ -307,7 +307,7 @@ func TestUnknownFunctionAndHost(t *testing.T) {
 	nowhere := New(Config{Socket: filepath.Join(t.TempDir(), "nothing"), Function: "f"})
 	fails(t, nowhere, "/pid", faas.Unavailable, false, "no such file")
 	large := get("/pid")
-	large.Body = make([]byte, maxPayload)
+	large.Body = make([]byte, faas.MaxPayload)
 	if _, err := p.Invoke(t.Context(), large); faas.AsError(err).Class != faas.TooLarge {
 		t.Errorf("error %v", err)
 	}

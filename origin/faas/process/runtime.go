@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"spillway/origin/faas"
 )
 
 // An invocation is one call on its way to an instance and back.
@@ -124,10 +126,10 @@ func (p *pool) deliver(w http.ResponseWriter, inv *invocation) {
 
 // takeResponse takes the function's answer; one that is too large fails.
 func (i *instance) takeResponse(w http.ResponseWriter, r *http.Request) {
-	payload, err := readAll(r.Body, maxAnswer)
+	payload, err := readAll(r.Body, faas.MaxAnswerLength)
 	switch {
 	case errors.Is(err, errTooLarge):
-		message := fmt.Sprintf("response is over %d bytes", maxAnswer)
+		message := fmt.Sprintf("response is over %d bytes", faas.MaxAnswerLength)
 		if i.finish(r.PathValue("id"), failure("Function.ResponseSizeTooLarge", message)) {
 			writeJSON(w, http.StatusRequestEntityTooLarge, report{Type: "RequestEntityTooLarge", Message: message})
 			return
@@ -190,7 +192,7 @@ func invalidID(w http.ResponseWriter) {
 // by the header alone.
 func readReport(r *http.Request) report {
 	var rep report
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(r.Body, faas.MaxAnswerLength))
 	if err != nil || json.Unmarshal(body, &rep) != nil || rep.Type == "" {
 		rep.Type = r.Header.Get("Lambda-Runtime-Function-Error-Type")
 	}

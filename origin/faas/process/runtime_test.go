@@ -102,11 +102,11 @@ func TestRuntimeThatGivesUpOnItsWork(t *testing.T) {
 // What the provider would not send, another client may.
 func TestLargePayloadIsRefused(t *testing.T) {
 	h, p := host(t, self(t))
-	resp, err := p.client.Post(p.url, "application/json", bytes.NewReader(make([]byte, maxPayload+1)))
+	resp, err := p.client.Post(p.url, "application/json", bytes.NewReader(make([]byte, faas.MaxPayload+1)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = faas.DecodeInvocation(resp, "GET")
+	_, err = faas.DecodeInvocation(resp, get("/"))
 	if e := faas.AsError(err); e.Class != faas.TooLarge || e.Executed {
 		t.Errorf("%v", err)
 	}

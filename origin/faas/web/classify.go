@@ -17,11 +17,13 @@ func (p *Provider) classify(resp *http.Response) *faas.Error {
 	if class == "" {
 		return nil
 	}
-	return &faas.Error{
-		Class: class, Executed: executed,
-		RetryAfter: faas.RetryAfter(resp.Header, time.Now()),
-		Err:        fmt.Errorf("function answered %d", resp.StatusCode),
+	e := &faas.Error{Class: class, Executed: executed, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
+	if class == faas.Throttled {
+		// Elsewhere it may be the function's own word, to one visitor. Cloud Run and
+		// Azure put no mark on theirs, so that it cannot be told.
+		e.RetryAfter = faas.RetryAfter(resp.Header, time.Now())
 	}
+	return e
 }
 
 func (p *Provider) class(resp *http.Response) (class faas.Class, executed bool) {

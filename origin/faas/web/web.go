@@ -7,8 +7,10 @@
 // clouds hand out credentials.
 //
 // A platform's failure is told from the function's own by what platforms are
-// known to say; a bare 429 or 5xx is ambiguous, and then the function may have
-// run. A secret that cannot be read keeps the provider from being made; one that
+// known to say; a bare 429 or 5xx is ambiguous: the function may have run, and a
+// Retry-After is not obeyed, which may be meant for one visitor only. A request
+// is sent once: what a connection that ends without an answer leaves open is
+// the caller's to decide. A secret that cannot be read keeps the provider from being made; one that
 // becomes unreadable later keeps its last value. It signs nothing and fetches no
 // tokens.
 package web
@@ -83,8 +85,19 @@ func newTransport() *http.Transport {
 }
 
 // metadata are the addresses where clouds hand out credentials, beside the
-// link-local ones: AWS over IPv6, and Alibaba.
-var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200")}
+// link-local ones.
+var metadata = map[netip.Addr]bool{
+	netip.MustParseAddr("fd00:ec2::254"):   true, // AWS
+	netip.MustParseAddr("fd00:ec2::23"):    true, // AWS, for containers
+	netip.MustParseAddr("fd20:ce::254"):    true, // Google
+	netip.MustParseAddr("100.100.100.200"): true, // Alibaba
+	netip.MustParseAddr("168.63.129.16"):   true, // Azure
+	netip.MustParseAddr("192.0.0.192"):     true, // Oracle
+}
+
+// nat64 is the prefix behind which a translator reaches IPv4, RFC 6052 section
+// 2.1. One that a network has chosen for itself cannot be known.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 var errMetadata = errors.New("address hands out the node's credentials")
 
@@ -95,7 +108,11 @@ func deny(_, address string, _ syscall.RawConn) error {
 		return fmt.Errorf("parse address %s: %w", address, err)
 	}
 	addr := ap.Addr().WithZone("").Unmap()
-	if addr.IsLinkLocalUnicast() || addr == metadata[0] || addr == metadata[1] {
+	if nat64.Contains(addr) {
+		b := addr.As16()
+		addr = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if addr.IsLinkLocalUnicast() || metadata[addr] {
 		return fmt.Errorf("%w: %s", errMetadata, addr)
 	}
 	return nil
@@ -103,7 +120,7 @@ func deny(_, address string, _ syscall.RawConn) error {
 
 // Invoke calls the function.
 func (p *Provider) Invoke(ctx context.Context, r *faas.Request) (*http.Response, error) {
-	ctx, sent := faas.TraceSent(ctx)
+	ctx, sent := faas.SendOnce(ctx)
 	req := p.request(ctx, r)
 	resp, err := p.client.Do(req)
 	if err != nil {
@@ -143,9 +160,7 @@ func (p *Provider) request(ctx context.Context, r *faas.Request) *http.Request {
 	req := &http.Request{Method: r.Method, URL: p.target(r), Host: p.host, Header: header}
 	if len(r.Body) > 0 {
 		req.ContentLength = int64(len(r.Body))
-		req.Body = io.NopCloser(bytes.NewReader(r.Body))
-		// For the retry on a new connection, when an idle one turns out to be dead.
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
+		req.Body = io.NopCloser(bytes.NewReader(r.Body)) // without GetBody: it is sent once
 	}
 	return req.WithContext(ctx)
 }

@@ -100,7 +100,7 @@ func TestFunctionsFramework(t *testing.T) {
 	})
 	t.Run("a bare 429 is ambiguous", func(t *testing.T) {
 		e := failure(t, p, request("GET", "/", "do=refuse"))
-		if e.Class != faas.Ambiguous || !e.Executed || e.RetryAfter != 7*time.Second {
+		if e.Class != faas.Ambiguous || !e.Executed || e.RetryAfter != 0 {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -167,7 +167,15 @@ func TestCredentialAddressesAreDenied(t *testing.T) {
 	f("[::ffff:169.254.169.254]:80", true)
 	f("[fe80::1%eth0]:80", true)
 	f("[fd00:ec2::254]:80", true)
+	f("[fd00:ec2::23]:80", true)
+	f("[fd20:ce::254]:80", true)
 	f("100.100.100.200:80", true)
+	f("168.63.129.16:80", true)
+	f("192.0.0.192:80", true)
+	f("[::ffff:168.63.129.16]:80", true)
+	f("[64:ff9b::169.254.169.254]:80", true)
+	f("[64:ff9b::168.63.129.16]:80", true)
+	f("[64:ff9b::192.0.2.1]:443", false)
 	f("127.0.0.1:80", false)
 	f("10.0.0.1:443", false)
 	f("[2001:db8::1]:443", false)
@@ -274,6 +282,26 @@ func TestClassify(t *testing.T) {
 	f(aws, 500, "X-Amzn-ErrorType: ServiceException", faas.Unavailable, true)
 	f("x.fcapp.run", 404, "X-Fc-Error-Type: UnhandledInvocationError", faas.FunctionError, true)
 	f("x.fcapp.run", 429, "X-Fc-Error-Code: ResourceThrottled", faas.Throttled, false)
+}
+
+// Only the platform's own word pauses the calls of all visitors.
+func TestRetryAfterNeedsThePlatformsMark(t *testing.T) {
+	f := func(status int, mark string, want time.Duration) {
+		t.Helper()
+		h := http.Header{"Retry-After": {"3600"}}
+		if name, value, ok := strings.Cut(mark, ": "); ok {
+			h.Set(name, value)
+		}
+		e := provider(t, Config{URL: "https://example.com"}).classify(&http.Response{StatusCode: status, Header: h})
+		if e == nil || e.RetryAfter != want {
+			t.Errorf("%d %s: %+v", status, mark, e)
+		}
+	}
+	f(429, "", 0)
+	f(503, "", 0)
+	f(500, "X-Google-Status: error", 0)
+	f(429, "X-Amzn-ErrorType: TooManyRequestsException", time.Hour)
+	f(429, "X-Fc-Error-Code: ResourceThrottled", time.Hour)
 }
 
 func TestTargetKeepsThePath(t *testing.T) {
