@@ -4,7 +4,9 @@ import "math"
 
 // Config bounds the learned limit. The zero value bounds it to 1 and 10,000.
 type Config struct {
-	// Min is the least number of requests that the origin is given at once.
+	// Min is the least number of requests that the origin is given at once,
+	// also while the limiter lowers the limit to look at the baseline: with a
+	// minimum above what the origin can use, it hardly sees it idle.
 	// Zero means 1.
 	Min int `koanf:"min" default:"1" min:"1"`
 	// Max is the largest number of requests that the origin is given at once.

@@ -178,7 +178,7 @@ func (c *controller) plan() plan {
 func (c *controller) limit() int {
 	switch c.phase {
 	case PhaseStart:
-		return c.bounded(startLimit)
+		return c.startLimit()
 	case PhaseSlowStart:
 		// Requests with a share below one must reach the level too, or slow start
 		// would wait forever for a request that does.
@@ -225,10 +225,13 @@ func (c *controller) low() int {
 // steerFrom is the number in flight from which on a request steers: it must
 // find the origin as busy as the limit and the refused share allow.
 func (c *controller) steerFrom(limit int) int {
-	if c.phase == PhaseSlowStart {
-		return min(c.slow.level, limit)
+	switch {
+	case c.phase != PhaseSlowStart:
+		return int(math.Ceil(atLimit * float64(c.reach(limit))))
+	case c.slow.level == c.slow.first:
+		return math.MaxInt32 // nobody: it has nothing to be measured against
 	}
-	return int(math.Ceil(atLimit * float64(c.reach(limit))))
+	return min(c.slow.level, limit)
 }
 
 // reach is the number in flight that the traffic can bring about.
@@ -260,7 +263,7 @@ func (c *controller) learnBaselines(w *window) {
 		b, low := &c.class[i], w.class[i].low
 		if low.n > 0 {
 			weight := max(low.n/(b.n+low.n), remembering(baselineRequests, low.n))
-			b.ln += weight * low.mean()
+			b.ln += weight * (low.mean() - b.ln)
 			b.n += low.n
 		}
 		if sq := w.class[i].lowSquare; sq.n > 0 {
@@ -287,10 +290,15 @@ func (c *controller) shiftBaselines(ln float64) {
 
 // estimates returns the estimates of ln K of all classes, and how many requests
 // could not give one for want of a baseline.
-func (w *window) estimates() (known sum, strangers float64) {
+func (c *controller) estimates(w *window) (known sum, strangers float64) {
 	for i := range w.class {
-		known = known.plus(w.class[i].steer)
-		strangers += w.class[i].stranger.n
+		at := w.class[i].steer
+		strangers += w.class[i].failed.n
+		if c.class[i].known() {
+			known = known.plus(at.above(-c.class[i].ln))
+		} else {
+			strangers += at.n
+		}
 	}
 	return known, strangers
 }

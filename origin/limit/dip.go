@@ -58,10 +58,11 @@ type dip struct {
 
 // considerDip starts a dip when one is due: a deviation has to be explained, K
 // has drifted, much demand is of classes that nobody knows, or the last dip is
-// long ago. A limit of 1 has no room for a dip, so K follows unexplained.
+// long ago. A limit at its lower bound has no room for a dip, so K follows
+// unexplained.
 func (c *controller) considerDip(pending float64) {
 	limit := c.limit()
-	if !c.bound() || limit < 2 {
+	if !c.bound() || limit <= c.least {
 		c.k = c.boundedK(c.k + pending)
 		return
 	}
@@ -81,10 +82,11 @@ func (c *controller) considerDip(pending float64) {
 // really is less room, no more than the new K may be in flight, or the requests
 // would queue in the dip too and look slow.
 func (c *controller) probeLimit(pending float64) int {
-	return max(1, min(c.low(), int(math.Exp(c.k+pending)+0.5)))
+	return min(c.low(), int(math.Exp(c.k+pending)+0.5))
 }
 
 func (c *controller) enterDip(limit int, deviation float64, applied bool) {
+	limit = max(c.least, limit)
 	c.dip = dip{
 		stage: dipRunning, limit: limit, size: c.dipSize(limit, deviation),
 		deviation: deviation, applied: applied,
@@ -101,12 +103,13 @@ func (c *controller) dipSize(limit int, deviation float64) float64 {
 	return max(size, float64(limit))
 }
 
-// observe adds what the dip's requests did in a tick.
-func (d *dip) observe(w *window) {
+// observeDip adds what the dip's requests did in a tick.
+func (c *controller) observeDip(w *window) {
+	d := &c.dip
 	d.started += w.started
 	d.ended += w.ended
 	for i := range w.class {
-		d.at = d.at.plus(w.class[i].marked)
+		d.at = d.at.plus(w.class[i].marked.above(c.class[i].ln))
 	}
 }
 
@@ -114,7 +117,7 @@ func (d *dip) observe(w *window) {
 // by count: by time, an origin of few requests would learn nothing.
 func (c *controller) runDip(w *window) {
 	d := &c.dip
-	d.observe(w)
+	c.observeDip(w)
 	seen := d.started >= d.size && d.ended >= dipDone*d.size
 	if seen || c.quiet >= dipQuietTicks {
 		d.stage = dipReading
@@ -125,7 +128,7 @@ func (c *controller) runDip(w *window) {
 // ones, and a baseline from them alone would be too low.
 func (c *controller) readDip(w *window) {
 	d := &c.dip
-	d.observe(w)
+	c.observeDip(w)
 	d.ticks++
 	if d.ended < d.started && d.ticks < c.readTicks() {
 		return

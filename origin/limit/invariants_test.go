@@ -27,8 +27,8 @@ func (d *driver) tick(count int, latency func(n float64) float64) {
 	w := window{inFlight: int(p.limit), blocked: !d.quiet, share: 1}
 	sums, n := &w.class[0], float64(p.limit)
 	for range count {
-		roles, residual := p.roles(p.limit), math.Log(latency(n))-p.base[0]
-		one := sum{1, residual}
+		roles, ln := p.roles(p.limit), math.Log(latency(n))
+		one := sum{1, ln}
 		if roles&roleMarked != 0 {
 			w.started++
 			w.ended++
@@ -39,8 +39,8 @@ func (d *driver) tick(count int, latency func(n float64) float64) {
 		case roles&(roleMarked|roleLow) != 0:
 			sums.low = sums.low.plus(one)
 		}
-		if roles&roleSteer != 0 && p.steering && p.known(0) {
-			sums.steer = sums.steer.plus(sum{1, math.Log(n) - residual})
+		if roles&roleSteer != 0 && p.steering {
+			sums.steer = sums.steer.plus(sum{1, math.Log(n) - ln})
 		}
 	}
 	d.step(&w)
@@ -170,10 +170,10 @@ func TestOutlierMovesLittle(t *testing.T) {
 			t.Fatalf("one request moved ln K by %v", moved)
 		}
 		w := window{}
-		w.class[0].low = sum{1, math.Log(outlier) - d.class[0].ln}
+		w.class[0].low = sum{1, math.Log(outlier)}
 		before := d.class[0].ln
 		d.learnBaselines(&w)
-		if moved := math.Abs(d.class[0].ln - before); moved > math.Abs(w.class[0].low.total)/baselineRequests+1e-9 {
+		if moved := math.Abs(d.class[0].ln - before); moved > math.Abs(math.Log(outlier)-before)/baselineRequests+1e-9 {
 			t.Fatalf("one request moved the baseline by %v", moved)
 		}
 	})
@@ -269,7 +269,7 @@ func TestAnySamplesStayFinite(t *testing.T) {
 
 func checkFinite(t *rapid.T, l *Limiter, low, high int) {
 	s, p := l.State(), l.plan.Load()
-	if s.Limit < 1 || s.Limit > high || s.Steady < low || s.Steady > high {
+	if s.Limit < low || s.Limit > high || s.Steady < low || s.Steady > high {
 		t.Fatalf("limit %d, steady %d, bounds %d..%d", s.Limit, s.Steady, low, high)
 	}
 	if math.IsNaN(s.Useful) || math.IsInf(s.Useful, 0) || s.Useful <= 0 {
@@ -282,5 +282,22 @@ func checkFinite(t *rapid.T, l *Limiter, low, high int) {
 	}
 	if v := l.control.variance; math.IsNaN(v) || v < leastVariance {
 		t.Fatalf("variance %v", v)
+	}
+}
+
+func TestDipKeepsMinimum(t *testing.T) {
+	c := newController(10, defaultMax)
+	c.class[0] = baseline0(20e6)
+	c.enterSteady(math.Log(10))
+	c.quiet = 0
+	c.considerDip(-greatestStep)
+	if p := c.plan(); !p.dipping || p.limit != 10 {
+		t.Errorf("dipping %v at a limit of %d, want the minimum of 10", p.dipping, p.limit)
+	}
+	// At the minimum there is no room: K follows.
+	c.dip, c.k = dip{}, math.Log(5)
+	c.considerDip(-0.5)
+	if p := c.plan(); p.dipping || p.limit != 10 || math.Abs(c.k-(math.Log(5)-0.5)) > 1e-9 {
+		t.Errorf("dipping %v, limit %d, ln K %v", p.dipping, p.limit, c.k)
 	}
 }

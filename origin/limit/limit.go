@@ -22,22 +22,28 @@
 //
 // A latency that rises has two explanations: there is less room, or the work
 // became slower. The limiter asks the origin: for up to two dozen requests, or
-// one limit full of them on a large origin, it lowers the limit (a dip). If they are fast, there was less room and K falls;
-// if they are slow too, the baseline was stale.
+// one limit full of them on a large origin, it lowers the limit (a dip). If they
+// are fast, there was less room and K falls; if they are slow too, the baseline
+// was stale.
 //
 // # The start
 //
-// A node starts at 32 and does not steer until it has to refuse somebody. If
-// the time before taught a baseline, K follows from the first requests at the
-// limit. If not, slow start doubles from 1 until latency rises.
+// A node starts at 32 and does not steer until it has to refuse somebody and the
+// first requests at the limit have ended; a burst that is over before that
+// changes nothing. If the time before taught a baseline, K follows from these
+// requests. If not, slow start goes down to 1 for the baseline, which gives K if
+// the requests at 32 have queued. If they have not, or have failed, it doubles
+// until latency rises. A level at which hardly any request teaches, because
+// they are canceled or do not end, is left all the same.
 //
 // # When it fails
 //
 // Acquire never blocks, never takes a lock and allocates nothing. Without Run
 // the limit stays where it is. Whatever the samples are (zero, negative or
 // absurd latencies), the limit stays within its bounds. A dead origin, whose
-// requests are released as Drop, is brought down to three or the minimum, never
-// to zero: some requests must find out that it is back.
+// requests are released as Drop, is brought down to two, or three if it fails
+// fast, or the minimum, never to zero: some requests must find out that it is
+// back.
 //
 // # What it does not do
 //
@@ -103,7 +109,7 @@ const (
 	// baseline, however fast it came.
 	Drop
 	// Cancel is an end that says nothing about the origin, such as a visitor who
-	// left.
+	// left. It teaches nothing.
 	Cancel
 )
 

@@ -202,8 +202,8 @@ func TestRefusalsAreCounted(t *testing.T) {
 		t.Error("the whole limit refused the second of two")
 	}
 	l.tick()
-	if s := l.State(); s.Blocked != 1 || s.Phase != PhaseSlowStart {
-		t.Errorf("state %+v, want 1 blocked and a slow start, also for a part of the limit", s)
+	if s := l.State(); s.Blocked != 1 || l.control.share != 1 || !l.control.bound() {
+		t.Errorf("state %+v, want 1 blocked, and the limit to bind, also by a part of it", s)
 	}
 	a.Release(OK)
 	b.Release(OK)

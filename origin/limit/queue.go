@@ -25,6 +25,10 @@ const (
 // unknownWait is how long a request waits whose class has no baseline yet.
 const unknownWait = 20 * time.Millisecond
 
+// mostWait bounds the wait of one baseline: beyond it a visitor is better served
+// elsewhere, however slow the class is.
+const mostWait = time.Second
+
 // A queue is the stack of the requests that wait for a place. It is used only
 // when the origin is full, so a mutex is cheap enough.
 //
@@ -48,7 +52,7 @@ type waiter struct {
 }
 
 // Wait is Acquire for a request that may wait for at most wait, or for one
-// baseline of its class if wait is zero. At most length, a share of the limit
+// baseline of its class, but at most a second, if wait is zero. At most length, a share of the limit
 // rounded up, wait at a time.
 func (l *Limiter) Wait(ctx context.Context, class Class, share float64, wait time.Duration, length float64) (Permit, WaitResult) {
 	if n := l.enter(share); n > 0 {
@@ -156,11 +160,12 @@ func (q *queue) remove(w *waiter) {
 	q.length.Add(-1)
 }
 
-// baselineOf is how long a request of the class takes at an idle origin.
+// baselineOf is how long a request of the class takes at an idle origin, as far
+// as one should wait for that long.
 func (l *Limiter) baselineOf(class Class) time.Duration {
 	p := l.plan.Load()
 	if class %= classes; !p.known(class) {
 		return unknownWait
 	}
-	return time.Duration(math.Exp(p.base[class]))
+	return min(mostWait, time.Duration(math.Exp(p.base[class])))
 }

@@ -157,16 +157,32 @@ func TestRunStopsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- l.Run(ctx) }()
-		p, _ := l.Acquire(0, 1)
-		l.Acquire(0, 1)
-		time.Sleep(time.Second)
-		if phase := l.State().Phase; phase != PhaseSlowStart {
-			t.Errorf("phase %v after a refusal", phase)
+		for range 100 {
+			p, _ := l.Acquire(0, 1)
+			l.Acquire(0, 1)
+			time.Sleep(tickInterval)
+			p.Release(OK)
 		}
-		p.Release(OK)
+		if phase := l.State().Phase; phase == PhaseStart {
+			t.Errorf("phase %v after a second of refusals", phase)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run = %v", err)
 		}
 	})
+}
+
+func TestQueueWaitIsBounded(t *testing.T) {
+	f := func(baseline float64, want time.Duration) {
+		t.Helper()
+		l := New(Config{})
+		l.control.class[3] = baseline0(baseline)
+		l.publish(l.control.plan())
+		if got := l.baselineOf(3); (got - want).Abs() > time.Microsecond {
+			t.Errorf("waits %v for a baseline of %v, want %v", got, time.Duration(baseline), want)
+		}
+	}
+	f(30e6, 30*time.Millisecond)
+	f(1e12, time.Second)
 }

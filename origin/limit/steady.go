@@ -4,7 +4,7 @@ import "math"
 
 // stepSteady follows K, and starts and reads dips.
 func (c *controller) stepSteady(w *window) {
-	at, strangers := w.estimates()
+	at, strangers := c.estimates(w)
 	c.since += at.n + strangers
 	switch c.dip.stage {
 	case dipRunning:

@@ -18,19 +18,23 @@ type shard struct {
 	share   atomic.Uint32 // greatest share of those, in units of 1/shareUnit
 	started atomic.Uint64 // requests started in a dip
 	ended   atomic.Uint64 // of these, ended in any way
+	blank   atomic.Uint64 // requests that ended and taught nothing
+	dropped atomic.Uint64 // requests that failed
 
 	class [classes]classShard
 	_     [cacheLine]byte
 }
 
-// A classShard holds the sums of one class. Latencies are residuals: the
-// natural logarithm of the latency above the baseline of the plan in force.
+// A classShard holds the sums of one class. They hold logarithms of whole
+// latencies, from which the controller subtracts its baseline. What lies above
+// a baseline would be of no use to it: requests go on ending while it decides,
+// and these know only the baseline of the plan before.
 type classShard struct {
-	low       tally // residuals of requests that started at low in-flight
-	lowSquare tally // their squares, for the variance
-	marked    tally // residuals of requests that started in a dip
-	steer     tally // estimates of ln K, of requests that started at the limit
-	stranger  tally // the same, of a class without baseline: only counted
+	low       tally // ln latency of requests that started at low in-flight
+	lowSquare tally // squares of their distance to the baseline, for the variance
+	marked    tally // ln latency of requests that started in a dip
+	steer     tally // ln in flight - ln latency, of requests that started at the limit
+	failed    tally // of these, failures of a class without baseline: only counted
 }
 
 // A tally is a count and a sum of numbers in one word, so that one atomic
@@ -66,6 +70,9 @@ func (t *tally) take() sum {
 type sum struct{ n, total float64 }
 
 func (s sum) plus(o sum) sum { return sum{s.n + o.n, s.total + o.total} }
+
+// above returns the sum of the same numbers, each less base.
+func (s sum) above(base float64) sum { return sum{s.n, s.total - s.n*base} }
 
 // mean is only called for n > 0. A tally that ran over may hold any sum; the
 // mean stays within what a single number may be.
@@ -124,21 +131,28 @@ func (l *Limiter) learn(t *ticket, r Result) {
 	if marked {
 		t.shard.ended.Add(1)
 	}
-	if r == Cancel || t.roles == 0 {
+	if r == Cancel {
+		t.shard.blank.Add(1)
+		return
+	}
+	if r == Drop {
+		t.shard.dropped.Add(1)
+	}
+	if t.roles == 0 {
 		return
 	}
 	sums, known := &t.shard.class[t.class], p.known(t.class)
-	residual := lnLatency(l.now()-t.start) - p.base[t.class]
+	latency := lnLatency(l.now() - t.start)
 	if marked && known {
 		if r == OK {
-			sums.marked.add(residual)
+			sums.marked.add(latency)
 		}
 		return
 	}
 	// A request of a dip whose class has no baseline yet teaches one.
 	if r == OK && (t.roles&roleLow != 0 || marked) {
-		sums.low.add(residual)
-		if known {
+		sums.low.add(latency)
+		if residual := latency - p.base[t.class]; known {
 			sums.lowSquare.add(min(residual*residual, maxSquare))
 		}
 	}
@@ -146,22 +160,17 @@ func (l *Limiter) learn(t *ticket, r Result) {
 	// makes them. Those that merely began before something changed do count:
 	// without them the first to end would be the fast ones.
 	if t.roles&roleSteer != 0 && p.steering {
-		sums.steerBy(known, r, t.n, residual)
+		if r == Drop {
+			if !known {
+				sums.failed.add(0)
+				return
+			}
+			// Failures are samples like others, of at least twice the baseline; a
+			// separate rule for them would cut twice for one cause.
+			latency = max(latency, p.base[t.class]+math.Ln2)
+		}
+		sums.steer.add(math.Log(float64(t.n)) - latency)
 	}
-}
-
-// steerBy adds an estimate of ln K: n requests in flight, each slowed down by
-// the residual. Failures are samples like others, with a residual of at least
-// ln 2; a separate rule for them would cut twice for one cause.
-func (c *classShard) steerBy(known bool, r Result, n uint64, residual float64) {
-	if !known {
-		c.stranger.add(0)
-		return
-	}
-	if r == Drop {
-		residual = max(residual, math.Ln2)
-	}
-	c.steer.add(math.Log(float64(n)) - residual)
 }
 
 // A window is what happened between two ticks: all that the controller sees.
@@ -171,11 +180,13 @@ type window struct {
 	share    float64 // greatest share of those
 	started  float64 // requests started in a dip
 	ended    float64
+	blank    float64 // requests that taught nothing
+	dropped  float64 // requests that failed
 	class    [classes]classWindow
 }
 
 type classWindow struct {
-	low, lowSquare, marked, steer, stranger sum
+	low, lowSquare, marked, steer, failed sum
 }
 
 // collect empties the sums of all shards.
@@ -186,6 +197,8 @@ func (l *Limiter) collect() window {
 		s := &l.shards[i]
 		w.started += float64(s.started.Swap(0))
 		w.ended += float64(s.ended.Swap(0))
+		w.blank += float64(s.blank.Swap(0))
+		w.dropped += float64(s.dropped.Swap(0))
 		if v := s.share.Load(); v > 0 {
 			w.share = max(w.share, float64(s.share.Swap(0))/shareUnit)
 			w.blocked = true
@@ -196,7 +209,7 @@ func (l *Limiter) collect() window {
 			to.lowSquare = to.lowSquare.plus(from.lowSquare.take())
 			to.marked = to.marked.plus(from.marked.take())
 			to.steer = to.steer.plus(from.steer.take())
-			to.stranger = to.stranger.plus(from.stranger.take())
+			to.failed = to.failed.plus(from.failed.take())
 		}
 	}
 	return w
