@@ -232,8 +232,9 @@ func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decisio
 // call is the request as a function gets it.
 func (l *ladder) call(ctx context.Context, r *http.Request) *faas.Request {
 	out := origin.Outgoing(ctx, r, l.client(r), http.NoBody)
+	path, query := origin.Target(r)
 	return &faas.Request{
-		Method: r.Method, Host: r.Host, Path: sentPath(r), Query: r.URL.RawQuery,
+		Method: r.Method, Host: r.Host, Path: path, Query: query,
 		Header: out.Header, Body: l.body.kept, Client: l.visitor.addr, Proto: l.proto, ID: l.id,
 	}
 }

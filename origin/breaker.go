@@ -1,9 +1,11 @@
 package origin
 
 import (
-	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
+
+	"spillway/origin/limit"
 )
 
 // Not knobs: five failures in a row are no accident at any rate, and at a low
@@ -13,46 +15,70 @@ const (
 	failingToOpen = time.Second // of nothing but failures, at least two
 	openFirst     = time.Second
 	openMost      = 30 * time.Second
+	// noBraveOne is how long a trial waits for a request that loses nothing by
+	// it. An origin that gets none must have its servers back too.
+	noBraveOne = openMost
 )
 
-// claimed stands in trialAt while a trial is under way.
-const claimed = math.MaxInt64
-
-// trial claims the trial of a server whose breaker has been open long enough.
-// Whoever gets it must call succeeded, failed or undecided.
-func (p *pool) trial(not *server) *server {
-	now := int64(p.now())
+// trial claims the trial of a server whose breaker should have let a request
+// through at the time by, or before. The claim is a lease: how long the request
+// takes may be up to its client, and a server must not stay out for that. Whoever
+// gets it calls succeeded, failed or undecided.
+func (p *pool) trial(not *server, by time.Duration) *server {
 	for _, s := range p.servers {
-		at := s.trialAt.Load()
-		if s != not && at != 0 && at <= now && !s.sick.Load() && s.trialAt.CompareAndSwap(at, claimed) {
+		if s != not && s.due(by) && p.claim(s, by) {
 			return s
 		}
 	}
 	return nil
 }
 
-func (p *pool) trialDue() bool {
-	now := int64(p.now())
-	for _, s := range p.servers {
-		if at := s.trialAt.Load(); at != 0 && at <= now && !s.sick.Load() {
-			return true
-		}
-	}
-	return false
+// due reports whether a trial of the server was due at the time by.
+func (s *server) due(by time.Duration) bool {
+	at := s.trialAt.Load()
+	return at != 0 && at <= int64(by) && !s.sick.Load()
 }
 
-// answeredBy notes that a server answered with a status. A 5xx counts as a
-// failure only while another server is well: a server that fails fast is the
-// least busy one and would draw all requests, but to take the last one away
+// claim leases the trial for as long as the breaker stays open at first, and for
+// longer each time that a lease has run out without a result.
+func (p *pool) claim(s *server, by time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !s.due(by) { // another request was faster
+		return false
+	}
+	if !s.trying.Load() {
+		s.overdue = 0
+	}
+	s.trialAt.Store(int64(p.now() + min(openFirst<<min(s.overdue, 10), openMost)))
+	s.trying.Store(true)
+	s.overdue++
+	return true
+}
+
+func (p *pool) trialDue() bool {
+	now := p.now()
+	return slices.ContainsFunc(p.servers, func(s *server) bool { return s.due(now) })
+}
+
+// answeredBy notes that a server answered with a status. Those by which a
+// gateway says that what is behind it is gone or has too much to do count as
+// failures, but only while another server is well: a server that fails fast is
+// the least busy one and would draw all requests, but to take the last one away
 // because it is overloaded is not the breaker's business, the limiter sees to
-// that.
+// that. Other statuses never count, since a client can ask for what gives them.
 func (p *pool) answeredBy(s *server, trial bool, status int) {
-	if status >= 500 && p.anotherWell(s) {
-		p.failed(s, trial, "status", status)
+	if answered(status) == limit.Drop && p.anotherWell(s) {
+		p.fail(s, trial, p.mostByStatus(), "status", status)
 		return
 	}
 	p.succeeded(s, trial)
 }
+
+// mostByStatus is how many servers may be out for one more to be taken out
+// because of its answers. One URL that a client asks for may be all that gives
+// them: half of the pool always stays.
+func (p *pool) mostByStatus() int { return len(p.servers)/2 - 1 }
 
 func (p *pool) anotherWell(not *server) bool {
 	for _, s := range *p.ready.Load() {
@@ -74,31 +100,43 @@ func (p *pool) succeeded(s *server, trial bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.streak.Store(0)
+	if s.trialAt.Load() == 0 {
+		return // a trial whose lease had run out; another one was faster
+	}
 	s.trialAt.Store(0)
+	s.trying.Store(false)
 	s.closedAt = p.now()
 	p.rebuild()
 	p.log.Info("origin server is back", "server", s.url.String(), "breaker", "closed")
 }
 
-// failed notes that a server could not be reached, did not answer or answered
-// with an error. why is the log's key and value of the cause.
+// failed notes that a server could not be reached or did not answer. why is the
+// log's key and value of the cause.
 func (p *pool) failed(s *server, trial bool, why ...any) {
+	p.fail(s, trial, len(p.servers), why...)
+}
+
+// fail notes a failure. It opens no breaker while more than most servers are
+// out.
+func (p *pool) fail(s *server, trial bool, most int, why ...any) {
 	s.failures.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if trial {
-		p.open(s, now)
-		return
-	}
 	if s.trialAt.Load() != 0 {
-		return // sent before the breaker opened; it says nothing new
+		if trial {
+			p.open(s, now)
+		} // else sent before the breaker opened; it says nothing new
+		return
 	}
 	streak := s.streak.Add(1)
 	if streak == 1 {
 		s.failingSince = now
 	}
 	if streak < streakToOpen && (streak < 2 || now-s.failingSince < failingToOpen) {
+		return
+	}
+	if out := len(p.servers) - len(*p.ready.Load()); out > most {
 		return
 	}
 	if now-s.closedAt > openMost {
@@ -112,8 +150,14 @@ func (p *pool) failed(s *server, trial bool, why ...any) {
 // undecided gives a claimed trial back: the request ended without telling
 // anything about the server.
 func (p *pool) undecided(s *server, trial bool) {
-	if trial {
-		s.trialAt.CompareAndSwap(claimed, int64(p.now()))
+	if !trial {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.trying.Load() {
+		s.trying.Store(false)
+		s.trialAt.Store(int64(p.now()))
 	}
 }
 
@@ -123,5 +167,6 @@ func (p *pool) open(s *server, now time.Duration) {
 	d := min(openFirst<<min(s.openings, 10), openMost)
 	d = d*4/5 + rand.N(d*2/5)
 	s.openings++
+	s.trying.Store(false)
 	s.trialAt.Store(int64(now + d))
 }

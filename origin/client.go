@@ -39,6 +39,7 @@ func newTransport(d *dialer) *http.Transport {
 		DialContext:           d.plain,
 		DialTLSContext:        d.tls,
 		ForceAttemptHTTP2:     true,
+		Proxy:                 onlyOnce,
 		DisableCompression:    true,
 		ResponseHeaderTimeout: c.Timeout,
 		IdleConnTimeout:       idleTimeout,
@@ -116,6 +117,7 @@ type conn struct {
 	net.Conn
 	timeout time.Duration
 	fixed   atomic.Bool // somebody else minds the deadline
+	written atomic.Int64
 }
 
 // SetWriteDeadline is called by TLS, before its last words on a connection.
@@ -131,6 +133,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		}
 		m, err := c.Conn.Write(p[n:min(n+writeMost, len(p))])
 		n += m
+		c.written.Add(int64(m))
 		if err != nil || n == len(p) {
 			return n, err
 		}

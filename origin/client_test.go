@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -258,4 +260,159 @@ func TestErrorText(t *testing.T) {
 	if got := (&Error{Reason: outcome.OriginDown}).Error(); got != "origin-down" {
 		t.Errorf("%v", got)
 	}
+}
+
+// TestSentOnce: a request that makes the server close its connection does not go
+// through one connection after the other. The transport would do that.
+func TestSentOnce(t *testing.T) {
+	const warm = 30
+	f := func(name, head string, body io.Reader, want int64) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var runs atomic.Int64
+				o := newOrigin(t, Config{})
+				o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+					if r.URL.Path == "/deadly" {
+						runs.Add(1)
+						return false
+					}
+					time.Sleep(time.Millisecond)
+					_, err := io.WriteString(c, ok+"Content-Length: 0\r\n\r\n")
+					return err == nil
+				})}.dial
+				var wg sync.WaitGroup
+				for range warm {
+					p := o.acquire(t)
+					wg.Go(func() {
+						if _, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), p); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				synctest.Wait()
+				in := incoming(t, head+" HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 1\r\n\r\n")
+				_, err := o.Do(Outgoing(t.Context(), in, visitor, body), o.acquire(t))
+				checkFailure(t, err, outcome.OriginFailed, true)
+				if n := runs.Load(); n != want {
+					t.Errorf("ran %d times, want %d", n, want)
+				}
+				o.checkRest(t)
+			})
+		})
+	}
+	f("GET", "GET /deadly", nil, 2)
+	f("HEAD", "HEAD /deadly", nil, 2)
+	f("GET with a body", "GET /deadly", bytes.NewReader([]byte("abc")), 2)
+	f("DELETE", "DELETE /deadly", nil, 1)
+	f("POST", "POST /deadly", nil, 1)
+	f("POST with a body", "POST /deadly", bytes.NewReader([]byte("abc")), 1)
+}
+
+// TestUsedConnectionCloses: a server may close a connection just when a request
+// is on its way.
+func TestUsedConnectionCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		o := newOrigin(t, Config{})
+		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			if n.Add(1) == 2 {
+				return false
+			}
+			_, err := io.WriteString(c, ok+"Content-Length: 0\r\n\r\n")
+			return err == nil
+		})}.dial
+		for range 3 {
+			if _, err := o.ask(t); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		if s := o.State(); s.Servers[0].Failures != 0 || s.Retried != 1 || s.OK != 2 || s.Canceled != 1 {
+			t.Errorf("%+v", s)
+		}
+		o.checkRest(t)
+	})
+}
+
+// TestLargeHead: a client cannot shut a server off with fields that it does not
+// take.
+func TestLargeHead(t *testing.T) {
+	large := func() *http.Request {
+		in := get(t, "/")
+		in.Header.Set("Cookie", strings.Repeat("x", headUsual))
+		return in
+	}
+	t.Run("HTTP/2", func(t *testing.T) {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		server.EnableHTTP2 = true
+		server.Config.MaxHeaderBytes = 4 << 10
+		server.StartTLS()
+		defer server.Close()
+		o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
+		o.dialer.roots = x509.NewCertPool()
+		o.dialer.roots.AddCert(server.Certificate())
+		if _, err := o.ask(t); err != nil { // brings the server's settings
+			t.Fatal(err)
+		}
+		for range 2 * streakToOpen {
+			_, err := o.Do(Outgoing(t.Context(), large(), visitor, nil), o.acquire(t))
+			checkFailure(t, err, outcome.BadRequest, true)
+		}
+		if s := o.State(); !s.Up || s.Servers[0].Failures != 0 || s.Dropped != 0 {
+			t.Errorf("%+v", s)
+		}
+		o.checkRest(t)
+	})
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{})
+			o.dialer.dial = network{"a": says(false)}.dial
+			for range 2 * streakToOpen {
+				_, err := o.Do(Outgoing(t.Context(), large(), visitor, nil), o.acquire(t))
+				checkFailure(t, err, outcome.OriginFailed, true)
+			}
+			if s := o.State(); !s.Up || s.Servers[0].Failures != 0 || s.Dropped != 0 {
+				t.Errorf("%+v", s)
+			}
+			o.checkRest(t)
+		})
+	})
+}
+
+// TestSentOnceTLS: below TLS too it is known whether a request has left.
+func TestSentOnceTLS(t *testing.T) {
+	const warm = 8
+	var runs atomic.Int64
+	var arrived sync.WaitGroup
+	arrived.Add(warm)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/deadly" {
+			runs.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		arrived.Done()
+		arrived.Wait() // each has its own connection
+	}))
+	defer server.Close()
+	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
+	o.dialer.roots = x509.NewCertPool()
+	o.dialer.roots.AddCert(server.Certificate())
+	var wg sync.WaitGroup
+	for range warm {
+		p := o.acquire(t)
+		wg.Go(func() {
+			if _, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	_, err := o.Do(Outgoing(t.Context(), get(t, "/deadly"), visitor, nil), o.acquire(t))
+	checkFailure(t, err, outcome.OriginFailed, true)
+	if n := runs.Load(); n > 2 {
+		t.Errorf("ran %d times", n)
+	}
+	o.checkRest(t)
 }

@@ -22,14 +22,17 @@ type Config struct {
 	ReadAhead ReadAheadConfig `koanf:"read_ahead"`
 	// LongLived bounds the exchanges that outlive their permit: event streams,
 	// upgrades, responses larger than the read-ahead whose visitors are slow, and
-	// slow uploads that were too large to be kept.
+	// slow uploads that were too large to be kept. When it is reached, event
+	// streams and upgrades are refused.
 	LongLived int          `koanf:"long_lived" default:"1000" min:"1"`
 	Health    HealthConfig `koanf:"health"`
 	// ConnectTimeout bounds connecting to a server, TLS included.
 	ConnectTimeout time.Duration `koanf:"connect_timeout" unit:"duration" default:"2s" min:"1ms"`
-	// Timeout bounds the wait for the response headers, and each wait for the
-	// next bytes of a body that is not long-lived. At least 50 times the usual
-	// latency keeps abandoned work from filling the origin unseen.
+	// Timeout bounds the wait for the response headers, each wait of the node for
+	// the next bytes of a body that is no event stream, and how long a response
+	// may hold its permit at the visitor's pace when no long-lived place is free.
+	// At least 50 times the usual latency keeps abandoned work from filling the
+	// origin unseen.
 	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"30s" min:"1ms"`
 }
 

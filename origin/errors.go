@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"strings"
 
 	"spillway/edge/outcome"
 	"spillway/origin/limit"
@@ -32,6 +34,10 @@ var (
 	errNoServer = errors.New("no server is up")
 	errStalled  = errors.New("no byte of the body in time")
 	errUnasked  = errors.New("server switched protocols unasked")
+	errCrowded  = errors.New("no long-lived place is free")
+	// errUnanswered stands for the failure after which the transport would have
+	// sent the request once more.
+	errUnanswered = errors.New("server closed the connection without an answer")
 )
 
 // A dialError is a failure to connect: no byte of the request has left.
@@ -52,23 +58,45 @@ type verdict struct {
 
 // judge finds out whose fault it is that an exchange failed. Only what the
 // server did may count against it, or a client could shut it off with requests
-// that cannot be sent. upload is the failure to read the client's body; sent
-// reports whether a server was reached.
-func judge(ctx context.Context, err, upload error, sent bool) *verdict {
-	dial := (*dialError)(nil)
+// that cannot be sent. sent reports whether a server was reached.
+func judge(req *http.Request, err error, sent bool) *verdict {
+	ctx, dial := req.Context(), (*dialError)(nil)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &verdict{err, outcome.OriginTimeout, limit.Drop, false}
-	case ctx.Err() != nil, upload != nil:
+	case ctx.Err() != nil, uploadError(req) != nil:
 		return &verdict{err, outcome.ClientGone, limit.Cancel, false}
 	case errors.As(err, &dial):
 		return &verdict{err, outcome.OriginDown, limit.Drop, true}
-	case !sent: // the transport refused to send it
+	case !sent || strings.Contains(err.Error(), headTooLarge): // the transport refused to send it
 		return &verdict{err, outcome.BadRequest, limit.Cancel, false}
 	case timedOut(err):
 		return &verdict{err, outcome.OriginTimeout, limit.Drop, true}
+	case headSize(req) > headUsual:
+		return &verdict{err, outcome.OriginFailed, limit.Cancel, false}
 	}
 	return &verdict{err, outcome.OriginFailed, limit.Drop, true}
+}
+
+const (
+	// headTooLarge is in the error of a request whose head is larger than an
+	// HTTP/2 server takes (RFC 9113 section 6.5.2). It is not sent, but that is
+	// found out only on the connection. The error has no other mark.
+	headTooLarge = "request header list larger than peer's advertised limit"
+	// headUsual is the head that usual servers take. Many close the connection on
+	// a larger one, and their answer is lost in the reset.
+	headUsual = 8 << 10
+)
+
+// headSize is about the length of a request's head.
+func headSize(req *http.Request) int {
+	n := len(req.URL.Opaque) + len(req.URL.RawPath) + len(req.URL.RawQuery)
+	for name, values := range req.Header {
+		for _, value := range values {
+			n += len(name) + len(value)
+		}
+	}
+	return n
 }
 
 func timedOut(err error) bool {

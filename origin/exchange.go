@@ -1,10 +1,15 @@
 package origin
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,11 +31,16 @@ type exchange struct {
 
 	sent    atomic.Bool // a server was connected
 	retried bool
+	// line is the connection that carries this request alone, and before what it
+	// had written until then. With HTTP/2 there is none.
+	line   *conn
+	before int64
+	trial  bool // the request is the trial of its server
 	// Guarded by body.mu.
-	paced    bool // something other than the origin decided how long it took
-	long     bool // the permit is a long-lived one
-	outgrown bool // the response was larger than its read-ahead
-	crowded  bool // there was no long-lived place
+	paced    bool      // something other than the origin decided how long it took
+	long     bool      // the permit is a long-lived one
+	outgrown time.Time // since when the response is larger than its read-ahead
+	crowded  bool      // there was no long-lived place
 
 	from *http.Response // as the transport gave it
 	resp http.Response  // as the caller gets it
@@ -39,18 +49,87 @@ type exchange struct {
 
 func newExchange(o *Origin, req *http.Request, p limit.Permit) *exchange {
 	e := &exchange{o: o, permit: p}
-	e.trace.GotConn = func(httptrace.GotConnInfo) { e.sent.Store(true) }
-	e.req = req.WithContext(httptrace.WithClientTrace(req.Context(), &e.trace))
+	e.trace.GotConn = e.connected
+	ctx := context.WithValue(req.Context(), exchangeKey{}, e)
+	e.req = req.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
 	if o.config.Host != "" {
 		e.req.Host = o.config.Host
 	}
 	return e
 }
 
+type exchangeKey struct{}
+
+// connected is called each time that the transport has a connection for the
+// request, before it writes to it.
+func (e *exchange) connected(info httptrace.GotConnInfo) {
+	e.sent.Store(true)
+	if e.line = lineOf(info.Conn); e.line != nil {
+		e.before = e.line.written.Load()
+	}
+	if e.trial && isUpload(e.req) {
+		// When the answer comes is up to the client, so this must do as a proof.
+		e.trial = false
+		e.o.pool.succeeded(e.server, true)
+	}
+}
+
+// lineOf returns the connection below c if it carries one request at a time.
+func lineOf(c net.Conn) *conn {
+	if t, ok := c.(*tls.Conn); ok {
+		if t.ConnectionState().NegotiatedProtocol == "h2" {
+			return nil
+		}
+		c = t.NetConn()
+	}
+	line, _ := c.(*conn)
+	return line
+}
+
+// onlyOnce is asked by the transport before it takes a connection. By itself it
+// sends a request that it holds for idempotent again and again, as long as it
+// finds a used connection that closes without an answer: a request that brings
+// the server down would run once for each of them, on one permit. It may go on
+// only while nothing was written.
+//
+// HTTP/2 goes its own way: a request is sent again, a few times, when the server
+// has said that it has not processed it (RFC 9113 section 8.7).
+func onlyOnce(req *http.Request) (*url.URL, error) {
+	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if ok && e.line != nil && e.line.written.Load() != e.before {
+		return nil, errUnanswered
+	}
+	return nil, nil // no proxy
+}
+
+// roundTrip sends the request, and a safe one (RFC 9110 section 9.2.1) once more
+// if it went out on a used connection that closed without an answer: most often
+// the server had closed it at that moment.
+func (e *exchange) roundTrip() (*http.Response, error) {
+	resp, err := e.o.transport.RoundTrip(e.req)
+	if errors.Is(err, errUnanswered) && safe(e.req.Method) && e.rewind() {
+		e.o.counts.retried.Add(1)
+		e.retried, e.line = true, nil
+		resp, err = e.o.transport.RoundTrip(e.req)
+	}
+	return resp, err
+}
+
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
 // rewind makes the request ready to be sent again.
 func (e *exchange) rewind() bool {
 	if e.req.Body == nil {
 		return true
+	}
+	if e.req.GetBody == nil {
+		return false
 	}
 	body, err := e.req.GetBody()
 	if err != nil {
@@ -63,29 +142,29 @@ func (e *exchange) rewind() bool {
 // send sends the request to a server and waits for the header of the response.
 // After a failure the server is rid of the exchange; the permit is not touched.
 func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
-	e.server = s
+	e.server, e.trial, e.line = s, trial, nil
 	s.inFlight.Add(1)
 	s.requests.Add(1)
 	// The URL was made for this request; it is set anew for every server.
 	e.req.URL.Scheme, e.req.URL.Host = s.url.Scheme, s.url.Host
-	if _, ok := e.req.Body.(*upload); ok {
+	if isUpload(e.req) {
 		defer e.watchUpload()()
 	}
-	resp, err := e.o.transport.RoundTrip(e.req)
+	resp, err := e.roundTrip()
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && e.req.Header["Upgrade"] == nil {
 		resp.Body.Close()
 		err = errUnasked
 	}
 	if err == nil {
-		e.o.pool.answeredBy(s, trial, resp.StatusCode)
+		e.o.pool.answeredBy(s, e.trial, resp.StatusCode)
 		return resp, nil
 	}
 	s.inFlight.Add(-1)
-	v := judge(e.req.Context(), err, uploadError(e.req), e.sent.Load())
+	v := judge(e.req, err, e.sent.Load())
 	if v.blame {
-		e.o.pool.failed(s, trial, "error", err.Error())
+		e.o.pool.failed(s, e.trial, "error", err.Error())
 	} else {
-		e.o.pool.undecided(s, trial)
+		e.o.pool.undecided(s, e.trial)
 	}
 	return nil, v
 }
@@ -98,7 +177,6 @@ const uploadPatience = time.Second
 // watchUpload sees to it that slow uploads do not fill the limit. The returned
 // function ends that.
 func (e *exchange) watchUpload() (stop func() bool) {
-	e.paced = true
 	return time.AfterFunc(uploadPatience, func() {
 		e.body.mu.Lock()
 		defer e.body.mu.Unlock()
@@ -113,9 +191,9 @@ func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 	e.resp.Trailer = maps.Clone(from.Trailer)
 	switch {
 	case from.StatusCode == http.StatusSwitchingProtocols:
-		e.body.mu.Lock()
-		e.detach()
-		e.body.mu.Unlock()
+		if !e.settle() {
+			return nil, e.refuse()
+		}
 		e.resp.Body = &tunnel{ReadWriteCloser: from.Body.(io.ReadWriteCloser), e: e}
 	case bodyless(e.req.Method, from):
 		from.Body.Close()
@@ -124,10 +202,31 @@ func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 		defer e.body.mu.Unlock()
 		e.end(e.result())
 	default:
-		e.body.init(e, from.Body, isEventStream(e.resp.Header))
+		stream := isEventStream(e.resp.Header)
+		if stream && !e.settle() {
+			return nil, e.refuse()
+		}
+		e.body.init(e, from.Body, stream)
 		e.resp.Body = &e.body
 	}
 	return &e.resp, nil
+}
+
+// settle makes the permit of an exchange without an end in sight a long-lived
+// one. If there is no room, false, the exchange must not go on: on permits, such
+// exchanges would take the whole limit and give none of it back.
+func (e *exchange) settle() bool {
+	e.body.mu.Lock()
+	defer e.body.mu.Unlock()
+	e.detach()
+	return e.long || !e.permit.Valid()
+}
+
+// refuse gives a response up at its head.
+func (e *exchange) refuse() error {
+	e.from.Body.Close()
+	e.end(limit.Cancel)
+	return &Error{Reason: outcome.OriginSaturated, Sent: true, Err: errCrowded}
 }
 
 // bodyless reports whether the head was all of the response (RFC 9112 section
@@ -158,11 +257,17 @@ func (e *exchange) detach() {
 
 // outgrow notes that the response waits for its visitor.
 func (e *exchange) outgrow() {
-	if !e.outgrown {
-		e.outgrown = true
+	if e.outgrown.IsZero() {
+		e.outgrown = time.Now()
 		e.o.counts.outgrown.Add(1)
 	}
 	e.detach()
+}
+
+// occupies reports whether a response holds its permit at the pace of its
+// visitor.
+func (e *exchange) occupies() bool {
+	return !e.outgrown.IsZero() && !e.long && e.permit.Valid()
 }
 
 // result is what the limiter is told of a response that came to its end.
@@ -180,16 +285,20 @@ func (e *exchange) end(r limit.Result) {
 }
 
 // ended ends the exchange with how its body ended, and returns the error that
-// the reader of the body gets.
-func (e *exchange) ended(err error, stalled bool) error {
+// the reader of the body gets. givenUp is why the node ended it, if it did.
+func (e *exchange) ended(err, givenUp error) error {
 	if err == io.EOF {
 		e.end(e.result())
 		return io.EOF
 	}
-	v := judge(e.req.Context(), err, nil, true)
-	if stalled {
+	v := judge(e.req, err, true)
+	switch givenUp {
+	case errStalled:
 		e.o.counts.stalled.Add(1)
 		v = &verdict{err: errStalled, reason: outcome.OriginTimeout, result: limit.Drop}
+	case errCrowded:
+		e.o.counts.truncated.Add(1)
+		v = &verdict{err: errCrowded, reason: outcome.OriginSaturated, result: limit.Cancel}
 	}
 	if v.result == limit.Drop {
 		e.o.counts.truncated.Add(1)

@@ -270,6 +270,24 @@ func TestSlowUpload(t *testing.T) {
 	})
 }
 
+// TestFastUpload: how long the origin took over a body that came quickly is worth
+// knowing.
+func TestFastUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(t, Config{})
+		o.dialer.dial = network{"a": says(true, ok+"Content-Length: 3\r\n\r\nabc")}.dial
+		in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+		resp, err := o.Do(Outgoing(t.Context(), in, visitor, strings.NewReader("abc")), o.acquire(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		checkResult(t, o, limit.OK)
+		o.checkRest(t)
+	})
+}
+
 func TestRetryAfterAndFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})

@@ -19,24 +19,31 @@ func hopByHop(name string) bool {
 }
 
 // spoofing reports whether a field could make the origin believe something that
-// only a proxy may say. Frameworks route by X-Original-URL, and CGI programs
-// take Proxy for a setting ("httpoxy").
+// only a proxy may say. Frameworks route by X-Original-URL, skip their own
+// checks for X-Middleware-Subrequest, take file names from X-Accel-Mapping, and
+// CGI programs take Proxy for a setting ("httpoxy").
 func spoofing(name string) bool {
 	switch name {
 	case "X-Original-Url", "X-Rewrite-Url", "X-Original-Uri", "X-Original-Host", "X-Host",
 		"X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
 		"X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-Addr", "X-Remote-Ip", "X-Originating-Ip",
 		"True-Client-Ip", "Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Fastly-Client-Ip", "Client-Ip",
+		"X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For",
+		"X-Middleware-Subrequest", "X-Sendfile-Type",
 		"Proxy", "Spillway":
 		return true
 	}
-	return strings.HasPrefix(name, "Spillway-")
+	return strings.HasPrefix(name, "Spillway-") || strings.HasPrefix(name, "X-Accel-")
 }
 
 // forwarded reports whether a field tells what a proxy in front has seen. It is
 // believed only when that proxy is trusted.
 func forwarded(name string) bool {
-	return name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-")
+	switch name {
+	case "Forwarded", "Front-End-Https", "X-Url-Scheme", "X-Client-Cert":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Ssl-Client-")
 }
 
 // withheld reports whether a field of the client stays here.

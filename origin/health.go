@@ -89,7 +89,8 @@ func (p *pool) probed(s *server, err error) {
 	}
 	// A server that answers probes need not wait for its breaker's time, but a
 	// request must still prove it: probes ask one path only.
-	if at := s.trialAt.Load(); s.probes >= probesToRecover && at != 0 && at != claimed && at > int64(p.now()) {
-		s.trialAt.CompareAndSwap(at, int64(p.now()))
+	now := int64(p.now())
+	if s.probes >= probesToRecover && s.trialAt.Load() > now && !s.trying.Load() {
+		s.trialAt.Store(now)
 	}
 }

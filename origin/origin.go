@@ -12,17 +12,21 @@
 // response that outgrows its read-ahead goes on at the visitor's pace, and its
 // permit becomes a long-lived one, which teaches the limiter nothing. Event
 // streams and upgrades become long-lived at their headers. When the origin has
-// no long-lived place left, such an exchange keeps its permit until its end:
-// then visitors can fill the limit, but the origin is never given more than both
+// no long-lived place left, event streams and upgrades end there, as if the
+// origin were saturated; a large response keeps its permit, and is cut off when
+// it has held the permit for one timeout at the visitor's pace. So visitors can
+// not take the limit for good, and the origin is never given more than both
 // bounds allow.
 //
 // # When it fails
 //
 // A server that fails five times in a row, or fails all requests for a second,
-// gets none for a second, and for up to 30 s if its trials fail too; probes of a
+// gets none for a second, and for up to 30 s if its trials fail too. The answers
+// 502, 503 and 504 count as failures until half of the pool is out. Probes of a
 // health path, when configured, take servers out and bring them back in addition.
 // A request that certainly did not reach its server moves to another one, once.
-// Everything else is the caller's decision: an *Error says what went wrong and
+// A safe one that went out on a used connection, which closed without an answer,
+// is sent once more to the same server. Everything else is the caller's decision: an *Error says what went wrong and
 // whether the request may have reached the origin. A response that is cut off
 // ends with an error, never with a clean end.
 //
@@ -113,7 +117,7 @@ func (o *Origin) Up() bool { return o.pool.up() }
 func (o *Origin) Do(req *http.Request, p limit.Permit) (*http.Response, error) {
 	e := newExchange(o, req, p)
 	movable := req.Body == nil || req.GetBody != nil
-	s, trial := o.pool.pick(nil, movable && len(o.pool.servers) > 1)
+	s, trial := o.pool.pick(nil, movable && safe(req.Method) && len(o.pool.servers) > 1)
 	if s == nil {
 		o.release(p, limit.Cancel)
 		return nil, &Error{Reason: outcome.OriginDown, Err: errNoServer}
@@ -129,6 +133,12 @@ func (o *Origin) Do(req *http.Request, p limit.Permit) (*http.Response, error) {
 	if failure != nil {
 		o.release(p, failure.result)
 		return nil, &Error{Reason: failure.reason, Sent: e.sent.Load(), Err: failure.err}
+	}
+	if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+		// RFC 9110 section 15: there is no such final status.
+		resp.Body.Close()
+		e.end(limit.Drop)
+		return nil, &Error{Reason: outcome.OriginFailed, Sent: true, Err: fmt.Errorf("status %d", resp.StatusCode)}
 	}
 	return e.begin(resp)
 }

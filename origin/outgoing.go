@@ -48,17 +48,33 @@ func Outgoing(ctx context.Context, in *http.Request, c Client, body io.Reader) *
 	return out
 }
 
+// Target returns the path and the query of a request as they go to the origin:
+// byte for byte as they came, but for what cannot stand in a request line, which
+// is escaped. The path is escaped, begins with a slash or is an asterisk.
+func Target(in *http.Request) (path, query string) {
+	path, query, _ = split(in)
+	return path, query
+}
+
+func split(in *http.Request) (path, query string, hasQuery bool) {
+	path, query, hasQuery = strings.Cut(escape(rawTarget(in), unwritable), "?")
+	if strings.HasPrefix(path, "//") {
+		path = escape(path, unusual)
+	}
+	return path, query, hasQuery
+}
+
 // target returns the target of in so that it is written as it was read. In
 // Opaque it is not touched. Only a path that begins with two slashes must go
 // through RawPath, since Opaque would take it for an authority; there every byte
 // that does not belong into a path is escaped, or all of it would be escaped
 // anew and %2F become a slash.
 func target(in *http.Request) *url.URL {
-	path, query, hasQuery := strings.Cut(escape(rawTarget(in), unwritable), "?")
+	path, query, hasQuery := split(in)
 	u := &url.URL{Path: in.URL.Path, RawQuery: query, ForceQuery: hasQuery && query == ""}
 	if strings.HasPrefix(path, "//") {
-		u.RawPath = escape(path, unusual)
-		u.Path, _ = url.PathUnescape(u.RawPath)
+		u.RawPath = path
+		u.Path, _ = url.PathUnescape(path)
 	} else {
 		u.Opaque = path
 	}
@@ -71,21 +87,20 @@ func rawTarget(in *http.Request) string {
 	if raw == "" { // made by the node, not read from a client
 		raw = in.URL.RequestURI()
 	}
-	if raw[0] != '/' && in.URL.Host != "" {
-		// Absolute form (RFC 9112 section 3.2.2).
-		if i := strings.Index(raw, "://"); i >= 0 {
-			raw = raw[i+len("://"):]
-		}
-		if i := strings.IndexAny(raw, "/?"); i >= 0 {
-			raw = raw[i:]
-		} else {
-			raw = "/"
-		}
-		if raw[0] == '?' {
-			raw = "/" + raw
-		}
+	if raw[0] == '/' || raw == "*" {
+		return raw
 	}
-	return raw
+	// Absolute form (RFC 9112 section 3.2.2), or what looks like it. The routes
+	// and the cache go by in.URL, and so must the origin: of http:/admin another
+	// reading is easily had.
+	path := in.URL.EscapedPath()
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	if in.URL.RawQuery != "" || in.URL.ForceQuery {
+		path += "?" + in.URL.RawQuery
+	}
+	return path
 }
 
 // unwritable reports the bytes that cannot stand in a request line. HTTP/2 and
@@ -192,6 +207,12 @@ func (u *upload) Read(p []byte) (int, error) {
 }
 
 func (u *upload) Close() error { return nil }
+
+// isUpload reports whether the body comes from the client while it is sent.
+func isUpload(req *http.Request) bool {
+	_, ok := req.Body.(*upload)
+	return ok
+}
 
 // uploadError returns how reading the client's body failed, if it did.
 func uploadError(req *http.Request) error {

@@ -156,6 +156,28 @@ func TestTarget(t *testing.T) {
 	f("http://example.com", "/")
 	f("http://example.com?a", "/?a")
 	f("/a#b", "/a%23b")
+	f("http:/admin", "/admin")
+	f("x:/admin?a", "/admin?a")
+	f("http:///p", "/p")
+	f("http:////p%2Fq?", "//p%2Fq?")
+	f("http://example.com/a%2Fb//c?d=/e", "/a%2Fb//c?d=/e")
+}
+
+// TestTargetParts: others who pass requests on get what the origin gets.
+func TestTargetParts(t *testing.T) {
+	f := func(raw, wantPath, wantQuery string) {
+		t.Helper()
+		in := get(t, "/")
+		in.RequestURI = raw
+		if path, query := Target(in); path != wantPath || query != wantQuery {
+			t.Errorf("%q: got %q and %q", raw, path, query)
+		}
+	}
+	f("/a%2Fb?c=d?e", "/a%2Fb", "c=d?e")
+	f("/a?", "/a", "")
+	f("/a b#c?d e\r\n\x00#", "/a%20b%23c", "d%20e%0D%0A%00%23")
+	f("//a|b", "//a%7Cb", "")
+	f("*", "*", "")
 }
 
 // TestTargetSmuggling: HTTP/2 and HTTP/3 deliver targets that would end an
@@ -217,10 +239,13 @@ func TestWithheld(t *testing.T) {
 		Connection Keep-Alive Proxy-Connection Proxy-Authorization Proxy TE Trailer Transfer-Encoding Upgrade HTTP2-Settings
 		Expect Host X-Original-URL X-Rewrite-URL X-HTTP-Method X-HTTP-Method-Override X-Method-Override X-Real-IP True-Client-IP
 		CF-Connecting-IP Spillway Spillway-Key X_Forwarded_For X-Forwarded_For X_Original_URL Transfer_Encoding Content_Length
-		X.Forwarded.For SPILLWAY_KEY`) {
+		X.Forwarded.For SPILLWAY_KEY X-Forwarded Forwarded-For X-Original-Forwarded-For X-Middleware-Subrequest X-Sendfile-Type
+		X-Accel-Mapping X-Accel-Redirect X_Client_Cert`) {
 		always(name)
 	}
-	for name := range strings.FieldsSeq("X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host X-Forwarded-User Forwarded") {
+	for name := range strings.FieldsSeq(`
+		X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host X-Forwarded-User Forwarded Front-End-Https X-Url-Scheme X-Client-Cert
+		X-SSL-Client-Verify X-SSL-Client-S-DN`) {
 		untrusted(name)
 	}
 	for name := range strings.FieldsSeq(`

@@ -36,16 +36,19 @@ type server struct {
 
 	// streak counts the failures since the last success.
 	streak atomic.Int32
-	// trialAt is when an open breaker lets a request through to try the server,
-	// in nanoseconds since the pool's epoch: 0 while closed, claimed while a
-	// trial is under way.
+	// trialAt is when an open breaker lets the next request through to try the
+	// server, in nanoseconds since the pool's epoch: 0 while closed. While a trial
+	// is under way (trying) it is the end of its lease. Both are written under
+	// pool.mu.
 	trialAt atomic.Int64
+	trying  atomic.Bool
 	// sick reports that the probes find the server down.
 	sick atomic.Bool
 
 	// Guarded by pool.mu.
 	failingSince time.Duration
 	openings     int // how often the breaker opened in a row
+	overdue      int // how many leases in a row gave no result
 	closedAt     time.Duration
 	probes       int // results in a row: successes above, failures below zero
 }
@@ -83,13 +86,18 @@ func parseServer(raw string) (*url.URL, error) {
 func (p *pool) now() time.Duration { return time.Since(p.epoch) + 1 }
 
 // pick returns the server for a request, or nil when there is none, and whether
-// the request is the trial of an open breaker. A request that can move on if the
-// trial fails (movable) tries a server even while others are ready; any request
-// does when there are no others. not is a server that just failed.
-func (p *pool) pick(not *server, movable bool) (s *server, trial bool) {
+// the request is the trial of an open breaker. While others are ready a brave
+// request tries a server as soon as that is due, and any other only when no
+// brave one has come for long; when there are no others, any request does. not
+// is a server that just failed.
+func (p *pool) pick(not *server, brave bool) (s *server, trial bool) {
 	ready := *p.ready.Load()
-	if p.broken.Load() > 0 && (movable || len(ready) == 0) {
-		if s := p.trial(not); s != nil {
+	if p.broken.Load() > 0 {
+		by := p.now()
+		if !brave && len(ready) > 0 {
+			by -= noBraveOne
+		}
+		if s := p.trial(not, by); s != nil {
 			return s, true
 		}
 	}

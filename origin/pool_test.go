@@ -216,6 +216,164 @@ func TestOneTrial(t *testing.T) {
 	})
 }
 
+// TestTrialLease: a trial that takes long because of its client keeps a healthy
+// server out no longer than its lease.
+func TestTrialLease(t *testing.T) {
+	opened := func(t *testing.T, serve func(net.Conn)) *Origin {
+		t.Helper()
+		o := newOrigin(t, Config{})
+		servers := network{}
+		o.dialer.dial = servers.dial
+		for range streakToOpen {
+			o.ask(t)
+		}
+		servers["a"] = serve
+		time.Sleep(2 * openFirst)
+		return o
+	}
+	t.Run("slow answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var n atomic.Int64
+			o := opened(t, requests(func(c net.Conn, _ *http.Request) bool {
+				if n.Add(1) == 1 {
+					time.Sleep(25 * time.Second)
+				}
+				io.WriteString(c, ok+"Content-Length: 0\r\n\r\n")
+				return true
+			}))
+			slow := make(chan error)
+			go func() {
+				_, err := o.ask(t)
+				slow <- err
+			}()
+			synctest.Wait()
+			if o.Up() || o.State().Servers[0].Breaker != "trying" {
+				t.Error("no trial is under way")
+			}
+			time.Sleep(openFirst)
+			if _, err := o.ask(t); err != nil {
+				t.Error(err)
+			}
+			if s := o.State().Servers[0]; !s.Up {
+				t.Errorf("%+v", s)
+			}
+			if err := <-slow; err != nil {
+				t.Error(err)
+			}
+			o.checkRest(t)
+		})
+	})
+	t.Run("leases without a result grow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pool{epoch: time.Now(), log: slog.New(slog.DiscardHandler)}
+			u, _ := parseServer("http://a")
+			p.servers = []*server{{url: u}}
+			p.servers[0].trialAt.Store(1)
+			p.rebuild()
+			for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+				if s, trial := p.pick(nil, true); s == nil || !trial {
+					t.Fatal("no trial")
+				}
+				time.Sleep(want*time.Second - 1)
+				if p.up() {
+					t.Errorf("lease of less than %d s", want)
+				}
+				time.Sleep(time.Nanosecond)
+			}
+		})
+	})
+	t.Run("upload", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := opened(t, says(true, ok+"Content-Length: 0\r\n\r\n"))
+			in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+			body, client := io.Pipe()
+			uploaded := make(chan error)
+			go func() {
+				_, err := o.Do(Outgoing(t.Context(), in, visitor, body), o.acquire(t))
+				uploaded <- err
+			}()
+			client.Write([]byte("a"))
+			synctest.Wait()
+			if _, err := o.ask(t); err != nil {
+				t.Error(err)
+			}
+			client.Close()
+			if err := <-uploaded; err != nil {
+				t.Error(err)
+			}
+			o.checkRest(t)
+		})
+	})
+}
+
+// TestTrialIsSafe: a request that has something to lose is no trial while other
+// servers are ready, unless no other comes.
+func TestTrialIsSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(t, Config{Servers: []string{"http://a", "http://b"}})
+		o.dialer.dial = network{"b": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+		a := o.pool.servers[0]
+		for range streakToOpen {
+			o.pool.failed(a, false)
+		}
+		post := func() {
+			in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\n\r\n")
+			if _, err := o.Do(Outgoing(t.Context(), in, visitor, bytes.NewReader([]byte("x"))), o.acquire(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(2 * openFirst)
+		for range 10 {
+			post()
+		}
+		if n := a.requests.Load(); n != 0 {
+			t.Errorf("%d posts were trials", n)
+		}
+		if _, err := o.ask(t); err != nil || a.requests.Load() != 1 {
+			t.Errorf("%v, %d trials", err, a.requests.Load())
+		}
+		time.Sleep(noBraveOne + 10*openFirst)
+		post()
+		if n := a.requests.Load(); n != 2 {
+			t.Errorf("%d trials: the server cannot come back", n)
+		}
+		o.checkRest(t)
+	})
+}
+
+// TestStatusesOfOneURL: what a client can ask for does not take servers out, and
+// no answers take more than half of them.
+func TestStatusesOfOneURL(t *testing.T) {
+	f := func(status, wantUp int) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{Servers: []string{"http://a", "http://b", "http://c", "http://d"}})
+			bad := says(true, fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status))
+			o.dialer.dial = network{"a": bad, "b": bad, "c": bad, "d": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+			for range 200 {
+				if _, err := o.ask(t); err != nil {
+					t.Fatal(err)
+				}
+			}
+			up := 0
+			for _, s := range o.State().Servers {
+				if s.Up {
+					up++
+				}
+			}
+			if up != wantUp {
+				t.Errorf("status %d: %d servers are up, want %d", status, up, wantUp)
+			}
+		})
+	}
+	f(500, 4)
+	f(501, 4)
+	f(505, 4)
+	f(502, 2)
+	f(503, 2)
+	f(504, 2)
+}
+
 // TestSlowFailures: at a low rate two failures over a second open the breaker,
 // two at once do not.
 func TestSlowFailures(t *testing.T) {
@@ -398,7 +556,7 @@ func TestPoolStates(t *testing.T) {
 				trial bool
 			}
 			var uses []use
-			trying := map[*server]bool{}
+			trying := map[*server]time.Time{} // until when a trial keeps others away
 			for _, step := range steps {
 				switch step {
 				case 0, 1:
@@ -410,11 +568,11 @@ func TestPoolStates(t *testing.T) {
 					if s == nil {
 						break
 					}
-					if s.sick.Load() || trial && trying[s] || !trial && s.trialAt.Load() != 0 {
+					if s.sick.Load() || trial && time.Now().Before(trying[s]) || !trial && s.trialAt.Load() != 0 {
 						t.Errorf("picked %+v, trial %v", s, trial)
 					}
 					if trial {
-						trying[s] = true
+						trying[s] = time.Now().Add(openFirst)
 					}
 					uses = append(uses, use{s, trial})
 				case 2, 3:
@@ -425,7 +583,7 @@ func TestPoolStates(t *testing.T) {
 					u := uses[i]
 					uses = append(uses[:i], uses[i+1:]...)
 					if u.trial {
-						trying[u.s] = false
+						delete(trying, u.s)
 					}
 					switch random.IntN(4) {
 					case 0:

@@ -17,6 +17,22 @@ const patience = time.Millisecond
 // the server sends, into chunks, and the caller takes from those.
 //
 // What arrives is handed out at once, in whatever pieces it comes.
+//
+// Who owns what, all of it under mu:
+//
+//   - src belongs to the caller in Read or to the pump while filling is set, and
+//     to nobody otherwise; whoever calls src.Read sets reading around it. Only
+//     src.Close may be called by others, to make a read fail that waits.
+//   - The chunks belong to the list, and takers take from the first. Behind
+//     filled, the last one belongs to the pump while it is busy: then it is
+//     neither dropped nor given back, not even by Close.
+//   - busy implies filling, and reading implies filling. The pump is filling and
+//     not reading while it waits for room; then no chunk is busy.
+//   - eager is set once. Only then is a pump started, one at a time; a caller is
+//     filling after that only when there is no memory for the pump.
+//   - err is set once, by end, when src is done; from then on nobody is reading
+//     and no chunk is busy. Chunks that are left still go to the caller, and the
+//     last of them may be empty.
 type readAhead struct {
 	e      *exchange
 	src    io.ReadCloser
@@ -33,8 +49,8 @@ type readAhead struct {
 	busy    *chunk // the pump's, not to be given back
 	reading bool
 	since   time.Time // that it is reading
-	stalled bool
-	err     error // how src ended
+	givenUp error     // why the node ended src
+	err     error     // how src ended
 	closed  bool
 }
 
@@ -85,7 +101,7 @@ func (b *readAhead) take(p []byte) (n int) {
 		m := copy(p[n:], c.buf[c.read:c.filled])
 		c.read += m
 		n += m
-		if !b.drop(c) {
+		if !b.drop() {
 			break
 		}
 	}
@@ -94,8 +110,9 @@ func (b *readAhead) take(p []byte) (n int) {
 
 // drop gives the first chunk back if all of it was taken and nothing will be
 // added to it.
-func (b *readAhead) drop(c *chunk) bool {
-	if c.read < c.filled || c == b.busy || c.filled < len(c.buf) && b.err == nil {
+func (b *readAhead) drop() bool {
+	c := b.chunks.first
+	if c == nil || c.read < c.filled || c == b.busy || c.filled < len(c.buf) && b.err == nil {
 		return false
 	}
 	b.chunks.pop()
@@ -161,7 +178,7 @@ func (b *readAhead) pump(c *chunk) {
 		case err != nil:
 			b.filling = false
 			b.end(err)
-			b.drop(c)
+			b.drop()
 			b.data.Signal()
 			return
 		}
@@ -174,9 +191,9 @@ func (b *readAhead) pump(c *chunk) {
 }
 
 // reserve returns a chunk with room. It waits for one as long as the response
-// holds others; nil means that there is none, or that the body was closed.
+// holds others; nil means that there is none, or that the body was ended.
 func (b *readAhead) reserve() *chunk {
-	for !b.closed {
+	for !b.closed && b.err == nil {
 		if c := b.chunks.last; c != nil && c.filled < len(c.buf) {
 			if c.read == c.filled {
 				c.read, c.filled = 0, 0
@@ -215,7 +232,7 @@ func (b *readAhead) end(err error) {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.err = b.e.ended(err, b.stalled)
+	b.err = b.e.ended(err, b.givenUp)
 	b.src.Close()
 }
 
@@ -253,7 +270,8 @@ func (b *readAhead) free() {
 }
 
 // watch runs when the timer fires: first when the patience is over, then
-// whenever the server may have been silent for too long.
+// whenever something may have lasted for too long. That is never later than one
+// timeout from now.
 func (b *readAhead) watch() {
 	b.mu.Lock()
 	if b.err != nil || b.closed {
@@ -266,17 +284,44 @@ func (b *readAhead) watch() {
 			b.startPump()
 		}
 	}
-	timeout := b.e.o.config.Timeout
-	if b.reading && !b.e.long {
-		idle := time.Since(b.since)
-		if idle >= timeout {
-			b.stalled = true
-			b.mu.Unlock()
-			b.src.Close() // makes the read fail that waits
-			return
-		}
-		timeout -= idle
+	if b.e.occupies() {
+		b.e.detach() // a place may have become free
 	}
-	b.timer.Reset(timeout)
+	left, why := b.patienceLeft()
+	if left > 0 {
+		b.timer.Reset(left)
+	} else {
+		b.giveUp(why)
+	}
 	b.mu.Unlock()
+}
+
+// patienceLeft returns how long the exchange may go on as it does, and what it
+// is that must not last: the server's silence while the node waits for it, or
+// holding a permit for a visitor who is slow.
+func (b *readAhead) patienceLeft() (left time.Duration, why error) {
+	left = b.e.o.config.Timeout
+	if b.reading {
+		left, why = left-time.Since(b.since), errStalled
+	}
+	if b.e.occupies() {
+		if held := b.e.o.config.Timeout - time.Since(b.e.outgrown); held < left {
+			left, why = held, errCrowded
+		}
+	}
+	return left, why
+}
+
+// giveUp ends the response. If it is being read, closing it makes the read fail
+// that waits, and whoever reads ends it.
+func (b *readAhead) giveUp(why error) {
+	b.givenUp = why
+	if b.reading {
+		b.src.Close()
+		return
+	}
+	b.end(why)
+	b.drop()
+	b.room.Signal()
+	b.data.Signal()
 }

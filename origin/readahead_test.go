@@ -146,6 +146,178 @@ func TestLongLivedFull(t *testing.T) {
 	})
 }
 
+// TestCrowdedEnds: a response that has found no long-lived place holds its permit
+// for one timeout at most, and takes a place that becomes free before.
+func TestCrowdedEnds(t *testing.T) {
+	f := func(name string, c ReadAheadConfig, free bool) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOrigin(t, Config{LongLived: 1, ReadAhead: c})
+				o.dialer.dial = network{"a": sends(1<<20, "")}.dial
+				first, err1 := o.ask(t)
+				time.Sleep(time.Second)
+				second, err2 := o.ask(t)
+				if err := errors.Join(err1, err2); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(29 * time.Second)
+				if s := o.State().Limit; s.InFlight != 1 {
+					t.Errorf("%d in flight", s.InFlight)
+				}
+				if free {
+					first.Body.Close()
+				}
+				time.Sleep(2 * time.Second)
+				if s := o.State().Limit; s.InFlight != 0 || s.LongLived != 1 {
+					t.Errorf("%d in flight, %d long-lived", s.InFlight, s.LongLived)
+				}
+				got, err := io.ReadAll(second.Body)
+				if !bytes.HasPrefix(pattern(1<<20), got) {
+					t.Error("wrong bytes")
+				}
+				if free {
+					checkFailure(t, err, outcome.None, true)
+				} else {
+					checkFailure(t, err, outcome.OriginSaturated, true)
+				}
+				first.Body.Close()
+				second.Body.Close()
+				o.checkRest(t)
+			})
+		})
+	}
+	f("large", ReadAheadConfig{PerResponse: 64 << 10}, false)
+	f("no memory", ReadAheadConfig{Total: chunkSize}, false)
+	f("place becomes free", ReadAheadConfig{PerResponse: 64 << 10}, true)
+}
+
+// TestCrowdedStreams: what has no end in sight is refused without a long-lived
+// place, or it would hold its permit for ever.
+func TestCrowdedStreams(t *testing.T) {
+	f := func(answer string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{LongLived: 1})
+			o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+				io.WriteString(c, answer)
+				io.Copy(io.Discard, c)
+				return false
+			})}.dial
+			ask := func(p limit.Permit) (*http.Response, error) {
+				req := Outgoing(t.Context(), get(t, "/"), visitor, nil)
+				req.Header["Connection"], req.Header["Upgrade"] = []string{"upgrade"}, []string{"echo"}
+				return o.Do(req, p)
+			}
+			first, err := ask(o.acquire(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				_, err := ask(o.acquire(t))
+				checkFailure(t, err, outcome.OriginSaturated, true)
+			}
+			if s := o.State(); s.Limit.InFlight != 0 || s.Limit.LongLived != 1 || s.Servers[0].InFlight != 1 || s.Servers[0].Failures != 0 {
+				t.Errorf("%+v", s)
+			}
+			free, err := ask(limit.Permit{}) // needs no place
+			if err != nil {
+				t.Fatal(err)
+			}
+			free.Body.Close()
+			first.Body.Close()
+			o.checkRest(t)
+		})
+	}
+	f(ok + "Content-Type: text/event-stream\r\n\r\n")
+	f("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+}
+
+// TestStallWhenLongLived: a long-lived response waits for its visitor for as long
+// as it takes, but not for the server.
+func TestStallWhenLongLived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: 64 << 10}})
+		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n", ok, 1<<20)
+			c.Write(pattern(512 << 10))
+			io.Copy(io.Discard, c)
+			return false
+		})}.dial
+		resp, err := o.ask(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		start := time.Now()
+		got, err := io.ReadAll(resp.Body)
+		if !bytes.Equal(got, pattern(512<<10)) {
+			t.Errorf("got %d bytes", len(got))
+		}
+		if took := time.Since(start); took < 30*time.Second || took > time.Minute {
+			t.Errorf("took %v", took)
+		}
+		checkFailure(t, err, outcome.OriginTimeout, true)
+		resp.Body.Close()
+		o.checkRest(t)
+	})
+}
+
+// TestSeparateEnd: the end of a body that fills its chunks exactly comes when
+// the last chunk is empty and others may not have been taken yet.
+func TestSeparateEnd(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		sizes := rapid.SliceOfN(rapid.IntRange(1, 5), 1, 3).Draw(rt, "chunks")
+		piece := rapid.IntRange(chunkSize/8, 3*chunkSize).Draw(rt, "piece")
+		take := rapid.IntRange(chunkSize/8, 3*chunkSize).Draw(rt, "take")
+		late := time.Duration(rapid.IntRange(0, 3).Draw(rt, "late")) * patience
+		pause := time.Duration(rapid.IntRange(0, 2).Draw(rt, "pause")) * patience
+		perResponse := rapid.Int64Range(1, 8).Draw(rt, "per response") * chunkSize
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: perResponse}})
+			o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+				var n int
+				fmt.Sscanf(r.URL.Path, "/%d", &n)
+				io.WriteString(c, ok+"Transfer-Encoding: chunked\r\n\r\n")
+				for rest := pattern(n * chunkSize); len(rest) > 0; {
+					m := min(piece, len(rest))
+					fmt.Fprintf(c, "%x\r\n%s\r\n", m, rest[:m])
+					rest = rest[m:]
+				}
+				time.Sleep(pause)
+				_, err := io.WriteString(c, "0\r\n\r\n")
+				return err == nil
+			})}.dial
+			var wg sync.WaitGroup
+			for _, n := range sizes {
+				wg.Go(func() {
+					resp, err := o.Do(Outgoing(t.Context(), get(t, fmt.Sprintf("/%d", n)), visitor, nil), o.acquire(t))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer resp.Body.Close()
+					var got bytes.Buffer
+					for p := make([]byte, take); err == nil; {
+						time.Sleep(late)
+						var m int
+						m, err = resp.Body.Read(p)
+						got.Write(p[:m])
+					}
+					if err != io.EOF || !bytes.Equal(got.Bytes(), pattern(n*chunkSize)) {
+						t.Errorf("got %d of %d bytes, %v", got.Len(), n*chunkSize, err)
+					}
+				})
+			}
+			wg.Wait()
+			o.checkRest(t)
+		})
+		if t.Failed() {
+			rt.FailNow()
+		}
+	})
+}
+
 // TestNoMemory: when other responses have used the total up, a response goes on
 // without reading ahead, and the bound holds.
 func TestNoMemory(t *testing.T) {

@@ -18,7 +18,8 @@ type State struct {
 	// OK, Dropped and Canceled count what the limiter was told at the end of a
 	// permit.
 	OK, Dropped, Canceled uint64
-	// Retried counts requests that moved to another server.
+	// Retried counts requests that were sent again: to another server, or because
+	// a used connection closed without an answer.
 	Retried uint64
 	// Truncated counts responses that did not come whole, Stalled those of them
 	// that were given up because no byte came in time.
@@ -26,8 +27,7 @@ type State struct {
 	// Outgrown counts responses that were larger than their read-ahead and whose
 	// visitor was slower than the origin.
 	Outgrown uint64
-	// Crowded counts exchanges that found no long-lived place and kept their
-	// permit.
+	// Crowded counts exchanges that found no long-lived place.
 	Crowded uint64
 }
 
@@ -73,9 +73,9 @@ func (s *server) state(now time.Duration) ServerState {
 		URL: s.url.String(), Breaker: "closed", Probe: "ok",
 		InFlight: s.inFlight.Load(), Requests: s.requests.Load(), Failures: s.failures.Load(),
 	}
-	switch at := s.trialAt.Load(); at {
-	case 0:
-	case claimed:
+	switch at := s.trialAt.Load(); {
+	case at == 0:
+	case s.trying.Load():
 		st.Breaker = "trying"
 	default:
 		st.Breaker, st.RetryIn = "open", max(0, time.Duration(at)-now)

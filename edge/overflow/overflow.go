@@ -162,7 +162,7 @@ func giveUp(f *Facts, why, blocked outcome.Reason) Decision {
 	switch {
 	case f.Broken:
 		return Decision{Place: Fail, Reason: outcome.FunctionError}
-	case f.Reached:
+	case f.Reached && f.NoOrigin != outcome.OriginSaturated: // else the origin had no place for it
 		return Decision{Place: Fail, Reason: lastFailure(f, why)}
 	case blocked == outcome.NoOverflow:
 		return Decision{Place: Shed, Reason: why}

@@ -68,6 +68,9 @@ func TestDecide(t *testing.T) {
 	f(failed("PUT"), Function, outcome.OriginFailed)
 	f(failed("POST"), Fail, outcome.OriginFailed)
 
+	// An origin that has no place for what it began sheds it.
+	f(Facts{NoOrigin: outcome.OriginSaturated, Reached: true}, Shed, outcome.OriginSaturated)
+
 	// A function that failed of its own is not tried again, and has no successor.
 	f(with(full(none(outcome.FunctionError), Candidate{}), func(f *Facts) { f.Broken = true }), Fail, outcome.FunctionError)
 	f(with(full(none(outcome.FunctionError)), func(f *Facts) { f.Broken, f.Stale = true, true }), Stale, outcome.OriginSaturated)
