@@ -99,7 +99,8 @@ func TestSummary(t *testing.T) {
 func TestMarks(t *testing.T) {
 	began := time.Unix(1000, 0)
 	w := &watcher{frames: []frame{
-		{at: began.Add(time.Second)}, {at: began.Add(2 * time.Second), toggles: toggles{Halved: true}},
+		{at: began.Add(time.Second)},
+		{at: began.Add(2 * time.Second), toggles: toggles{Halved: true}},
 		{at: began.Add(3 * time.Second)},
 	}}
 	marks := w.marks(began)
