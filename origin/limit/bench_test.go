@@ -54,18 +54,3 @@ func BenchmarkTick(b *testing.B) {
 		l.tick()
 	}
 }
-
-func TestHotPathDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector makes sync.Pool drop tickets at random")
-	}
-	l := New(Config{Max: 1})
-	f := func() {
-		p, _ := l.Acquire(1, 1)
-		l.Acquire(2, 0.5)
-		p.Release(OK)
-	}
-	if n := testing.AllocsPerRun(1000, f); n != 0 {
-		t.Errorf("%v allocations per acquire, refusal and release", n)
-	}
-}
