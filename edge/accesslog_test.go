@@ -40,7 +40,7 @@ func loggedExchange() *exchange {
 
 func TestAccessLogLine(t *testing.T) {
 	var line map[string]any
-	if err := json.Unmarshal(loggedExchange().appendJSON(nil, 1500*time.Microsecond), &line); err != nil {
+	if err := json.Unmarshal(loggedExchange().appendJSON(nil, new(logShard).stampOf(loggedExchange().start), 1500*time.Microsecond), &line); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]any{

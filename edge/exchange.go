@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"spillway/edge/cache"
 	"spillway/edge/outcome"
 )
 
@@ -24,6 +25,7 @@ type exchange struct {
 	start   time.Time
 	path    string // as sent, without the query
 	visitor visitor
+	found   cache.Result // what the cache has for it
 	id      string
 
 	outcome outcome.Outcome

@@ -3,7 +3,6 @@ package edge
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
@@ -39,9 +38,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.admit.Leave(x.visitor.peer)
 
 	// 3 cache lookup
-	found := s.lookup(rt, r, x.start)
-	if found.State == cache.Fresh {
-		x.entry(found, outcome.Hit, outcome.Fresh)
+	if x.lookup(rt); x.found.State == cache.Fresh {
+		x.entry(outcome.Hit, outcome.Fresh)
 		return
 	}
 	// RFC 8470 section 5.1: early data may be a replay. What the node itself has
@@ -52,19 +50,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// 4 collapse, 5 decide, 6 ask the origin or a function, 7 store
-	x.fetch(rt, found)
+	x.fetch(rt)
 }
 
 // lookup asks the cache, unless the route does not use it.
-func (s *Server) lookup(rt *route, r *http.Request, now time.Time) cache.Result {
+func (x *exchange) lookup(rt *route) {
 	if !rt.cached {
-		return cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
+		x.found = cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
+		return
 	}
-	return s.cache.Lookup(r, now)
+	x.s.cache.Find(x.r, x.start, &x.found)
 }
 
 // fetch answers a request that the cache could not answer.
-func (x *exchange) fetch(rt *route, found cache.Result) {
+func (x *exchange) fetch(rt *route) {
+	found := &x.found
 	body, why := x.readBody(rt)
 	switch why {
 	case outcome.None:
@@ -81,12 +81,12 @@ func (x *exchange) fetch(rt *route, found cache.Result) {
 	l.given.StaleFirst = rt.staleFor > 0
 
 	ctx := x.r.Context()
-	resp, err := x.s.cache.Fetch(ctx, x.r, found, l.climb)
+	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
 	if goesAlone(err) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	if err != nil {
-		x.giveUp(err, found)
+		x.giveUp(err)
 		return
 	}
 	x.outcome, x.reason, x.backend = l.outcome, l.reason, l.backend
@@ -95,7 +95,7 @@ func (x *exchange) fetch(rt *route, found cache.Result) {
 	} else if resp.Revalidated {
 		x.reason = outcome.Revalidated
 	}
-	x.response(resp, resp.CacheStatus(&found))
+	x.response(resp, resp.CacheStatus(found))
 }
 
 // goesAlone reports whether a request that waited for another's fetch in vain
@@ -113,7 +113,7 @@ func goesAlone(err error) bool {
 }
 
 // giveUp answers a request for which no place gave a response.
-func (x *exchange) giveUp(err error, found cache.Result) {
+func (x *exchange) giveUp(err error) {
 	var e *ending
 	switch {
 	case x.r.Context().Err() != nil:
@@ -122,8 +122,8 @@ func (x *exchange) giveUp(err error, found cache.Result) {
 		x.refuse(outcome.OnlyIfCached)
 	case !errors.As(err, &e):
 		x.fail(outcome.OriginFailed)
-	case e.outcome == outcome.Stale && found.Entry != nil:
-		x.entry(found, outcome.Stale, e.reason)
+	case e.outcome == outcome.Stale && x.found.Entry != nil:
+		x.entry(outcome.Stale, e.reason)
 	case e.outcome == outcome.Shed || e.outcome == outcome.Stale:
 		x.shed(e.reason)
 	case e.outcome == outcome.Refused:

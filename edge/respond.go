@@ -18,8 +18,9 @@ import (
 // This file is the only place that writes a response.
 
 // entry answers from a stored entry, without asking anybody.
-func (x *exchange) entry(found cache.Result, o outcome.Outcome, why outcome.Reason) {
+func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 	x.outcome, x.reason = o, why
+	found := &x.found
 	h := x.w.Header()
 	copyHeader(h, found.Entry.Header())
 	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}

@@ -98,22 +98,32 @@ type Result struct {
 }
 
 // Lookup finds the entry that answers r. A hit allocates nothing.
-func (c *Cache) Lookup(r *http.Request, now time.Time) Result {
+func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
+	c.Find(r, now, &res)
+	return res
+}
+
+// Find is Lookup into a zero Result of the caller's. Over HTTP/3 each request
+// has a stack of its own, which starts small: copying results on it would make
+// it grow, which costs more than the lookup.
+func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 	if why := bypass(r, announcesBody(r)); why != "" {
-		if res, ok := c.whole(r, now); ok {
-			return res
+		if c.whole(r, now, res) {
+			return
 		}
 		c.counts.bypassed.Add(1)
-		return Result{State: Bypass, Why: why}
+		*res = Result{State: Bypass, Why: why}
+		return
 	}
-	res := Result{control: requestDirectives(r.Header), target: c.target(r)}
+	res.control = requestDirectives(r.Header)
+	res.target = c.target(r)
 	entry, known := c.store.get(&res.target, r)
 	res.Entry = entry
 	switch {
 	case entry != nil && entry.satisfies(&res.control, now):
 		c.counts.hits[rand.Uint32()%16].Add(1)
 		res.State = Fresh
-		return res
+		return
 	case entry != nil:
 		c.counts.stale.Add(1)
 		res.State, res.Why = Stale, FwdStale
@@ -130,30 +140,29 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) Result {
 	if res.control.onlyIfCached {
 		res.State = Unavailable
 	}
-	return res
 }
 
 // whole finds the entry that answers a request for a range with all that there
 // is, which a server may do (RFC 9110 section 14.2): a crowd that asks for parts
 // of what is stored costs the origin nothing.
-func (c *Cache) whole(r *http.Request, now time.Time) (Result, bool) {
+func (c *Cache) whole(r *http.Request, now time.Time, res *Result) bool {
 	if len(r.Header["Range"]) == 0 {
-		return Result{}, false
+		return false
 	}
 	asked := *r
 	asked.Header = maps.Clone(r.Header)
 	delete(asked.Header, "Range")
 	delete(asked.Header, "If-Range")
 	if bypass(&asked, announcesBody(&asked)) != "" {
-		return Result{}, false
+		return false
 	}
-	res := Result{State: Fresh, control: requestDirectives(asked.Header), target: c.target(r)}
+	*res = Result{State: Fresh, control: requestDirectives(asked.Header), target: c.target(r)}
 	res.Entry, _ = c.store.get(&res.target, &asked)
 	if res.Entry == nil || !res.Entry.satisfies(&res.control, now) {
-		return Result{}, false
+		return false
 	}
 	c.counts.hits[rand.Uint32()%16].Add(1)
-	return res, true
+	return true
 }
 
 // A State is a snapshot for metrics.
