@@ -172,7 +172,7 @@ func checkPrefix(text string) *fault {
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return faultf("write an address or a prefix, such as 10.0.0.0/8", "%q is neither", text)
+		return faultf("write one, such as 10.0.0.0/8", "%q is neither an address nor a prefix", text)
 	}
 	if p != p.Masked() {
 		return faultf("write "+p.Masked().String(), "%s has bits set behind its length", text)

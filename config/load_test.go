@@ -126,7 +126,7 @@ func TestProblems(t *testing.T) {
 		"f:1:13: tls.cert: stat /does/not/exist: no such file or directory",
 		"f:1:35: tls.key: stat /does/not/exist: no such file or directory")
 	f("trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]", "f:1:31: trusted_proxies[1]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
-	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither; write an address or a prefix, such as 10.0.0.0/8`)
+	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither an address nor a prefix; write one, such as 10.0.0.0/8`)
 	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is not an http or https URL; write a URL such as http://10.0.0.5:8080`)
 	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port; ports are 1 to 65535`)
 	f("origins: {app: {servers: ['http://u:p@a']}}", "f:1:27: origins.app.servers[0]: a URL with a password would end up in logs; remove what stands before the @")

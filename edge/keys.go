@@ -94,7 +94,7 @@ func (k *keys) read() error {
 	}
 	var file keyFile
 	if err := json.NewDecoder(f).Decode(&file); err != nil {
-		return fmt.Errorf("read keys: %s: %w", k.path, err)
+		return fmt.Errorf("read keys: %s is damaged (%w): delete it to start with new keys", k.path, err)
 	}
 	if err := file.valid(); err != nil {
 		return fmt.Errorf("read keys: %s: %w", k.path, err)

@@ -1,199 +1,18 @@
 package edge_test
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
-	"spillway/edge"
-	"spillway/edge/admit"
-	"spillway/edge/cache"
 	"spillway/edge/edgetest"
 	"spillway/edge/outcome"
-	"spillway/edge/overflow"
-	"spillway/origin"
-	"spillway/origin/faas"
-	"spillway/origin/faas/budget"
-	"spillway/origin/faas/web"
-	"spillway/origin/limit"
 )
-
-// A world is a whole node with an origin and two functions behind it, all real
-// but for the origin's and the functions' own work.
-type world struct {
-	server  *edge.Server
-	origin  *script
-	first   *script // the preferred function
-	second  *script
-	budget  *budget.Budget
-	node    *edgetest.Node
-	visitor *edgetest.Visitor
-}
-
-// A script is a backend that does what a test says.
-type script struct {
-	*httptest.Server
-	handler  atomic.Pointer[http.HandlerFunc]
-	requests atomic.Int64
-}
-
-func newScript(t *testing.T, name string) *script {
-	s := &script{}
-	s.says(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", name, r.URL.Path) })
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		(*s.handler.Load())(w, r)
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *script) says(h http.HandlerFunc) { s.handler.Store(&h) }
-
-func originConfig(url string, slots int) origin.Config {
-	return origin.Config{
-		Servers: []string{url}, Limit: limit.Config{Min: slots, Max: slots},
-		Queue:     origin.QueueConfig{Length: 1, Wait: 20 * time.Millisecond, UnsafeWait: 300 * time.Millisecond},
-		ReadAhead: origin.ReadAheadConfig{PerResponse: 1 << 20, Total: 64 << 20},
-		LongLived: 10, ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second,
-	}
-}
-
-// runWorld runs f against a node whose origin takes one request at a time, over
-// each protocol.
-func runWorld(t *testing.T, f func(t *testing.T, w *world)) {
-	t.Helper()
-	for _, proto := range edgetest.Protocols {
-		t.Run(proto, func(t *testing.T) { f(t, newWorld(t, proto, 1)) })
-	}
-}
-
-func newWorld(t *testing.T, proto string, slots int) *world {
-	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
-	log := slog.New(slog.DiscardHandler)
-	w.budget = budget.New("spill", budget.Config{PerHour: 1})
-	functions := map[string]*faas.Function{}
-	for name, s := range map[string]*script{"first": w.first, "second": w.second} {
-		p, err := web.New(web.Config{URL: s.URL})
-		if err != nil {
-			t.Fatal(err)
-		}
-		functions[name] = faas.New(name, faas.Config{
-			Provider: "web", Memory: 128 << 20, Timeout: 5 * time.Second, MaxConcurrency: 10, MaxResponse: 1 << 20,
-			Price: faas.PriceConfig{Platform: "aws-lambda"},
-		}, p, w.budget, log)
-	}
-	oc := originConfig(w.origin.URL, slots)
-	o, err := origin.New("app", oc, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	background(t, o.Run)
-
-	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
-	setup := edgetest.New(nil)
-	setup.Config.Limits.BodyBytes = 5 << 20
-	setup.Config.AccessLog, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
-	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{
-		Hosts: []string{"default"},
-		Routes: []edge.RouteConfig{
-			{Match: edge.MatchConfig{Path: "/plain/*"}, Origin: "app", Cache: true},
-			{Match: edge.MatchConfig{Path: "/stale/*"}, Origin: "app", Cache: true, Overflow: spill, StaleOnOverload: time.Hour},
-			{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Cache: true, Overflow: spill},
-		},
-	}}, map[string]origin.Config{"app": oc}, edge.Backends{
-		Origins: map[string]*origin.Origin{"app": o}, Functions: functions,
-	}, cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second}),
-		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup.Handler = w.server
-	w.node = setup.Start(t)
-	w.visitor = w.node.Visitor(t, proto)
-	return w
-}
-
-// background runs a part until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-}
-
-// An answer is what a visitor saw.
-type answer struct {
-	status   int
-	spillway string
-	body     string
-	header   http.Header
-	err      error
-}
-
-func (w *world) ask(method, path, body string, header ...string) answer {
-	req, err := http.NewRequest(method, w.visitor.URL+path, strings.NewReader(body))
-	if err != nil {
-		return answer{err: err}
-	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := w.visitor.Client.Do(req)
-	if err != nil {
-		return answer{err: err}
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header.Get("Spillway"), string(b), resp.Header, err}
-}
-
-// occupy fills the origin's only slot until the function that it returns is
-// called.
-func (w *world) occupy(t *testing.T) (release func()) {
-	t.Helper()
-	inside, leave := make(chan struct{}), make(chan struct{})
-	previous := *w.origin.handler.Load()
-	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/plain/occupy" {
-			close(inside)
-			<-leave
-			return
-		}
-		previous(rw, r)
-	})
-	var wg sync.WaitGroup
-	wg.Go(func() { w.ask("GET", "/plain/occupy", "") })
-	<-inside
-	return func() { close(leave); wg.Wait() }
-}
-
-func (a answer) check(t *testing.T, status int, spillway, body string) {
-	t.Helper()
-	if a.err != nil {
-		t.Fatalf("got error %v, want %d", a.err, status)
-	}
-	if a.status != status || a.spillway != spillway || (body != "" && a.body != body) {
-		t.Errorf("got %d, %q, body %q; want %d, %q, body %q", a.status, a.spillway, a.body, status, spillway, body)
-	}
-}
-
-func cacheable(seconds int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", fmt.Sprintf("max-age=%d", seconds))
-		io.WriteString(w, body)
-	}
-}
 
 func TestPathOriginThenHit(t *testing.T) {
 	runWorld(t, func(t *testing.T, w *world) {
@@ -421,6 +240,9 @@ func TestPathRedirect(t *testing.T) {
 	want := fmt.Sprintf("https://any.test:%d/x?y", edgetest.Port(w.node.Listeners.Addr()))
 	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != want {
 		t.Errorf("%d to %q, want 301 to %q", resp.StatusCode, got, want)
+	}
+	if got := resp.Header.Get("Spillway"); got != "local; reason=redirect" {
+		t.Errorf("Spillway: %s", got)
 	}
 	if n := w.server.Outcomes()[outcome.Local]; n != 1 {
 		t.Errorf("%d requests ended here, want 1", n)

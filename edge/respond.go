@@ -156,7 +156,9 @@ func (x *exchange) shed(why outcome.Reason) {
 // moved answers a request of plain HTTP.
 func (x *exchange) moved(location string) {
 	x.outcome, x.reason = outcome.Local, outcome.Redirect
-	x.w.Header()["Location"] = []string{location}
+	h := x.w.Header()
+	h["Location"] = []string{location}
+	x.expose(h)
 	// RFC 9110 section 15.4.9: 308 keeps the method and the body. Clients of old
 	// know only 301, which does the same for GET and HEAD.
 	status := http.StatusPermanentRedirect

@@ -79,9 +79,12 @@ func (v visitor) key(h http.Header) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// crawlerWords are what crawlers that declare themselves have in their
-// User-Agent.
-var crawlerWords = []string{"bot/", "bot;", "bot)", "crawler", "spider", "externalhit", "slurp"}
+// crawlerWords are what crawlers and link previews that declare themselves have
+// in their User-Agent.
+var crawlerWords = []string{
+	"bot/", "bot;", "bot)", "bot-", "crawler", "spider", "slurp",
+	"externalhit", "whatsapp/", "google (+http",
+}
 
 // barred says why a request may not be answered for money. Previews and
 // prefetches of a shared link come by the thousand, and nobody is waiting for

@@ -211,11 +211,18 @@ func (n *node) drain() error {
 	patience := n.config.Edge.Timeouts.Drain
 	n.mu.Unlock()
 	n.log.Info("draining", "in_flight", n.server.InFlight(), "deadline", patience)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	ctx, cut := context.WithCancel(context.Background())
+	defer cut()
+	var left atomic.Int64
+	defer time.AfterFunc(patience, func() {
+		left.Store(n.server.InFlight())
+		cut()
+	}).Stop()
 	err := n.listeners.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		n.log.Warn("drain deadline reached, requests were cut off")
+	if left.Load() > 0 {
+		n.log.Warn("drain deadline reached, requests were cut off", "requests", left.Load())
+	}
+	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err

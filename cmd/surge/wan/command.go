@@ -31,7 +31,8 @@ jitter, loss and a rate, in user space, on one port number for both.
 
 A flow is a client's address and port; the server sees it from one socket, and from
 the client's own address when that lies in 127.0.0.0/8. --slow says which share of
-the flows --rate bounds, so that one relay makes a mixed crowd.
+the flows --rate bounds, so that one relay makes a mixed crowd. Over HTTP/3 let the
+crowd use --own-sockets, or visitors behind one address are one flow.
 
 UDP datagrams are lost by --loss and dropped when they overfill a flow's --queue or
 an MTU of 1500. TCP is never lost: its sender is held back, and its set-up takes one

@@ -14,6 +14,9 @@ import (
 // enter and moved to its place when its mode is set, so that nobody can connect
 // before. A socket that another host listens on is left alone.
 func listen(path string) (net.Listener, fs.FileInfo, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, nil, err
+	}
 	unlock, err := lockFolder(filepath.Dir(path))
 	if err != nil {
 		return nil, nil, err
