@@ -72,11 +72,9 @@ func (b *requestBody) reader() io.Reader {
 func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
 	l.facts, l.called, l.fallback = l.given, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
-	switch {
-	case l.facts.NoOrigin != outcome.None:
-	case l.route.origin.Up():
+	if l.route.origin.Up() {
 		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.route.at())
-	default:
+	} else {
 		l.facts.NoOrigin = outcome.OriginDown
 	}
 	key := "" // of the visitor; made only when a function may be called

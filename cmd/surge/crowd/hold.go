@@ -10,7 +10,7 @@ import (
 
 // holdEvery paces the opening of event streams, so that they do not arrive as a
 // crowd of their own.
-const holdEvery = 5 * time.Millisecond
+const holdEvery = 20 * time.Millisecond
 
 // firstHolder numbers those who hold event streams, apart from the crowd.
 const firstHolder = 1 << 32
