@@ -260,6 +260,7 @@ func TestLateJoinerStreams(t *testing.T) {
 			if _, body := read(t, c, get("/"), noFetch(t)); body != "0123456789" {
 				t.Errorf("stored %q", body)
 			}
+			synctest.Wait() // the flight ends after its last reader
 			if s := c.State(); s.FillBytes != 0 || s.Flights != 0 || d.calls.Load() != 1 {
 				t.Errorf("%+v", s)
 			}
