@@ -40,6 +40,7 @@ var layout = rules{
 		"cmd/surge/crowd":             {"cmd/surge/unit", "edge/outcome"},
 		"cmd/surge/functions":         {"cmd/surge/serve", "cmd/surge/unit", "cmd/thumbnail/picture"},
 		"cmd/surge/origin":            {"cmd/surge/serve", "cmd/surge/unit", "cmd/thumbnail/picture"},
+		"cmd/surge/program":           {},
 		"cmd/surge/report":            {"cmd/surge/crowd", "edge/outcome"},
 		"cmd/surge/serve":             {},
 		"cmd/surge/unit":              {},

@@ -8,11 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"spillway/cmd/surge/program"
 )
 
 // A part is one process of the demo. Parts are processes of their own, so that
@@ -24,22 +25,9 @@ type part struct {
 	log  *os.File
 }
 
-// binary finds a program that was built beside this one.
-func binary(name string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find the demo's programs: %w", err)
-	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("the demo needs %s: run make build first", path)
-	}
-	return path, nil
-}
-
 // start runs a program, with its output in a log file of the folder.
-func start(dir, name, program string, args ...string) (*part, error) {
-	path, err := binary(program)
+func start(dir, name, executable string, args ...string) (*part, error) {
+	path, err := program.Path(executable)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +49,11 @@ func start(dir, name, program string, args ...string) (*part, error) {
 	return p, nil
 }
 
-// address waits for the line in which a part says where it listens.
+// address waits until a part says where it listens.
 func (p *part) address(ctx context.Context) (string, error) {
-	pattern := regexp.MustCompile(`listening on (?:http://)?(\S+)`)
 	for {
-		if m := pattern.FindStringSubmatch(p.output()); m != nil {
-			return m[1], nil
+		if addr, ok := program.Address(p.output()); ok {
+			return addr, nil
 		}
 		if err := p.wait(ctx, 50*time.Millisecond); err != nil {
 			return "", err
@@ -103,55 +90,11 @@ func (p *part) stop() {
 	p.log.Close()
 }
 
-// cpu returns the CPU seconds that the part and its ended children have used.
-func (p *part) cpu() float64 { return processCPU(p.cmd.Process.Pid) }
-
-// processCPU reads the times of a process and of its children, living ones
-// included: function instances come and go.
-func processCPU(pid int) float64 {
-	fields, err := statFields(pid)
-	if err != nil {
-		return 0
-	}
-	ticks := 0.0
-	for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime
-		n, _ := strconv.ParseFloat(fields[i], 64)
-		ticks += n
-	}
-	seconds := ticks / 100 // USER_HZ is 100 on every Linux that Go runs on
-	for _, child := range children(pid) {
-		seconds += processCPU(child)
-	}
-	return seconds
-}
-
-// statFields returns the fields of /proc/PID/stat behind the name, which may
-// itself hold spaces.
-func statFields(pid int) ([]string, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil, err
-	}
-	_, rest, ok := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 15 {
-		return nil, fmt.Errorf("read the state of process %d", pid)
-	}
-	return fields, nil
-}
-
-func children(pid int) []int {
-	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	var pids []int
-	for _, path := range paths {
-		b, _ := os.ReadFile(path)
-		for field := range strings.FieldsSeq(string(b)) {
-			if n, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, n)
-			}
-		}
-	}
-	return pids
+// cpu returns the CPU seconds that the part and its children have used; 0 when it
+// is gone.
+func (p *part) cpu() float64 {
+	used, _ := program.CPU(p.cmd.Process.Pid)
+	return used.Seconds()
 }
 
 // machineIdle returns the idle and the total CPU seconds of all cores.

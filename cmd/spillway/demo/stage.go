@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"spillway/cmd/surge/program"
 	"spillway/edge/admin"
 )
 
@@ -58,7 +59,7 @@ func raise(ctx context.Context, dir string) (_ *stage, err error) {
 	}
 	s.originURL = "http://" + addr
 
-	bootstrap, err := binary("bootstrap")
+	bootstrap, err := program.Path("bootstrap")
 	if err != nil {
 		return nil, err
 	}

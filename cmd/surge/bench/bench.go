@@ -13,11 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,42 +132,4 @@ func (o options) judge(rows []row) error {
 		}
 	}
 	return nil
-}
-
-// binaries are looked for beside this program.
-func binary(name string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("the benchmark needs %s: run make build first", path)
-	}
-	return path, nil
-}
-
-// listening is how a server says where it listens: in a line of text, or in its log.
-var listening = regexp.MustCompile(`(?:listening on (?:http://)?|listen="?\[)([\d.]+:\d+)`)
-
-// cpu returns the CPU time that a process has used.
-func cpu(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read the state of process %d", pid)
-	}
-	ticks := 0
-	for _, field := range fields[11:13] { // utime, stime
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil // USER_HZ is 100
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"spillway/cmd/surge/program"
 )
 
 // A server is one of the two that are compared.
@@ -21,7 +23,7 @@ type server struct {
 // measure loads the server and returns its CPU time per request, in
 // microseconds.
 func (s *server) measure(ctx context.Context, sh shape, d time.Duration) (float64, error) {
-	before, err := cpu(s.cmd.Process.Pid)
+	before, err := program.CPU(s.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -29,7 +31,7 @@ func (s *server) measure(ctx context.Context, sh shape, d time.Duration) (float6
 	if err != nil {
 		return 0, err
 	}
-	after, err := cpu(s.cmd.Process.Pid)
+	after, err := program.CPU(s.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -54,8 +56,8 @@ func startServers(ctx context.Context, dir string) (edge, bare *server, stop fun
 			stop()
 		}
 	}()
-	launch := func(name, program string, args ...string) (*exec.Cmd, string, error) {
-		cmd, addr, err := launch(ctx, filepath.Join(dir, name+".log"), program, args...)
+	launch := func(name, executable string, args ...string) (*exec.Cmd, string, error) {
+		cmd, addr, err := launch(ctx, filepath.Join(dir, name+".log"), executable, args...)
 		if cmd != nil {
 			started = append(started, cmd)
 		}
@@ -100,8 +102,8 @@ sites:
 
 // launch starts a program on one core, with the collector as the edge sets it for
 // itself, and waits for the line in which the program says where it listens.
-func launch(ctx context.Context, log, program string, args ...string) (*exec.Cmd, string, error) {
-	path, err := binary(program)
+func launch(ctx context.Context, log, name string, args ...string) (*exec.Cmd, string, error) {
+	path, err := program.Path(name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -121,8 +123,8 @@ func launch(ctx context.Context, log, program string, args ...string) (*exec.Cmd
 		if err != nil {
 			return cmd, "", err
 		}
-		if m := listening.FindSubmatch(b); m != nil {
-			return cmd, string(m[1]), nil
+		if addr, ok := program.Address(string(b)); ok {
+			return cmd, addr, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -131,5 +133,5 @@ func launch(ctx context.Context, log, program string, args ...string) (*exec.Cmd
 		}
 	}
 	b, _ := os.ReadFile(log)
-	return cmd, "", fmt.Errorf("%s says not where it listens:\n%s", program, b)
+	return cmd, "", fmt.Errorf("%s does not say where it listens:\n%s", name, b)
 }
