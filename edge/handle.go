@@ -31,11 +31,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// 2 enter
-	if why := s.admit.Enter(x.visitor.peer); why != outcome.None {
+	if why := s.admit.Enter(x.visitor.addr); why != outcome.None {
 		x.refuse(why)
 		return
 	}
-	defer s.admit.Leave(x.visitor.peer)
+	defer s.admit.Leave(x.visitor.addr)
 
 	// 3 cache lookup
 	if x.lookup(rt); x.found.State == cache.Fresh {

@@ -12,11 +12,10 @@ import (
 
 // A visitor is who asks, as far as the node can tell.
 type visitor struct {
-	// peer is the address at the other end of the connection; admission counts
-	// by it.
+	// peer is the address at the other end of the connection.
 	peer netip.Addr
-	// addr is the visitor's own address: the peer's, or what a trusted proxy
-	// says.
+	// addr is the visitor's own address: the peer's, or what a trusted proxy says.
+	// Requests are admitted by it, so that a crowd behind a proxy is not one source.
 	addr    netip.Addr
 	trusted bool
 }
