@@ -129,12 +129,14 @@ func TestAddresses(t *testing.T) {
 			if res.Answered != res.Offered {
 				t.Fatalf("%+v", res.Counts)
 			}
+			mu.Lock()
 			for n := range uint64(res.Visitors) {
 				if want := c.visitor(n).addr.String(); from[n] != want {
 					t.Errorf("%s: visitor %d came from %s, want %s", connections, n, from[n], want)
 				}
 			}
 			clear(from)
+			mu.Unlock()
 		}
 	})
 }

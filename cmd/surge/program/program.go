@@ -76,7 +76,7 @@ func children(pid int) []int {
 	var pids []int
 	for _, path := range paths {
 		b, _ := os.ReadFile(path)
-		for _, field := range strings.Fields(string(b)) {
+		for field := range strings.FieldsSeq(string(b)) {
 			if n, err := strconv.Atoi(field); err == nil {
 				pids = append(pids, n)
 			}
