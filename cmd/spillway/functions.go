@@ -56,12 +56,13 @@ A function is given as NAME=PATH and settings, parted by commas:
 				return usageError{err}
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			// Before the socket is there: who sees it may end the host.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
 			host, err := process.NewHost(process.HostConfig{Socket: socket, Functions: functions, Log: log})
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
 			if err := host.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				return err
 			}
