@@ -32,7 +32,7 @@ func BenchmarkDo(b *testing.B) {
 				b.Fatal(err)
 			}
 			req.Header = Outgoing(b.Context(), in, client, nil).Header // the server's share is the same
-			benchmark(b, size, func() (*http.Response, error) { return o.transport.RoundTrip(req) })
+			benchmark(b, size, func() (*http.Response, error) { return o.pool.all()[0].link.Load().usual.RoundTrip(req) })
 		})
 		b.Run(fmt.Sprintf("origin/%dKiB", size>>10), func(b *testing.B) {
 			benchmark(b, size, func() (*http.Response, error) {

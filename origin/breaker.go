@@ -25,7 +25,7 @@ const (
 // takes may be up to its client, and a server must not stay out for that. Whoever
 // gets it calls succeeded, failed or undecided.
 func (p *pool) trial(not *server, by time.Duration) *server {
-	for _, s := range p.servers {
+	for _, s := range p.all() {
 		if s != not && s.due(by) && p.claim(s, by) {
 			return s
 		}
@@ -36,7 +36,7 @@ func (p *pool) trial(not *server, by time.Duration) *server {
 // due reports whether a trial of the server was due at the time by.
 func (s *server) due(by time.Duration) bool {
 	at := s.trialAt.Load()
-	return at != 0 && at <= int64(by) && !s.sick.Load()
+	return at != 0 && at <= int64(by) && !s.sick.Load() && !s.resting.Load()
 }
 
 // claim leases the trial for as long as the breaker stays open at first, and for
@@ -58,7 +58,7 @@ func (p *pool) claim(s *server, by time.Duration) bool {
 
 func (p *pool) trialDue() bool {
 	now := p.now()
-	return slices.ContainsFunc(p.servers, func(s *server) bool { return s.due(now) })
+	return slices.ContainsFunc(p.all(), func(s *server) bool { return s.due(now) })
 }
 
 // answeredBy notes that a server answered with a status. Those by which a
@@ -78,7 +78,7 @@ func (p *pool) answeredBy(s *server, trial bool, status int) {
 // mostByStatus is how many servers may be out for one more to be taken out
 // because of its answers. One URL that a client asks for may be all that gives
 // them: half of the pool always stays.
-func (p *pool) mostByStatus() int { return len(p.servers)/2 - 1 }
+func (p *pool) mostByStatus() int { return len(p.all())/2 - 1 }
 
 func (p *pool) anotherWell(not *server) bool {
 	for _, s := range *p.ready.Load() {
@@ -106,14 +106,15 @@ func (p *pool) succeeded(s *server, trial bool) {
 	s.trialAt.Store(0)
 	s.trying.Store(false)
 	s.closedAt = p.now()
+	p.cool(s)
 	p.rebuild()
-	p.log.Info("origin server is back", "server", s.url.String(), "breaker", "closed")
+	p.log.Info("origin server is back", "server", s.address.text, "breaker", "closed")
 }
 
 // failed notes that a server could not be reached or did not answer. why is the
 // log's key and value of the cause.
 func (p *pool) failed(s *server, trial bool, why ...any) {
-	p.fail(s, trial, len(p.servers), why...)
+	p.fail(s, trial, len(p.all()), why...)
 }
 
 // fail notes a failure. It opens no breaker while more than most servers are
@@ -136,15 +137,15 @@ func (p *pool) fail(s *server, trial bool, most int, why ...any) {
 	if streak < streakToOpen && (streak < 2 || now-s.failingSince < failingToOpen) {
 		return
 	}
-	if out := len(p.servers) - len(*p.ready.Load()); out > most {
-		return
+	if out := len(p.all()) - len(*p.ready.Load()); out > most || !slices.Contains(p.all(), s) {
+		return // too many are out, or the server was removed meanwhile
 	}
 	if now-s.closedAt > openMost {
 		s.openings = 0
 	}
 	p.open(s, now)
 	p.rebuild()
-	p.log.Warn("origin server is down", append([]any{"server", s.url.String(), "breaker", "open", "failures", streak}, why...)...)
+	p.log.Warn("origin server is down", append([]any{"server", s.address.text, "breaker", "open", "failures", streak}, why...)...)
 }
 
 // undecided gives a claimed trial back: the request ended without telling

@@ -45,15 +45,14 @@ func (l *chunkList) pop() {
 
 // buffers bounds the chunks of all responses of an origin.
 type buffers struct {
-	total int64 // bytes
+	total atomic.Int64 // bytes
 	used  atomic.Int64
 	pool  sync.Pool
 }
 
 // get returns an empty chunk, or nil when total is used up.
 func (b *buffers) get() *chunk {
-	if b.used.Add(chunkSize) > b.total {
-		b.used.Add(-chunkSize)
+	if !b.take() {
 		return nil
 	}
 	c, _ := b.pool.Get().(*chunk)
@@ -62,6 +61,19 @@ func (b *buffers) get() *chunk {
 	}
 	c.read, c.filled = 0, 0
 	return c
+}
+
+// take counts a chunk as used if there is memory for it.
+func (b *buffers) take() bool {
+	for {
+		used := b.used.Load()
+		if used+chunkSize > b.total.Load() {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+chunkSize) {
+			return true
+		}
+	}
 }
 
 func (b *buffers) put(c *chunk) {

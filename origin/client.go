@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -30,15 +29,18 @@ const (
 	writeMost = 64 << 10
 )
 
-// newTransport returns the client that speaks to all servers of an origin:
-// HTTP/1.1 to http servers, HTTP/2 to https servers that offer it. It follows no
+// newTransport returns the client that speaks to one server. It follows no
 // redirects, adds no fields, decompresses nothing and obeys no proxy variables.
-func newTransport(d *dialer) *http.Transport {
-	c := &d.config
+func newTransport(d dialer, p *http.Protocols) *http.Transport {
+	d.alpn = []string{"http/1.1"}
+	if p.HTTP2() {
+		d.alpn = []string{"h2", "http/1.1"}
+	}
+	c := d.config
 	return &http.Transport{
 		DialContext:           d.plain,
 		DialTLSContext:        d.tls,
-		ForceAttemptHTTP2:     true,
+		Protocols:             p,
 		Proxy:                 onlyOnce,
 		DisableCompression:    true,
 		ResponseHeaderTimeout: c.Timeout,
@@ -56,16 +58,21 @@ func newTransport(d *dialer) *http.Transport {
 	}
 }
 
-// A dialer connects to servers. Its errors are *dialError: nothing was sent.
+// A dialer connects to a server. Its errors are *dialError: nothing was sent.
 type dialer struct {
-	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	config Config
-	roots  *x509.CertPool // nil means those of the system
+	dial        dialFunc
+	to          address
+	config      *Config
+	credentials *credentials
+	alpn        []string // the protocols offered (RFC 7301)
 }
 
-func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.ConnectTimeout)
 	defer cancel()
+	if d.to.scheme == "unix" {
+		network, addr = "unix", d.to.socket
+	}
 	c, err := d.dial(ctx, network, addr)
 	if err != nil {
 		return nil, &dialError{err}
@@ -73,42 +80,26 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	return &conn{Conn: c, timeout: d.config.Timeout}, nil
 }
 
-// tls connects and shakes hands within one connect timeout.
-func (d *dialer) tls(ctx context.Context, network, addr string) (net.Conn, error) {
+// tls connects and shakes hands within one connect timeout. It asks for the
+// certificate of the host that the server is told, since servers are often
+// given by their addresses.
+func (d dialer) tls(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.ConnectTimeout)
 	defer cancel()
-	c, err := d.dial(ctx, network, addr)
+	c, err := d.plain(ctx, network, addr)
 	if err != nil {
-		return nil, &dialError{err}
+		return nil, err
 	}
-	t := tls.Client(&conn{Conn: c, timeout: d.config.Timeout}, d.tlsConfig(addr))
+	host := hostname(d.config.Host)
+	if host == "" {
+		host = hostname(addr)
+	}
+	t := tls.Client(c, d.credentials.clientConfig(host, d.alpn))
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, &dialError{err}
 	}
 	return t, nil
-}
-
-// tlsConfig asks for the certificate of the host that the server is told,
-// since servers are often given by their addresses.
-func (d *dialer) tlsConfig(addr string) *tls.Config {
-	c := &tls.Config{
-		NextProtos: []string{"h2", "http/1.1"},
-		ServerName: hostname(d.config.Host),
-		RootCAs:    d.roots,
-	}
-	if c.ServerName == "" {
-		c.ServerName = hostname(addr)
-	}
-	return c
-}
-
-// hostname returns a host without its port.
-func hostname(hostport string) string {
-	if host, _, err := net.SplitHostPort(hostport); err == nil {
-		return host
-	}
-	return hostport
 }
 
 // A conn gives every write a deadline, so that a server which stops reading a

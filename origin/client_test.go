@@ -3,7 +3,6 @@ package origin
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -39,15 +38,12 @@ func TestTLS(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Certificate())
 
 	in := incoming(t, "POST /a%2Fb//c;d HTTP/1.1\r\nHost: example.com\r\n\r\n")
 	ask := func(o *Origin) (*http.Response, error) {
 		return o.Do(Outgoing(t.Context(), in, visitor, bytes.NewReader(pattern(300<<10))), o.acquire(t))
 	}
-	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
-	o.dialer.roots = roots
+	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", TLS: trust(t, server)})
 	for range 3 {
 		resp, err := ask(o)
 		if err != nil {
@@ -71,12 +67,9 @@ func TestTLS(t *testing.T) {
 	o.checkRest(t)
 
 	for _, bad := range []*Origin{
-		newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"}),   // unknown authority
-		newOrigin(t, Config{Servers: []string{server.URL}, Host: "other.example"}), // wrong name
+		newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"}),                          // unknown authority
+		newOrigin(t, Config{Servers: []string{server.URL}, Host: "other.example", TLS: trust(t, server)}), // wrong name
 	} {
-		if bad.config.Host == "other.example" {
-			bad.dialer.roots = roots
-		}
 		_, err := ask(bad)
 		checkFailure(t, err, outcome.OriginDown, false)
 		checkResult(t, bad, limit.Drop)
@@ -100,9 +93,7 @@ func TestHTTP2Abort(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
-	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
-	o.dialer.roots = x509.NewCertPool()
-	o.dialer.roots.AddCert(server.Certificate())
+	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", TLS: trust(t, server)})
 
 	resp, err := o.Do(Outgoing(t.Context(), get(t, "/truncated"), visitor, nil), o.acquire(t))
 	if err != nil {
@@ -147,9 +138,7 @@ func TestHTTP2Memory(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
-	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", ReadAhead: ReadAheadConfig{PerResponse: 64 << 10}})
-	o.dialer.roots = x509.NewCertPool()
-	o.dialer.roots.AddCert(server.Certificate())
+	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", TLS: trust(t, server), ReadAhead: ReadAheadConfig{PerResponse: 64 << 10}})
 	resp, err := o.Do(Outgoing(t.Context(), get(t, "/endless"), visitor, nil), o.acquire(t))
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +169,7 @@ func TestReuse(t *testing.T) {
 		start := time.Now()
 		o := newOrigin(t, Config{})
 		serve := says(true, ok+"Content-Length: 3\r\n\r\nabc")
-		o.dialer.dial = network{"a": func(c net.Conn) {
+		o.dial = network{"a": func(c net.Conn) {
 			connections.Add(1)
 			serve(c)
 			closed.Store(int64(time.Since(start)))
@@ -208,7 +197,7 @@ func TestReuse(t *testing.T) {
 func TestNoRedirect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, "HTTP/1.1 302 Found\r\nLocation: http://b/\r\nContent-Length: 0\r\n\r\n")}.dial
+		o.dial = network{"a": says(true, "HTTP/1.1 302 Found\r\nLocation: http://b/\r\nContent-Length: 0\r\n\r\n")}.dial
 		resp, err := o.ask(t)
 		if err != nil || resp.StatusCode != http.StatusFound || resp.Header.Get("Location") != "http://b/" {
 			t.Errorf("%v, %v", resp, err)
@@ -272,7 +261,7 @@ func TestSentOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var runs atomic.Int64
 				o := newOrigin(t, Config{})
-				o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+				o.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
 					if r.URL.Path == "/deadly" {
 						runs.Add(1)
 						return false
@@ -316,7 +305,7 @@ func TestUsedConnectionCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			if n.Add(1) == 2 {
 				return false
 			}
@@ -350,9 +339,7 @@ func TestLargeHead(t *testing.T) {
 		server.Config.MaxHeaderBytes = 4 << 10
 		server.StartTLS()
 		defer server.Close()
-		o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
-		o.dialer.roots = x509.NewCertPool()
-		o.dialer.roots.AddCert(server.Certificate())
+		o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", TLS: trust(t, server)})
 		if _, err := o.ask(t); err != nil { // brings the server's settings
 			t.Fatal(err)
 		}
@@ -368,7 +355,7 @@ func TestLargeHead(t *testing.T) {
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{})
-			o.dialer.dial = network{"a": says(false)}.dial
+			o.dial = network{"a": says(false)}.dial
 			for range 2 * streakToOpen {
 				_, err := o.Do(Outgoing(t.Context(), large(), visitor, nil), o.acquire(t))
 				checkFailure(t, err, outcome.OriginFailed, true)
@@ -396,9 +383,7 @@ func TestSentOnceTLS(t *testing.T) {
 		arrived.Wait() // each has its own connection
 	}))
 	defer server.Close()
-	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com"})
-	o.dialer.roots = x509.NewCertPool()
-	o.dialer.roots.AddCert(server.Certificate())
+	o := newOrigin(t, Config{Servers: []string{server.URL}, Host: "example.com", TLS: trust(t, server)})
 	var wg sync.WaitGroup
 	for range warm {
 		p := o.acquire(t)

@@ -8,12 +8,23 @@ import (
 
 // Config describes one origin: a pool of servers that answer alike.
 type Config struct {
-	// Servers are the base URLs of the pool, http or https.
-	Servers []string `koanf:"servers" format:"url" required:"true"`
+	// Servers are the members of the pool: http://host:port, https://host:port,
+	// h2c://host:port, which is HTTP/2 without TLS, or unix:/path, which is
+	// HTTP/1.1 over a socket. A pool may mix them.
+	Servers []string `koanf:"servers" format:"server" required:"true"`
 	// Host is sent to the servers instead of the host that the client asked for,
 	// and is the name that the certificate of an https server must have. Empty
 	// forwards the client's, and asks for the certificate of the server's URL.
 	Host string `koanf:"host"`
+	// TLS says whom https servers must prove to be, and who the node is.
+	TLS TLSConfig `koanf:"tls"`
+	// HTTP2 is auto to use HTTP/2 with https servers that offer it, or off. h2c
+	// servers speak nothing else. Empty means auto.
+	HTTP2 string `koanf:"http2" default:"auto" enum:"auto,off"`
+	// Resolve is how often the names of servers are looked up. When an address is
+	// gone, connections to the server are given up as they go idle. Zero looks a
+	// name up for each new connection, and leaves those that there are alone.
+	Resolve time.Duration `koanf:"resolve" unit:"duration" default:"10s"`
 	// Limit bounds what the node learns about the capacity of the origin. The
 	// word auto stands for the defaults.
 	Limit limit.Config `koanf:"limit" unit:"auto"`
@@ -26,6 +37,14 @@ type Config struct {
 	// streams and upgrades are refused.
 	LongLived int          `koanf:"long_lived" default:"1000" min:"1"`
 	Health    HealthConfig `koanf:"health"`
+	// SlowStart is how long a server that came back, or was added by a reload,
+	// gets less than its share, which grows from a tenth. Zero gives it all at
+	// once.
+	SlowStart time.Duration `koanf:"slow_start" unit:"duration" default:"10s"`
+	// RetryBudget bounds the requests that are sent a second time, as a share of
+	// the requests of the last ten seconds; three a second are always allowed.
+	// Zero sends nothing twice.
+	RetryBudget float64 `koanf:"retry_budget" unit:"ratio" default:"20%" max:"100%"`
 	// ConnectTimeout bounds connecting to a server, TLS included.
 	ConnectTimeout time.Duration `koanf:"connect_timeout" unit:"duration" default:"2s" min:"1ms"`
 	// Timeout bounds the wait for the response headers, each wait of the node for
@@ -34,6 +53,23 @@ type Config struct {
 	// At least 50 times the usual latency keeps abandoned work from filling the
 	// origin unseen.
 	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"30s" min:"1ms"`
+}
+
+// TLSConfig describes how https servers and the node prove who they are. The
+// files are read again when they change. There is no way to leave out the check
+// of a server's certificate. The zero value trusts the authorities of the system
+// and shows no certificate.
+type TLSConfig struct {
+	// CA is a PEM file of the authorities that may sign the servers' certificates.
+	// They are trusted instead of those of the system, not beside them.
+	CA string `koanf:"ca" format:"file"`
+	// ServerName is asked for (SNI) and must stand in the certificate. Empty means
+	// Host, or the host of the server's URL.
+	ServerName string `koanf:"server_name"`
+	// Cert and Key are PEM files of the certificate that the node shows to a
+	// server that asks for one (mutual TLS). Both or none.
+	Cert string `koanf:"cert" format:"file"`
+	Key  string `koanf:"key" format:"file"`
 }
 
 // QueueConfig describes the short queue in front of the origin.

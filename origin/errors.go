@@ -31,10 +31,11 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 var (
-	errNoServer = errors.New("no server is up")
-	errStalled  = errors.New("no byte of the body in time")
-	errUnasked  = errors.New("server switched protocols unasked")
-	errCrowded  = errors.New("no long-lived place is free")
+	errNoServer  = errors.New("no server is up")
+	errNoUpgrade = errors.New("no server that is up speaks HTTP/1.1, which an upgrade needs")
+	errStalled   = errors.New("no byte of the body in time")
+	errUnasked   = errors.New("server switched protocols unasked")
+	errCrowded   = errors.New("no long-lived place is free")
 	// errUnanswered stands for the failure after which the transport would have
 	// sent the request once more.
 	errUnanswered = errors.New("server closed the connection without an answer")

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -28,6 +27,8 @@ type exchange struct {
 	req    *http.Request
 	trace  httptrace.ClientTrace
 	server *server
+	link   *link  // to server; its configuration holds for the exchange
+	host   string // that was asked for
 
 	sent    atomic.Bool // a server was connected
 	retried bool
@@ -42,20 +43,56 @@ type exchange struct {
 	outgrown time.Time // since when the response is larger than its read-ahead
 	crowded  bool      // there was no long-lived place
 
-	from *http.Response // as the transport gave it
-	resp http.Response  // as the caller gets it
-	body readAhead
+	interim interim
+	from    *http.Response // as the transport gave it
+	resp    http.Response  // as the caller gets it
+	body    readAhead
 }
 
 func newExchange(o *Origin, req *http.Request, p limit.Permit) *exchange {
-	e := &exchange{o: o, permit: p}
+	e := &exchange{o: o, permit: p, host: req.Host}
 	e.trace.GotConn = e.connected
+	if relay, ok := req.Context().Value(informationalKey{}).(func(int, http.Header)); ok {
+		e.interim.relay = relay
+		e.trace.Got1xxResponse = e.interim.got
+	}
 	ctx := context.WithValue(req.Context(), exchangeKey{}, e)
 	e.req = req.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
-	if o.config.Host != "" {
-		e.req.Host = o.config.Host
-	}
 	return e
+}
+
+// upgrade reports whether the request asks for the connection for itself.
+func (e *exchange) upgrade() bool { return e.req.Header["Upgrade"] != nil }
+
+// pick is the pool's, for this request.
+func (e *exchange) pick(not *server, brave bool) (s *server, trial bool) {
+	if e.upgrade() {
+		return e.o.pool.pickUpgrade(not)
+	}
+	return e.o.pool.pick(not, brave)
+}
+
+// nowhere is the error of a request that no server can take.
+func (e *exchange) nowhere() *Error {
+	if e.upgrade() && e.o.Up() {
+		return &Error{Reason: outcome.OriginFailed, Err: errNoUpgrade}
+	}
+	return &Error{Reason: outcome.OriginDown, Err: errNoServer}
+}
+
+// again makes the request ready to be sent a second time, if that can and may be
+// done.
+func (e *exchange) again() bool {
+	if !e.rewind() {
+		return false
+	}
+	if !e.o.retries.allow(e.o.pool.now()) {
+		e.o.counts.refused.Add(1)
+		return false
+	}
+	e.o.counts.retried.Add(1)
+	e.retried, e.line = true, nil
+	return true
 }
 
 type exchangeKey struct{}
@@ -64,7 +101,10 @@ type exchangeKey struct{}
 // request, before it writes to it.
 func (e *exchange) connected(info httptrace.GotConnInfo) {
 	e.sent.Store(true)
-	if e.line = lineOf(info.Conn); e.line != nil {
+	if e.line = nil; e.server.address.scheme != "h2c" {
+		e.line = lineOf(info.Conn)
+	}
+	if e.line != nil {
 		e.before = e.line.written.Load()
 	}
 	if e.trial && isUpload(e.req) {
@@ -106,11 +146,10 @@ func onlyOnce(req *http.Request) (*url.URL, error) {
 // if it went out on a used connection that closed without an answer: most often
 // the server had closed it at that moment.
 func (e *exchange) roundTrip() (*http.Response, error) {
-	resp, err := e.o.transport.RoundTrip(e.req)
-	if errors.Is(err, errUnanswered) && safe(e.req.Method) && e.rewind() {
-		e.o.counts.retried.Add(1)
-		e.retried, e.line = true, nil
-		resp, err = e.o.transport.RoundTrip(e.req)
+	transport := e.link.transport(e.upgrade())
+	resp, err := transport.RoundTrip(e.req)
+	if errors.Is(err, errUnanswered) && safe(e.req.Method) && e.again() {
+		resp, err = transport.RoundTrip(e.req)
 	}
 	return resp, err
 }
@@ -142,16 +181,19 @@ func (e *exchange) rewind() bool {
 // send sends the request to a server and waits for the header of the response.
 // After a failure the server is rid of the exchange; the permit is not touched.
 func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
-	e.server, e.trial, e.line = s, trial, nil
+	e.server, e.link, e.trial, e.line = s, s.link.Load(), trial, nil
 	s.inFlight.Add(1)
 	s.requests.Add(1)
 	// The URL was made for this request; it is set anew for every server.
-	e.req.URL.Scheme, e.req.URL.Host = s.url.Scheme, s.url.Host
+	e.req.URL.Scheme, e.req.URL.Host = s.address.url()
+	if e.req.Host = e.host; e.link.config.Host != "" {
+		e.req.Host = e.link.config.Host
+	}
 	if isUpload(e.req) {
 		defer e.watchUpload()()
 	}
 	resp, err := e.roundTrip()
-	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && e.req.Header["Upgrade"] == nil {
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && !e.upgrade() {
 		resp.Body.Close()
 		err = errUnasked
 	}
@@ -188,7 +230,7 @@ func (e *exchange) watchUpload() (stop func() bool) {
 func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 	e.from, e.resp = from, *from
 	stripResponse(e.resp.Header, from.StatusCode)
-	e.resp.Trailer = maps.Clone(from.Trailer)
+	e.resp.Trailer = allowedTrailers(from.Trailer)
 	switch {
 	case from.StatusCode == http.StatusSwitchingProtocols:
 		if !e.settle() {
@@ -200,9 +242,12 @@ func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 		e.resp.Body = http.NoBody
 		e.body.mu.Lock()
 		defer e.body.mu.Unlock()
+		if isStream(e.resp.Header) {
+			e.paced = true // a call that failed at once is no measure of those that do not
+		}
 		e.end(e.result())
 	default:
-		stream := isEventStream(e.resp.Header)
+		stream := isStream(e.resp.Header)
 		if stream && !e.settle() {
 			return nil, e.refuse()
 		}
@@ -236,9 +281,12 @@ func bodyless(method string, resp *http.Response) bool {
 		resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
 }
 
-func isEventStream(h http.Header) bool {
+// isStream reports whether a response goes on as long as somebody has something
+// to say: event streams and gRPC calls.
+func isStream(h http.Header) bool {
 	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(t), "text/event-stream")
+	t = strings.ToLower(strings.TrimSpace(t))
+	return t == "text/event-stream" || strings.HasPrefix(t, "application/grpc")
 }
 
 // detach makes the permit a long-lived one if there is room for it. From here on
@@ -316,7 +364,7 @@ func (e *exchange) aborted() { e.end(limit.Cancel) }
 // trailers hands over what came after the body.
 func (e *exchange) trailers() {
 	for name, values := range e.from.Trailer {
-		if hopByHop(name) || values == nil {
+		if noTrailer(name) || values == nil {
 			continue
 		}
 		if e.resp.Trailer == nil {

@@ -89,7 +89,7 @@ func TestEndings(t *testing.T) {
 				if tt.serve != nil {
 					n["a"] = tt.serve
 				}
-				o.dialer.dial = n.dial
+				o.dial = n.dial
 				in := get(t, "/")
 				if tt.method != "" {
 					in.Method = tt.method
@@ -148,7 +148,7 @@ func checkResult(t *testing.T, o *Origin, want limit.Result) {
 func TestUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": nil}.dial
+		o.dial = network{"a": nil}.dial
 		start := time.Now()
 		_, err := o.ask(t)
 		checkFailure(t, err, outcome.OriginDown, false)
@@ -167,7 +167,7 @@ func TestClientFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOrigin(t, Config{})
-				o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+				o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 					io.Copy(io.Discard, c) // never answers
 					return false
 				})}.dial
@@ -193,7 +193,7 @@ func TestClientFaults(t *testing.T) {
 	f("method", outcome.BadRequest, false, func(_ func(), _, out *http.Request) { out.Method = "GE T" })
 	f("field", outcome.BadRequest, false, func(_ func(), _, out *http.Request) { out.Header["X"] = []string{"a\r\nb: c"} })
 	f("upload", outcome.ClientGone, true, func(_ func(), _, out *http.Request) {
-		setBody(out, -1, io.MultiReader(strings.NewReader("abc"), brokenReader{}))
+		setBody(out, &http.Request{ContentLength: -1}, io.MultiReader(strings.NewReader("abc"), brokenReader{}))
 	})
 }
 
@@ -204,7 +204,7 @@ func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("stream res
 func TestCanceledInBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			io.WriteString(c, ok+"Content-Length: 9\r\n\r\nabc")
 			io.Copy(io.Discard, c)
 			return false
@@ -230,7 +230,7 @@ func TestServerStopsReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
 		gone := make(chan struct{})
-		o.dialer.dial = network{"a": func(net.Conn) { <-gone }}.dial
+		o.dial = network{"a": func(net.Conn) { <-gone }}.dial
 		in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\n\r\n")
 		start := time.Now()
 		_, err := o.Do(Outgoing(t.Context(), in, visitor, bytes.NewReader(make([]byte, 1<<20))), o.acquire(t))
@@ -248,7 +248,7 @@ func TestServerStopsReading(t *testing.T) {
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+		o.dial = network{"a": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
 		in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 		body, client := io.Pipe()
 		go func() {
@@ -275,7 +275,7 @@ func TestSlowUpload(t *testing.T) {
 func TestFastUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, ok+"Content-Length: 3\r\n\r\nabc")}.dial
+		o.dial = network{"a": says(true, ok+"Content-Length: 3\r\n\r\nabc")}.dial
 		in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 		resp, err := o.Do(Outgoing(t.Context(), in, visitor, strings.NewReader("abc")), o.acquire(t))
 		if err != nil {
@@ -291,7 +291,7 @@ func TestFastUpload(t *testing.T) {
 func TestRetryAfterAndFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nConnection: x-hop\r\nX-Hop: 1\r\n"+
+		o.dial = network{"a": says(true, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nConnection: x-hop\r\nX-Hop: 1\r\n"+
 			"Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nAlt-Svc: h3=\":444\"\r\nUpgrade: h2c\r\n"+
 			"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nno")}.dial
 		resp, err := o.ask(t)
@@ -311,7 +311,7 @@ func TestRetryAfterAndFields(t *testing.T) {
 func TestTrailers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, ok+"Transfer-Encoding: chunked\r\nTrailer: Grpc-Status\r\n\r\n3\r\nabc\r\n",
+		o.dial = network{"a": says(true, ok+"Transfer-Encoding: chunked\r\nTrailer: Grpc-Status\r\n\r\n3\r\nabc\r\n",
 			"0\r\nGrpc-Status: 0\r\nX-Late: 1\r\n\r\n")}.dial
 		resp, err := o.ask(t)
 		if err != nil {
@@ -335,7 +335,7 @@ func TestTrailers(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
 			io.Copy(c, c)
 			return false
@@ -369,7 +369,7 @@ func TestUpgrade(t *testing.T) {
 func TestNoPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(true, ok+"Content-Length: 3\r\n\r\nabc")}.dial
+		o.dial = network{"a": says(true, ok+"Content-Length: 3\r\n\r\nabc")}.dial
 		resp, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), limit.Permit{})
 		if err != nil {
 			t.Fatal(err)

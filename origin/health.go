@@ -23,7 +23,7 @@ const (
 const probeBodyMost = 16 << 10
 
 // watch probes a server until ctx ends.
-func (o *Origin) watch(ctx context.Context, s *server) {
+func (o *Origin) watch(ctx context.Context, s *server, c HealthConfig) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -32,29 +32,31 @@ func (o *Origin) watch(ctx context.Context, s *server) {
 			return
 		case <-timer.C:
 		}
-		err := o.probe(ctx, s)
+		err := s.probe(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		o.pool.probed(s, err)
 		// Give or take a tenth, so that the probes of many nodes do not meet.
-		timer.Reset(o.config.Health.Interval*9/10 + rand.N(o.config.Health.Interval/5))
+		timer.Reset(c.Interval*9/10 + rand.N(c.Interval/5))
 	}
 }
 
 // probe fetches the health path. It goes the way of requests, through the same
 // connections, but does not count as load and asks for no permit: a saturated
 // server must not look dead.
-func (o *Origin) probe(ctx context.Context, s *server) error {
-	ctx, cancel := context.WithTimeout(ctx, o.config.Health.Timeout)
+func (s *server) probe(ctx context.Context) error {
+	l := s.link.Load()
+	ctx, cancel := context.WithTimeout(ctx, l.config.Health.Timeout)
 	defer cancel()
-	path, query, _ := strings.Cut(o.config.Health.Path, "?")
+	path, query, _ := strings.Cut(l.config.Health.Path, "?")
 	req := blank.WithContext(ctx)
 	req.Method = http.MethodGet
-	req.URL = &url.URL{Scheme: s.url.Scheme, Host: s.url.Host, Opaque: path, RawQuery: query}
-	req.Host = o.config.Host
+	req.URL = &url.URL{Opaque: path, RawQuery: query}
+	req.URL.Scheme, req.URL.Host = s.address.url()
+	req.Host = l.config.Host
 	req.Header = http.Header{"User-Agent": {"spillway-health"}}
-	resp, err := o.transport.RoundTrip(req)
+	resp, err := l.usual.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -81,11 +83,12 @@ func (p *pool) probed(s *server, err error) {
 	case !sick && s.probes <= -probesToFail:
 		s.sick.Store(true)
 		p.rebuild()
-		p.log.Warn("origin server is down", "server", s.url.String(), "probe", err.Error())
+		p.log.Warn("origin server is down", "server", s.address.text, "probe", err.Error())
 	case sick && s.probes >= probesToRecover:
 		s.sick.Store(false)
+		p.cool(s)
 		p.rebuild()
-		p.log.Info("origin server is back", "server", s.url.String(), "probe", "ok")
+		p.log.Info("origin server is back", "server", s.address.text, "probe", "ok")
 	}
 	// A server that answers probes need not wait for its breaker's time, but a
 	// request must still prove it: probes ask one path only.
@@ -93,4 +96,15 @@ func (p *pool) probed(s *server, err error) {
 	if s.probes >= probesToRecover && s.trialAt.Load() > now && !s.trying.Load() {
 		s.trialAt.Store(now)
 	}
+}
+
+// forgetProbes makes nothing of probes that were sent before.
+func (p *pool) forgetProbes() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.all() {
+		s.probes = 0
+		s.sick.Store(false)
+	}
+	p.rebuild()
 }

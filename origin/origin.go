@@ -26,15 +26,16 @@
 // health path, when configured, take servers out and bring them back in addition.
 // A request that certainly did not reach its server moves to another one, once.
 // A safe one that went out on a used connection, which closed without an answer,
-// is sent once more to the same server. Everything else is the caller's decision: an *Error says what went wrong and
-// whether the request may have reached the origin. A response that is cut off
+// is sent once more to the same server. Both only as far as the retry budget
+// goes. Everything else is the caller's decision: an *Error says what went wrong
+// and whether the request may have reached the origin. A response that is cut off
 // ends with an error, never with a clean end.
 //
 // # What it does not do
 //
 // It does not queue, choose between origin and functions, cache, or answer for
-// the origin. Informational responses (1xx) other than 101 are read and not
-// relayed. Request trailers are dropped. It does not follow redirects.
+// the origin. It does not follow redirects. An upgrade needs a server that speaks
+// HTTP/1.1: h2c servers are passed over for it.
 package origin
 
 import (
@@ -52,20 +53,27 @@ import (
 
 // An Origin runs requests on the servers of one pool.
 type Origin struct {
-	name      string
-	config    Config
-	limiter   *limit.Limiter
-	pool      *pool
-	dialer    *dialer
-	transport *http.Transport
-	buffers   buffers
-	counts    counts
+	name    string
+	limiter *limit.Limiter
+	pool    *pool
+	names   *names
+	dial    dialFunc // names.dial
+	buffers buffers
+	retries retryBudget
+	counts  counts
+
+	// changing is held while links are replaced, so that a change of the
+	// configuration and one of an address do not overtake each other.
+	changing sync.Mutex
+	config   atomic.Pointer[Config] // exchanges go by that of their link
+	changed  chan struct{}          // tells Run
 }
 
 // counts are events since the start.
 type counts struct {
 	results   [limit.Cancel + 1]atomic.Uint64
 	retried   atomic.Uint64
+	refused   atomic.Uint64 // retries that the budget did not allow
 	truncated atomic.Uint64
 	stalled   atomic.Uint64
 	outgrown  atomic.Uint64
@@ -74,29 +82,66 @@ type counts struct {
 
 // New returns the origin called name. It starts nothing.
 func New(name string, c Config, log *slog.Logger) (*Origin, error) {
-	p, err := newPool(c.Servers, log.With("origin", name))
-	if err != nil {
-		return nil, fmt.Errorf("origin %s: %w", name, err)
+	o := &Origin{
+		name: name, limiter: limit.New(c.Limit), pool: newPool(log.With("origin", name)),
+		names: newNames(), changed: make(chan struct{}, 1),
 	}
-	o := &Origin{name: name, config: c, limiter: limit.New(c.Limit), pool: p}
-	o.limiter.SetLongLived(c.LongLived)
-	o.buffers.total = c.ReadAhead.Total
-	o.dialer = &dialer{dial: new(net.Dialer).DialContext, config: c}
-	o.transport = newTransport(o.dialer)
+	o.dial = o.names.dial
+	apply, err := o.Prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	apply()
 	return o, nil
 }
 
-// Run adjusts the limit and probes the servers until ctx ends.
+// connect is how links connect.
+func (o *Origin) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	return o.dial(ctx, network, address)
+}
+
+// Run adjusts the limit, probes the servers and follows their names until ctx
+// ends.
 func (o *Origin) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	defer o.transport.CloseIdleConnections()
+	defer o.retire()
 	defer wg.Wait()
-	if o.config.Health.Path != "" {
-		for _, s := range o.pool.servers {
-			wg.Go(func() { o.watch(ctx, s) })
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			o.attend(ctx)
+		}
+	})
+	return o.limiter.Run(ctx)
+}
+
+// attend looks after the servers of one configuration, until it changes.
+func (o *Origin) attend(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	c := o.config.Load()
+	if c.Resolve > 0 {
+		wg.Go(func() { o.follow(ctx, c) })
+	}
+	if c.Health.Path == "" {
+		o.pool.forgetProbes()
+	} else {
+		for _, s := range o.pool.all() {
+			wg.Go(func() { o.watch(ctx, s, c.Health) })
 		}
 	}
-	return o.limiter.Run(ctx)
+	select {
+	case <-ctx.Done():
+	case <-o.changed:
+	}
+}
+
+// retire closes the connections of all servers as they go idle.
+func (o *Origin) retire() {
+	for _, s := range o.pool.all() {
+		s.link.Load().retire()
+	}
 }
 
 // Limiter gives out the permits for Do.
@@ -116,18 +161,22 @@ func (o *Origin) Up() bool { return o.pool.up() }
 // body is an io.ReadWriteCloser.
 func (o *Origin) Do(req *http.Request, p limit.Permit) (*http.Response, error) {
 	e := newExchange(o, req, p)
+	defer e.interim.close()
 	movable := req.Body == nil || req.GetBody != nil
-	s, trial := o.pool.pick(nil, movable && safe(req.Method) && len(o.pool.servers) > 1)
+	s, trial := e.pick(nil, movable && safe(req.Method) && len(o.pool.all()) > 1)
 	if s == nil {
 		o.release(p, limit.Cancel)
-		return nil, &Error{Reason: outcome.OriginDown, Err: errNoServer}
+		return nil, e.nowhere()
 	}
+	o.retries.request(o.pool.now())
 	resp, failure := e.send(s, trial)
-	if failure != nil && failure.blame && movable && !e.sent.Load() && e.rewind() {
-		if other, trial := o.pool.pick(s, false); other != nil {
-			o.counts.retried.Add(1)
-			e.retried = true
-			resp, failure = e.send(other, trial)
+	if failure != nil && failure.blame && movable && !e.sent.Load() {
+		if other, trial := e.pick(s, false); other != nil {
+			if e.again() {
+				resp, failure = e.send(other, trial)
+			} else {
+				o.pool.undecided(other, trial)
+			}
 		}
 	}
 	if failure != nil {

@@ -3,12 +3,16 @@ package origin
 import (
 	"bufio"
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +32,7 @@ func newOrigin(t testing.TB, c Config) *Origin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(o.transport.CloseIdleConnections)
+	t.Cleanup(o.retire)
 	return o
 }
 
@@ -41,6 +45,7 @@ func withDefaults(c Config) Config {
 	set(&c.LongLived, 1000)
 	set(&c.Health.Interval, 2*time.Second)
 	set(&c.Health.Timeout, time.Second)
+	set(&c.RetryBudget, .2)
 	set(&c.ConnectTimeout, 2*time.Second)
 	set(&c.Timeout, 30*time.Second)
 	return c
@@ -50,6 +55,21 @@ func set[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
 		*field = value
+	}
+}
+
+// trust returns settings that trust the certificate of a server.
+func trust(t testing.TB, server *httptest.Server) TLSConfig {
+	t.Helper()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	writePEM(t, ca, "CERTIFICATE", server.Certificate().Raw)
+	return TLSConfig{CA: ca}
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -35,8 +35,8 @@ var noUserAgent = []string{""}
 //
 // A *bytes.Reader as body can be sent a second time, to another server. Any
 // other is sent once, with the length that in declares. nil and http.NoBody are
-// no body. Trailers of the request are dropped (RFC 9110 section 6.5.1 leaves
-// them to every hop). The caller closes what is behind body.
+// no body. Trailers of in are sent after the body if they were announced or, with
+// a *bytes.Reader, are there. The caller closes what is behind body.
 func Outgoing(ctx context.Context, in *http.Request, c Client, body io.Reader) *http.Request {
 	out := blank.WithContext(ctx)
 	out.Method = in.Method
@@ -44,7 +44,10 @@ func Outgoing(ctx context.Context, in *http.Request, c Client, body io.Reader) *
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
 	out.Host = in.Host
 	out.Header = outgoingHeader(in, c)
-	setBody(out, in.ContentLength, body)
+	setBody(out, in, body)
+	if out.Body != nil {
+		setTrailer(out, in, c.Trusted)
+	}
 	return out
 }
 
@@ -153,27 +156,30 @@ func outgoingHeader(in *http.Request, c Client) http.Header {
 	return h
 }
 
+// Pseudonym is the node's name in Via.
+const Pseudonym = "spillway"
+
 // via is what the node adds to Via: the protocol in which it got the request,
 // and a name instead of its address (RFC 9110 section 7.6.3).
 func via(in *http.Request) string {
 	switch in.ProtoMajor {
 	case 3:
-		return "3.0 spillway"
+		return "3.0 " + Pseudonym
 	case 2:
-		return "2.0 spillway"
+		return "2.0 " + Pseudonym
 	}
 	if in.ProtoMinor == 0 {
-		return "1.0 spillway"
+		return "1.0 " + Pseudonym
 	}
-	return "1.1 spillway"
+	return "1.1 " + Pseudonym
 }
 
-func setBody(out *http.Request, length int64, body io.Reader) {
+func setBody(out, in *http.Request, body io.Reader) {
 	if body == nil || body == http.NoBody {
 		return
 	}
 	if whole, ok := body.(*bytes.Reader); ok {
-		if whole.Len() == 0 {
+		if whole.Len() == 0 && len(in.Trailer) == 0 {
 			return // a body of unknown length, if it were set
 		}
 		start := *whole
@@ -185,8 +191,8 @@ func setBody(out *http.Request, length int64, body io.Reader) {
 		}
 		return
 	}
-	if length != 0 {
-		out.ContentLength = length
+	if in.ContentLength != 0 {
+		out.ContentLength = in.ContentLength
 		out.Body = &upload{Reader: body}
 	}
 }
@@ -195,12 +201,16 @@ func setBody(out *http.Request, length int64, body io.Reader) {
 // how reading it failed: that is the client's failure, not the server's.
 type upload struct {
 	io.Reader
+	atEnd  func() // nil if there is nothing to do
 	failed atomic.Pointer[error]
 }
 
 func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF && u.atEnd != nil:
+		u.atEnd()
+	case err != nil && err != io.EOF:
 		u.failed.Store(&err)
 	}
 	return n, err

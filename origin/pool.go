@@ -1,10 +1,9 @@
 package origin
 
 import (
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,22 +13,26 @@ import (
 // of two servers drawn at random: nearly as even as the least busy of all,
 // without looking at all of them and without every node choosing the same one.
 type pool struct {
-	servers []*server
-	epoch   time.Time
-	log     *slog.Logger
+	epoch time.Time
+	log   *slog.Logger
 
-	// ready lists the servers that take requests. It is replaced, never changed.
-	ready atomic.Pointer[[]*server]
+	// servers lists all, and ready those that take requests. Both are replaced,
+	// never changed.
+	servers, ready atomic.Pointer[[]*server]
 	// broken counts the servers with an open breaker whose probes, if any, find
 	// them well.
 	broken atomic.Int32
+	// slowStart is how long a server is held to less than its share, in
+	// nanoseconds.
+	slowStart atomic.Int64
 
 	mu sync.Mutex // serialises transitions
 }
 
 // A server is one member of a pool.
 type server struct {
-	url      *url.URL
+	address  address
+	link     atomic.Pointer[link]
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	failures atomic.Uint64
@@ -44,6 +47,12 @@ type server struct {
 	trying  atomic.Bool
 	// sick reports that the probes find the server down.
 	sick atomic.Bool
+	// draining reports that an operator wants the server to get no requests, and
+	// resting that it gets none, because there are others.
+	draining, resting atomic.Bool
+	// cold is since when the server has to come back slowly, in nanoseconds since
+	// the pool's epoch: 0 once it takes its share.
+	cold atomic.Int64
 
 	// Guarded by pool.mu.
 	failingSince time.Duration
@@ -53,33 +62,39 @@ type server struct {
 	probes       int // results in a row: successes above, failures below zero
 }
 
-func newPool(servers []string, log *slog.Logger) (*pool, error) {
+func newPool(log *slog.Logger) *pool {
 	p := &pool{epoch: time.Now(), log: log}
-	for _, raw := range servers {
-		u, err := parseServer(raw)
-		if err != nil {
-			return nil, err
-		}
-		p.servers = append(p.servers, &server{url: u})
-	}
-	if len(p.servers) == 0 {
-		return nil, fmt.Errorf("servers: none given")
-	}
-	p.rebuild()
-	return p, nil
+	p.replace(nil)
+	return p
 }
 
-func parseServer(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("parse server: %w", err)
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, fmt.Errorf("server %q: want http://host:port or https://host:port", raw)
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil:
-		return nil, fmt.Errorf("server %q: only scheme, host and port; paths are forwarded as they come", raw)
+// all returns every server of the pool, ready or not.
+func (p *pool) all() []*server { return *p.servers.Load() }
+
+// named returns the server of the address, or nil.
+func (p *pool) named(text string) *server {
+	for _, s := range p.all() {
+		if s.address.text == text {
+			return s
+		}
 	}
-	return u, nil
+	return nil
+}
+
+// replace makes servers those of the pool. What was known about one that stays
+// still holds. The others begin slowly, unless all are new.
+func (p *pool) replace(servers []*server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was := p.servers.Load(); was != nil && len(*was) > 0 {
+		for _, s := range servers {
+			if !slices.Contains(*was, s) {
+				p.cool(s)
+			}
+		}
+	}
+	p.servers.Store(&servers)
+	p.rebuild()
 }
 
 // now is the time since the pool was made, never zero.
@@ -101,11 +116,22 @@ func (p *pool) pick(not *server, brave bool) (s *server, trial bool) {
 			return s, true
 		}
 	}
-	return lessBusy(ready, not), false
+	return p.lessBusy(ready, not), false
 }
 
-// lessBusy returns the less busy of two servers drawn at random, never not.
-func lessBusy(ready []*server, not *server) *server {
+// pickUpgrade is pick for a request that wants the connection for itself, which
+// h2c servers cannot give.
+func (p *pool) pickUpgrade(not *server) (s *server, trial bool) {
+	h2c := func(s *server) bool { return s.address.scheme == "h2c" }
+	if !slices.ContainsFunc(p.all(), h2c) {
+		return p.pick(not, false)
+	}
+	return p.lessBusy(slices.DeleteFunc(slices.Clone(*p.ready.Load()), h2c), not), false
+}
+
+// lessBusy returns the less busy of two servers drawn at random, never not. A
+// cold one is passed over for the other as often as it is cold.
+func (p *pool) lessBusy(ready []*server, not *server) *server {
 	if len(ready) == 0 {
 		return nil
 	}
@@ -122,7 +148,11 @@ func lessBusy(ready []*server, not *server) *server {
 		return nil
 	case a == not:
 		return b
-	case b == not || a.inFlight.Load() <= b.inFlight.Load():
+	case b == not || a == b:
+		return a
+	case a.cold.Load() != 0 && p.passOver(a):
+		return b
+	case b.cold.Load() != 0 && p.passOver(b), a.inFlight.Load() <= b.inFlight.Load():
 		return a
 	}
 	return b
@@ -133,18 +163,34 @@ func (p *pool) up() bool {
 	return len(*p.ready.Load()) > 0 || p.broken.Load() > 0 && p.trialDue()
 }
 
-// rebuild lists the servers that take requests. It is called with mu held.
+// rebuild lists the servers that take requests. Those that drain are among them
+// only when there are no others: a visitor's answer comes first. It is called
+// with mu held.
 func (p *pool) rebuild() {
-	ready, broken := make([]*server, 0, len(p.servers)), int32(0)
-	for _, s := range p.servers {
+	ready, broken := p.well(false)
+	spare, brokenToo := p.well(true)
+	if len(ready) == 0 {
+		ready, broken = spare, brokenToo
+	}
+	for _, s := range p.all() {
+		s.resting.Store(s.draining.Load() && !slices.Contains(ready, s) && len(ready) > 0)
+	}
+	p.ready.Store(&ready)
+	p.broken.Store(broken)
+}
+
+// well lists the servers that could take requests, and counts those with an open
+// breaker.
+func (p *pool) well(draining bool) (ready []*server, broken int32) {
+	ready = make([]*server, 0, len(p.all()))
+	for _, s := range p.all() {
 		switch {
-		case s.sick.Load():
+		case s.sick.Load(), s.draining.Load() && !draining:
 		case s.trialAt.Load() != 0:
 			broken++
 		default:
 			ready = append(ready, s)
 		}
 	}
-	p.ready.Store(&ready)
-	p.broken.Store(broken)
+	return ready, broken
 }

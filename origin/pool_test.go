@@ -30,12 +30,18 @@ func TestServers(t *testing.T) {
 	}
 	f("http://10.0.0.5:8080", "")
 	f("https://[2001:db8::1]:8443/", "")
-	f("10.0.0.5:8080", "parse server")
-	f("ftp://10.0.0.5", "want http://host:port")
-	f("http://", "want http://host:port")
-	f("http://a/base", "only scheme, host and port")
-	f("http://a?b", "only scheme, host and port")
-	f("http://u:p@a", "only scheme, host and port")
+	f("h2c://10.0.0.5:8080", "")
+	f("unix:/run/app.sock", "")
+	f("10.0.0.5:8080", "no URL")
+	f("unix:app.sock", "not an absolute path")
+	f("unix:/"+strings.Repeat("x", 107), "longer than 107 bytes")
+	f("http://a:0", "not a port")
+	f("http://a:70000", "not a port")
+	f("ftp://10.0.0.5", "neither http, https nor h2c")
+	f("http://", "neither http, https nor h2c")
+	f("http://a/base", "more than scheme, host and port")
+	f("http://a?b", "more than scheme, host and port")
+	f("http://u:p@a", "has a password")
 	if _, err := New("app", Config{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("no servers: no error")
 	}
@@ -49,12 +55,12 @@ func TestBalance(t *testing.T) {
 		s, _ := o.pool.pick(nil, true)
 		got[s]++
 	}
-	for _, s := range o.pool.servers {
+	for _, s := range o.pool.all() {
 		if got[s] < 800 || got[s] > 1600 {
-			t.Errorf("%s got %d of 4000", s.url, got[s])
+			t.Errorf("%s got %d of 4000", s.address, got[s])
 		}
 	}
-	busy := o.pool.servers[0]
+	busy := o.pool.all()[0]
 	busy.inFlight.Store(100)
 	for range 1000 {
 		if s, _ := o.pool.pick(nil, true); s == busy {
@@ -71,7 +77,7 @@ func TestBalance(t *testing.T) {
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{Servers: []string{"http://a", "http://dead"}})
-		o.dialer.dial = network{"a": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+		o.dial = network{"a": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
 		for range 50 {
 			in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\n\r\n")
 			_, err := o.Do(Outgoing(t.Context(), in, visitor, bytes.NewReader([]byte("hello"))), o.acquire(t))
@@ -101,7 +107,7 @@ func TestMovesOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOrigin(t, Config{Servers: []string{"http://a", "http://b", "http://c"}})
-				o.dialer.dial = servers.dial
+				o.dial = servers.dial
 				in := incoming(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 				_, err := o.Do(Outgoing(t.Context(), in, visitor, body), o.acquire(t))
 				failure := (*Error)(nil)
@@ -133,7 +139,7 @@ func TestBreaker(t *testing.T) {
 		o := newOrigin(t, Config{})
 		o.pool.log = slog.New(slog.NewTextHandler(&log, nil))
 		servers := network{}
-		o.dialer.dial = servers.dial
+		o.dial = servers.dial
 		for range streakToOpen {
 			if !o.Up() {
 				t.Fatal("down too early")
@@ -184,7 +190,7 @@ func TestOneTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
 		servers := network{}
-		o.dialer.dial = servers.dial
+		o.dial = servers.dial
 		for range streakToOpen {
 			o.ask(t)
 		}
@@ -223,7 +229,7 @@ func TestTrialLease(t *testing.T) {
 		t.Helper()
 		o := newOrigin(t, Config{})
 		servers := network{}
-		o.dialer.dial = servers.dial
+		o.dial = servers.dial
 		for range streakToOpen {
 			o.ask(t)
 		}
@@ -265,11 +271,10 @@ func TestTrialLease(t *testing.T) {
 	})
 	t.Run("leases without a result grow", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			p := &pool{epoch: time.Now(), log: slog.New(slog.DiscardHandler)}
-			u, _ := parseServer("http://a")
-			p.servers = []*server{{url: u}}
-			p.servers[0].trialAt.Store(1)
-			p.rebuild()
+			p := newPool(slog.New(slog.DiscardHandler))
+			a := &server{}
+			a.trialAt.Store(1)
+			p.replace([]*server{a})
 			for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 				if s, trial := p.pick(nil, true); s == nil || !trial {
 					t.Fatal("no trial")
@@ -311,8 +316,8 @@ func TestTrialLease(t *testing.T) {
 func TestTrialIsSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{Servers: []string{"http://a", "http://b"}})
-		o.dialer.dial = network{"b": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
-		a := o.pool.servers[0]
+		o.dial = network{"b": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+		a := o.pool.all()[0]
 		for range streakToOpen {
 			o.pool.failed(a, false)
 		}
@@ -349,7 +354,7 @@ func TestStatusesOfOneURL(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{Servers: []string{"http://a", "http://b", "http://c", "http://d"}})
 			bad := says(true, fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status))
-			o.dialer.dial = network{"a": bad, "b": bad, "c": bad, "d": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+			o.dial = network{"a": bad, "b": bad, "c": bad, "d": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
 			for range 200 {
 				if _, err := o.ask(t); err != nil {
 					t.Fatal(err)
@@ -379,7 +384,7 @@ func TestStatusesOfOneURL(t *testing.T) {
 func TestSlowFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{}.dial
+		o.dial = network{}.dial
 		o.ask(t)
 		o.ask(t)
 		if !o.Up() {
@@ -400,7 +405,7 @@ func TestErrorAnswers(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{Servers: []string{"http://a", "http://b"}})
-			o.dialer.dial = network{
+			o.dial = network{
 				"a": says(true, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),
 				"b": says(true, fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", good)),
 			}.dial
@@ -429,7 +434,7 @@ func TestOverloadedPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := says(true, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
 		o := newOrigin(t, Config{Servers: []string{"http://a", "http://b", "http://c"}})
-		o.dialer.dial = network{"a": busy, "b": busy, "c": busy}.dial
+		o.dial = network{"a": busy, "b": busy, "c": busy}.dial
 		for range 1000 {
 			if _, err := o.ask(t); err != nil {
 				t.Fatal(err)
@@ -450,7 +455,7 @@ func TestProbes(t *testing.T) {
 		status.Store(200)
 		o := newOrigin(t, Config{Host: "app.internal", Health: HealthConfig{Path: "/healthz?full=1"}})
 		o.pool.log = slog.New(slog.NewTextHandler(&log, nil))
-		o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
 			asked.Store(r.Host + r.RequestURI)
 			fmt.Fprintf(c, "HTTP/1.1 %d X\r\nContent-Length: 4\r\n\r\nbody", status.Load())
 			return true
@@ -488,7 +493,7 @@ func TestProbes(t *testing.T) {
 func TestProbeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{Health: HealthConfig{Path: "/"}})
-		o.dialer.dial = network{"a": func(c net.Conn) { io.Copy(io.Discard, c) }}.dial
+		o.dial = network{"a": func(c net.Conn) { io.Copy(io.Discard, c) }}.dial
 		stop := run(t, o)
 		time.Sleep(6 * time.Second)
 		if o.Up() {
@@ -503,11 +508,11 @@ func TestProbesShortenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{Health: HealthConfig{Path: "/"}})
 		servers := network{}
-		o.dialer.dial = servers.dial
+		o.dial = servers.dial
 		for range streakToOpen {
 			o.ask(t)
 		}
-		o.pool.servers[0].trialAt.Store(int64(o.pool.now() + time.Hour))
+		o.pool.all()[0].trialAt.Store(int64(o.pool.now() + time.Hour))
 		servers["a"] = says(true, ok+"Content-Length: 0\r\n\r\n")
 		stop := run(t, o)
 		time.Sleep(3 * time.Second)
@@ -536,21 +541,23 @@ func run(t *testing.T, o *Origin) (stop func()) {
 }
 
 // TestPoolStates drives a pool through any sequence of events. It never gives
-// out a server that is down, never two trials of one, and says that it is up
-// exactly when it can give one out.
+// out a server that is down, never two trials of one, never one that is
+// drained when there are others, and says that it is up exactly when it can give
+// one out.
 func TestPoolStates(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(1, 4).Draw(rt, "servers")
-		steps := rapid.SliceOfN(rapid.IntRange(0, 6), 1, 200).Draw(rt, "steps")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 7), 1, 200).Draw(rt, "steps")
 		seed := rapid.Uint64().Draw(rt, "seed")
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
-			p := &pool{epoch: time.Now(), log: slog.New(slog.DiscardHandler)}
-			for range n {
-				u, _ := parseServer("http://a")
-				p.servers = append(p.servers, &server{url: u})
+			p := newPool(slog.New(slog.DiscardHandler))
+			servers := make([]*server, n)
+			for i := range servers {
+				servers[i] = &server{}
 			}
-			p.rebuild()
+			p.slowStart.Store(int64(5 * time.Second))
+			p.replace(servers)
 			type use struct {
 				s     *server
 				trial bool
@@ -570,6 +577,9 @@ func TestPoolStates(t *testing.T) {
 					}
 					if s.sick.Load() || trial && time.Now().Before(trying[s]) || !trial && s.trialAt.Load() != 0 {
 						t.Errorf("picked %+v, trial %v", s, trial)
+					}
+					if others, _ := p.well(false); s.draining.Load() && len(others) > 0 {
+						t.Error("picked a drained server though there are others")
 					}
 					if trial {
 						trying[s] = time.Now().Add(openFirst)
@@ -598,15 +608,18 @@ func TestPoolStates(t *testing.T) {
 				case 4:
 					time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
 				case 5:
-					p.probed(p.servers[random.IntN(n)], nil)
+					p.probed(p.all()[random.IntN(n)], nil)
 				case 6:
-					p.probed(p.servers[random.IntN(n)], errStalled)
+					p.probed(p.all()[random.IntN(n)], errStalled)
+				case 7:
+					s := p.all()[random.IntN(n)]
+					p.drain(s, !s.draining.Load())
 				}
 			}
 			for _, u := range uses {
 				p.answeredBy(u.s, u.trial, 200)
 			}
-			for _, s := range p.servers {
+			for _, s := range p.all() {
 				p.probed(s, nil)
 				p.probed(s, nil)
 			}

@@ -216,7 +216,7 @@ func (b *readAhead) reserve() *chunk {
 
 // grow adds a chunk if the response's share and the origin's total allow it.
 func (b *readAhead) grow() *chunk {
-	if b.chunks.n > 0 && int64(b.chunks.n+1)*chunkSize > b.e.o.config.ReadAhead.PerResponse {
+	if b.chunks.n > 0 && int64(b.chunks.n+1)*chunkSize > b.e.link.config.ReadAhead.PerResponse {
 		return nil
 	}
 	c := b.e.o.buffers.get()
@@ -300,12 +300,12 @@ func (b *readAhead) watch() {
 // is that must not last: the server's silence while the node waits for it, or
 // holding a permit for a visitor who is slow.
 func (b *readAhead) patienceLeft() (left time.Duration, why error) {
-	left = b.e.o.config.Timeout
+	left = b.e.link.config.Timeout
 	if b.reading {
 		left, why = left-time.Since(b.since), errStalled
 	}
 	if b.e.occupies() {
-		if held := b.e.o.config.Timeout - time.Since(b.e.outgrown); held < left {
+		if held := b.e.link.config.Timeout - time.Since(b.e.outgrown); held < left {
 			left, why = held, errCrowded
 		}
 	}

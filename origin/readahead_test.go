@@ -42,7 +42,7 @@ func pattern(n int) []byte {
 func TestSlowVisitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": sends(600<<10, "")}.dial
+		o.dial = network{"a": sends(600<<10, "")}.dial
 		resp, err := o.ask(t)
 		if err != nil {
 			t.Fatal(err)
@@ -71,7 +71,7 @@ func TestSlowVisitor(t *testing.T) {
 func TestOutgrown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: 128 << 10}})
-		o.dialer.dial = network{"a": sends(1<<20, "")}.dial
+		o.dial = network{"a": sends(1<<20, "")}.dial
 		resp, err := o.ask(t)
 		if err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestOutgrown(t *testing.T) {
 func TestFastVisitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: 128 << 10}})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n", ok, 4<<20)
 			for range 64 {
 				time.Sleep(10 * time.Millisecond)
@@ -125,7 +125,7 @@ func TestFastVisitor(t *testing.T) {
 func TestLongLivedFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{LongLived: 1, ReadAhead: ReadAheadConfig{PerResponse: 64 << 10}})
-		o.dialer.dial = network{"a": sends(1<<20, "")}.dial
+		o.dial = network{"a": sends(1<<20, "")}.dial
 		first, err1 := o.ask(t)
 		time.Sleep(time.Second)
 		second, err2 := o.ask(t)
@@ -154,7 +154,7 @@ func TestCrowdedEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOrigin(t, Config{LongLived: 1, ReadAhead: c})
-				o.dialer.dial = network{"a": sends(1<<20, "")}.dial
+				o.dial = network{"a": sends(1<<20, "")}.dial
 				first, err1 := o.ask(t)
 				time.Sleep(time.Second)
 				second, err2 := o.ask(t)
@@ -199,7 +199,7 @@ func TestCrowdedStreams(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{LongLived: 1})
-			o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 				io.WriteString(c, answer)
 				io.Copy(io.Discard, c)
 				return false
@@ -238,7 +238,7 @@ func TestCrowdedStreams(t *testing.T) {
 func TestStallWhenLongLived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: 64 << 10}})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n", ok, 1<<20)
 			c.Write(pattern(512 << 10))
 			io.Copy(io.Discard, c)
@@ -275,7 +275,7 @@ func TestSeparateEnd(t *testing.T) {
 		perResponse := rapid.Int64Range(1, 8).Draw(rt, "per response") * chunkSize
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: perResponse}})
-			o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+			o.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
 				var n int
 				fmt.Sscanf(r.URL.Path, "/%d", &n)
 				io.WriteString(c, ok+"Transfer-Encoding: chunked\r\n\r\n")
@@ -323,7 +323,7 @@ func TestSeparateEnd(t *testing.T) {
 func TestNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{Total: 64 << 10}})
-		o.dialer.dial = network{"a": sends(1<<20, "")}.dial
+		o.dial = network{"a": sends(1<<20, "")}.dial
 		var bodies []io.ReadCloser
 		for range 5 {
 			resp, err := o.ask(t)
@@ -357,7 +357,7 @@ func TestBytesAsTheyCome(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{})
-			o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 				fmt.Fprintf(c, "%s%sTransfer-Encoding: chunked\r\n\r\n", ok, fields)
 				for i := range 5 {
 					fmt.Fprintf(c, "1\r\n%d\r\n", i)
@@ -401,7 +401,7 @@ func TestBytesAsTheyCome(t *testing.T) {
 func TestSilentEventStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 			io.WriteString(c, ok+"Content-Type: text/event-stream\r\n\r\n")
 			time.Sleep(time.Hour)
 			io.WriteString(c, "data: x\n\n")
@@ -427,7 +427,7 @@ func TestClose(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOrigin(t, Config{ReadAhead: ReadAheadConfig{PerResponse: 128 << 10}})
 				var gone atomic.Bool
-				o.dialer.dial = network{"a": func(c net.Conn) {
+				o.dial = network{"a": func(c net.Conn) {
 					serve(c)
 					_, err := c.Read(make([]byte, 1))
 					gone.Store(err != nil)
@@ -473,7 +473,7 @@ func TestCloseWhileReading(t *testing.T) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{})
-			o.dialer.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
 				io.WriteString(c, ok+fields+"\r\n")
 				io.Copy(io.Discard, c)
 				return false
@@ -502,7 +502,7 @@ func TestCloseWhileReading(t *testing.T) {
 func TestTruncatedForSlowVisitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin(t, Config{})
-		o.dialer.dial = network{"a": says(false, ok+"Content-Length: 9\r\n\r\nabc")}.dial
+		o.dial = network{"a": says(false, ok+"Content-Length: 9\r\n\r\nabc")}.dial
 		resp, err := o.ask(t)
 		if err != nil {
 			t.Fatal(err)
@@ -554,8 +554,9 @@ func TestAnyPace(t *testing.T) {
 
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t, Config{ReadAhead: config, LongLived: longLived})
-			o.config.ReadAhead, o.buffers.total = config, config.Total
-			o.dialer.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
+			o.pool.all()[0].link.Load().config.ReadAhead = config // below what newOrigin allows
+			o.buffers.total.Store(config.Total)
+			o.dial = network{"a": requests(func(c net.Conn, r *http.Request) bool {
 				var i int
 				fmt.Sscanf(r.URL.Path, "/%d", &i)
 				p := plans[i]

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,27 +23,36 @@ func (whole) Close() error { return nil }
 // 200, as HTTP APIs and function URLs read it. An answer that makes no sense is
 // the function's failure, an *[Error].
 func DecodeAnswer(payload []byte, method string) (*http.Response, error) {
-	resp, err := decodeAnswer(payload, method)
-	if err != nil {
-		return nil, &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("decode answer: %w", err)}
-	}
-	return resp, nil
-}
-
-func decodeAnswer(payload []byte, method string) (*http.Response, error) {
 	// A map keeps the names exact: struct fields would match statuscode, too.
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &fields); errors.As(err, new(*json.SyntaxError)) {
-		return nil, err
+		return nil, garbage(err)
 	} else if err != nil || fields["statusCode"] == nil {
 		h := http.Header{"Content-Type": {"application/json"}}
 		return respond(http.StatusOK, h, bytes.TrimSpace(payload), method), nil
 	}
+	resp, err := answer(fields, answerHeader, method)
+	if err != nil {
+		return nil, garbage(err)
+	}
+	return resp, nil
+}
+
+// garbage is the failure of a function whose answer makes no sense.
+func garbage(err error) *Error {
+	return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("decode answer: %w", err)}
+}
+
+// answer makes a response of what a function returned, whose header is read as its
+// format has it.
+func answer(
+	fields map[string]json.RawMessage, readHeader func(map[string]json.RawMessage) (http.Header, error), method string,
+) (*http.Response, error) {
 	status, err := answerStatus(fields["statusCode"])
 	if err != nil {
 		return nil, err
 	}
-	header, err := answerHeader(fields)
+	header, err := readHeader(fields)
 	if err != nil {
 		return nil, err
 	}
@@ -66,39 +76,67 @@ func answerStatus(raw json.RawMessage) (int, error) {
 }
 
 func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
-	header := http.Header{}
-	var single map[string]json.RawMessage
-	if err := unmarshal(fields, "headers", &single); err != nil {
+	header, err := singleValues(fields)
+	if err != nil {
 		return nil, err
-	}
-	names := make([]string, 0, len(single))
-	for name := range single {
-		names = append(names, name)
-	}
-	slices.Sort(names) // names that differ in case only: always the same one wins
-	for _, name := range names {
-		value, err := fieldValue(single[name])
-		if err != nil {
-			return nil, fmt.Errorf("header field %.40q: %w", name, err)
-		}
-		if value != nil {
-			header.Set(name, *value)
-		}
 	}
 	// Format 1.0 has these; functions that were written for it go on working.
-	var multi map[string][]string
-	if err := unmarshal(fields, "multiValueHeaders", &multi); err != nil {
+	multi, err := multiValues(fields)
+	if err != nil {
 		return nil, err
 	}
-	for name, values := range multi {
-		header[http.CanonicalHeaderKey(name)] = values
-	}
+	maps.Copy(header, multi)
 	var cookies []string
 	if err := unmarshal(fields, "cookies", &cookies); err != nil {
 		return nil, err
 	}
 	for _, cookie := range cookies {
 		header.Add("Set-Cookie", cookie)
+	}
+	return header, nil
+}
+
+// singleValues reads the headers that have one value each. Of names that differ in
+// case only always the same one wins; but functions write Set-Cookie in several
+// ways to set several cookies, and all of those count.
+func singleValues(fields map[string]json.RawMessage) (http.Header, error) {
+	var single map[string]json.RawMessage
+	if err := unmarshal(fields, "headers", &single); err != nil {
+		return nil, err
+	}
+	header := http.Header{}
+	for _, name := range slices.Sorted(maps.Keys(single)) {
+		value, err := fieldValue(single[name])
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("header field %.40q: %w", name, err)
+		case value == nil:
+		case http.CanonicalHeaderKey(name) == "Set-Cookie":
+			header.Add(name, *value)
+		default:
+			header.Set(name, *value)
+		}
+	}
+	return header, nil
+}
+
+// multiValues reads the headers that have lists of values.
+func multiValues(fields map[string]json.RawMessage) (http.Header, error) {
+	var multi map[string][]json.RawMessage
+	if err := unmarshal(fields, "multiValueHeaders", &multi); err != nil {
+		return nil, err
+	}
+	header := http.Header{}
+	for _, name := range slices.Sorted(maps.Keys(multi)) {
+		for _, raw := range multi[name] {
+			value, err := fieldValue(raw)
+			if err != nil {
+				return nil, fmt.Errorf("header field %.40q: %w", name, err)
+			}
+			if value != nil {
+				header.Add(name, *value)
+			}
+		}
 	}
 	return header, nil
 }

@@ -118,7 +118,7 @@ func TestInvocation(t *testing.T) {
 			name, value, _ := strings.Cut(field, ": ")
 			h.Set(name, value)
 		}
-		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(payload))}, ask("GET", "/", "", nil))
+		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(payload))}, ask("GET", "/", "", nil), DecodeAnswer)
 		e := AsError(err)
 		if err == nil || e.Class != class || e.Executed != executed || e.RetryAfter != retryAfter {
 			t.Errorf("%d %s %.80s: %v, executed %t, retry after %v", status, header, payload, err, e.Executed, e.RetryAfter)
@@ -147,11 +147,13 @@ func TestInvocation(t *testing.T) {
 	f(409, "X-Amzn-ErrorType: ResourceConflictException", ``, Unavailable, false, 0)
 	f(404, "X-Amzn-ErrorType: ResourceNotFoundException", ``, Unavailable, false, 0)
 	f(403, "X-Amzn-ErrorType: AccessDeniedException", ``, Auth, false, 0)
+	f(400, "X-Amzn-ErrorType: ExpiredTokenException", ``, Auth, false, 0)
+	f(400, "X-Amzn-ErrorType: RecursiveInvocationException", ``, Unavailable, false, 0)
 	f(413, "X-Amzn-ErrorType: RequestTooLargeException", ``, TooLarge, false, 0)
 	f(500, "X-Amzn-ErrorType: ServiceException", ``, Ambiguous, true, 0)
 	f(503, "", ``, Ambiguous, true, 0)
 
-	resp, err := DecodeInvocation(&http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"statusCode":418}`))}, ask("GET", "/", "", nil))
+	resp, err := DecodeInvocation(&http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"statusCode":418}`))}, ask("GET", "/", "", nil), DecodeAnswer)
 	if err != nil || resp.StatusCode != 418 {
 		t.Errorf("%v, %v", resp, err)
 	}
@@ -164,7 +166,7 @@ func TestInvocationIsHeldToTheLargestAnswer(t *testing.T) {
 	f := func(status int, header http.Header, size int64, class Class, received int64) {
 		t.Helper()
 		source := &io.LimitedReader{R: endless{}, N: size}
-		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: header, Body: io.NopCloser(source)}, r)
+		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: header, Body: io.NopCloser(source)}, r, DecodeAnswer)
 		if e := AsError(err); err == nil || e.Class != class || e.Received != received || size-source.N != received {
 			t.Errorf("%d of %d bytes: %v, %d received of %d", status, size, err, e.Received, size-source.N)
 		}
@@ -210,26 +212,54 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Add([]byte(`"hello"`), "GET")
 	f.Add([]byte(`{"statusCode":200,"headers":{"content-length":"7"}}`), "HEAD")
 	f.Fuzz(func(t *testing.T, payload []byte, method string) {
-		resp, err := DecodeAnswer(payload, method)
-		if err != nil {
-			if e := AsError(err); e.Class != FunctionError {
-				t.Fatalf("%v", err)
+		for _, decode := range []Decoder{DecodeAnswer, DecodeAnswerV1} {
+			resp, err := decode(payload, method)
+			if err != nil {
+				if e := AsError(err); e.Class != FunctionError {
+					t.Fatalf("%v", err)
+				}
+				continue
 			}
+			if resp.StatusCode < 200 || resp.StatusCode > 599 {
+				t.Fatalf("status %d", resp.StatusCode)
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || method != "HEAD" && resp.ContentLength >= 0 && int64(len(body)) != resp.ContentLength {
+				t.Fatalf("%d bytes, length %d, %v", len(body), resp.ContentLength, err)
+			}
+			if _, err := clean(resp.Header); err == nil {
+				var out bytes.Buffer
+				resp.Header.Write(&out)
+				if fields := strings.Count(out.String(), "\n"); fields > maxFields {
+					t.Fatalf("%d lines of header", fields)
+				}
+			}
+		}
+	})
+}
+
+// Whatever a platform says of itself, it is a failure of some class, not of the
+// function's, and one that can be logged.
+func FuzzPlatformError(f *testing.F) {
+	f.Add(429, "TooManyRequestsException", "1", []byte(`{"Reason":"CallerRateLimitExceeded","retryAfterSeconds":"1"}`))
+	f.Add(403, "InvalidSignatureException:http://internal", "", []byte(`{"message":"Signature expired"}`))
+	f.Add(500, "ServiceException", "Wed, 21 Oct 2026 07:28:00 GMT", []byte(`<html>`))
+	f.Add(301, "", "-1", []byte(`{"retryAfterSeconds":{"a":[1e400]}}`))
+	f.Fuzz(func(t *testing.T, status int, kind, retryAfter string, payload []byte) {
+		if status/100 == 2 {
 			return
 		}
-		if resp.StatusCode < 200 || resp.StatusCode > 599 {
-			t.Fatalf("status %d", resp.StatusCode)
+		h := http.Header{"X-Amzn-Errortype": {kind}, "Retry-After": {retryAfter}}
+		_, err := DecodeInvocation(&http.Response{StatusCode: status, Header: h, Body: io.NopCloser(bytes.NewReader(payload))}, &Request{}, DecodeAnswer)
+		e := AsError(err)
+		if err == nil || reasons[e.Class] == "" || e.Class == FunctionError || e.RetryAfter < 0 {
+			t.Fatalf("%v, retry after %v", err, e.RetryAfter)
 		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || method != "HEAD" && resp.ContentLength >= 0 && int64(len(body)) != resp.ContentLength {
-			t.Fatalf("%d bytes, length %d, %v", len(body), resp.ContentLength, err)
+		if e.AccountWide && e.Class != Throttled {
+			t.Fatalf("%v holds for the account", err)
 		}
-		if _, err := clean(resp.Header); err == nil {
-			var out bytes.Buffer
-			resp.Header.Write(&out)
-			if fields := strings.Count(out.String(), "\n"); fields > maxFields {
-				t.Fatalf("%d lines of header", fields)
-			}
+		if len(err.Error()) > 2000 {
+			t.Fatalf("an error of %d bytes", len(err.Error()))
 		}
 	})
 }

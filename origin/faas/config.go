@@ -6,7 +6,7 @@ import "time"
 // provider stand beside them.
 type Config struct {
 	// Provider names the platform that runs the function.
-	Provider string `koanf:"provider" enum:"web,process" required:"true"`
+	Provider string `koanf:"provider" enum:"web,lambda,process" required:"true"`
 	// Memory is the memory of one instance; it sets the price of a second.
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB" min:"1MiB"`
 	// Timeout bounds one call, from the first byte sent to the last received.
@@ -25,8 +25,9 @@ type Config struct {
 // PriceConfig is what a call costs, in US dollars. An amount that is nil comes
 // from the platform's list price.
 type PriceConfig struct {
-	// Platform names the list price to start from; none is free of charge.
-	Platform string `koanf:"platform" enum:"none,aws-lambda,aws-lambda-arm,google-cloud-run,azure-functions" default:"none"`
+	// Platform names the list price to start from: auto is that of the provider,
+	// where it has one, and none is free of charge.
+	Platform string `koanf:"platform" enum:"auto,none,aws-lambda,aws-lambda-arm,google-cloud-run,azure-functions" default:"auto"`
 	// PerMillionRequests is the price of a million calls.
 	PerMillionRequests *float64 `koanf:"per_million_requests" unit:"money,auto" default:"auto"`
 	// PerGBSecond is the price of one second of one gigabyte (2^30 bytes) of memory,

@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -49,7 +51,10 @@ type eventHTTP struct {
 	UserAgent string `json:"userAgent"`
 }
 
-// EncodeEvent writes a request as an event. Trailers have no place in one, and
+// eventTime is how events write the time, as the logs of web servers do.
+const eventTime = "02/Jan/2006:15:04:05 -0700"
+
+// EncodeEvent writes a request as an event of format 2.0. Trailers have no place in one, and
 // fields that are sent twice are joined by commas. An event that is too large is
 // an *[Error], before anything ran.
 //
@@ -75,12 +80,17 @@ func EncodeEvent(r *Request, now time.Time) ([]byte, error) {
 				SourceIP: client, UserAgent: latin1(r.Header.Get("User-Agent")),
 			},
 			RequestID: r.ID, RouteKey: "$default", Stage: "$default",
-			Time: now.UTC().Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: now.UnixMilli(),
+			Time: now.UTC().Format(eventTime), TimeEpoch: now.UnixMilli(),
 		},
 		Body: body, IsBase64Encoded: encoded,
 	}
+	return marshalEvent(e, len(body))
+}
+
+// marshalEvent writes an event whose body has about that size.
+func marshalEvent(e any, size int) ([]byte, error) {
 	var out bytes.Buffer
-	out.Grow(len(body) + 2048)
+	out.Grow(size + 2048)
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false) // else each & of a query takes six bytes
 	if err := enc.Encode(e); err != nil {
@@ -96,19 +106,28 @@ func EncodeEvent(r *Request, now time.Time) ([]byte, error) {
 // eventHeaders lower-cases the names and joins what is sent more than once. The
 // cookies have a place of their own.
 func eventHeaders(r *Request) map[string]string {
+	fields := eventFields(r)
+	headers := make(map[string]string, len(fields))
+	for name, values := range fields {
+		headers[strings.ToLower(name)] = latin1(strings.Join(values, ","))
+	}
+	return headers
+}
+
+// eventFields are the header fields that a function sees, without the cookies.
+func eventFields(r *Request) http.Header {
 	h := r.Header.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
 	CleanRequest(h)
 	delete(h, "Cookie")
 	delete(h, "Content-Length") // of the body as it was, not as it stands here
-	headers := make(map[string]string, len(h)+2)
-	for name, values := range h {
-		headers[strings.ToLower(name)] = latin1(strings.Join(values, ","))
-	}
-	headers["host"] = latin1(r.Host)
+	h["Host"] = []string{r.Host}
 	if len(r.Body) > 0 {
-		headers["content-length"] = fmt.Sprint(len(r.Body))
+		h["Content-Length"] = []string{strconv.Itoa(len(r.Body))}
 	}
-	return headers
+	return h
 }
 
 // cookies splits the Cookie fields, of which HTTP/2 and HTTP/3 may send several,
@@ -132,18 +151,25 @@ func eventQuery(raw string) map[string]string {
 		return nil
 	}
 	query := make(map[string]string)
-	for pair := range strings.SplitSeq(raw, "&") {
-		if pair == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		name, value = unescape(name), unescape(value)
+	for name, value := range parameters(raw) {
 		if first, ok := query[name]; ok {
 			value = first + "," + value
 		}
 		query[name] = value
 	}
 	return query
+}
+
+// parameters are the decoded names and values of a query, in their order.
+func parameters(raw string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for pair := range strings.SplitSeq(raw, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			if pair != "" && !yield(unescape(name), unescape(value)) {
+				return
+			}
+		}
+	}
 }
 
 func unescape(s string) string {

@@ -91,6 +91,9 @@ type Error struct {
 	Executed bool
 	// RetryAfter is how long the platform asked to be left alone, or zero.
 	RetryAfter time.Duration
+	// AccountWide reports that a throttle holds for all functions that the account
+	// has in the region, not for this one alone.
+	AccountWide bool
 	// Received is how many bytes of an answer came that cannot be shown: they are
 	// paid for.
 	Received int64

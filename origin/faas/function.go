@@ -41,7 +41,7 @@ type Function struct {
 func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) *Function {
 	f := &Function{
 		name: name, config: c, provider: p, budget: b,
-		price: c.Price.Price(),
+		price: c.price(),
 		log:   log.With("function", name),
 		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
 	}

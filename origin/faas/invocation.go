@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,13 +18,17 @@ const (
 	MaxAnswerLength = MaxPayload + 100
 )
 
+// A Decoder reads what a function returned to a request of the given method.
+type Decoder func(payload []byte, method string) (*http.Response, error)
+
 // DecodeInvocation reads the answer of AWS Lambda's Invoke API, which the
-// function host speaks, too, to the request r. It closes the answer. Whatever is
-// not the function's proper answer is an *[Error].
+// function host speaks, too, to the request r. It closes the answer. What the
+// function returned is read by decode: [DecodeAnswer] or [DecodeAnswerV1].
+// Whatever is not the function's proper answer is an *[Error].
 //
 // What leaves the platform is what is paid for, so that an answer is held to
 // [Request.MaxAnswer] as it is encoded, with what its header may have.
-func DecodeInvocation(resp *http.Response, r *Request) (*http.Response, error) {
+func DecodeInvocation(resp *http.Response, r *Request, decode Decoder) (*http.Response, error) {
 	defer resp.Body.Close()
 	limit := int64(MaxAnswerLength)
 	if r.MaxAnswer > 0 {
@@ -38,7 +43,7 @@ func DecodeInvocation(resp *http.Response, r *Request) (*http.Response, error) {
 		err = &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", limit)}
 	default:
 		var answer *http.Response
-		if answer, err = decodeInvocation(resp, payload, r.Method); err == nil {
+		if answer, err = decodeInvocation(resp, payload, r.Method, decode); err == nil {
 			return answer, nil
 		}
 	}
@@ -47,14 +52,14 @@ func DecodeInvocation(resp *http.Response, r *Request) (*http.Response, error) {
 	return nil, e
 }
 
-func decodeInvocation(resp *http.Response, payload []byte, method string) (*http.Response, error) {
+func decodeInvocation(resp *http.Response, payload []byte, method string, decode Decoder) (*http.Response, error) {
 	if resp.StatusCode/100 != 2 {
 		return nil, platformError(resp, payload)
 	}
 	if resp.Header.Get("X-Amz-Function-Error") != "" {
 		return nil, functionError(payload)
 	}
-	return DecodeAnswer(payload, method)
+	return decode(payload, method)
 }
 
 // functionError is what a function that failed left behind. Only the type and
@@ -74,26 +79,43 @@ func functionError(payload []byte) *Error {
 	return &Error{Class: class, Executed: true, Err: fmt.Errorf("function failed: %.80s: %.200s", report.ErrorType, report.ErrorMessage)}
 }
 
+// callerRate is the reason of a throttle that holds for a whole account in its
+// region. The others are the function's own: it has no free instance, or may start
+// no more of them just now.
+const callerRate = "CallerRateLimitExceeded"
+
+// refusals are the error types by which AWS says that it does not accept the
+// caller, whatever status goes with them.
+var refusals = map[string]bool{
+	"AccessDeniedException": true, "ExpiredToken": true, "ExpiredTokenException": true,
+	"IncompleteSignature": true, "IncompleteSignatureException": true, "InvalidClientTokenId": true,
+	"InvalidSignatureException": true, "MissingAuthenticationToken": true, "MissingAuthenticationTokenException": true,
+	"NotAuthorized": true, "OptInRequired": true, "RequestExpired": true, "SignatureDoesNotMatch": true,
+	"UnrecognizedClientException": true,
+}
+
 // platformError is an answer that the platform gave in the function's stead, by
 // its status and its error type.
 func platformError(resp *http.Response, payload []byte) *Error {
 	var report struct {
-		Type, Message     string
-		RetryAfterSeconds any // a number in the API's model, a string on the wire
+		Type, Message, Reason string
+		RetryAfterSeconds     any // a number in the API's model, a string on the wire
 	}
 	_ = json.Unmarshal(payload, &report) // an answer without a report is told by its status
 	kind, _, _ := strings.Cut(resp.Header.Get("X-Amzn-ErrorType"), ":")
+	words := []string{"platform answered", strconv.Itoa(resp.StatusCode), fmt.Sprintf("%.80s", kind), fmt.Sprintf("%.80s", report.Reason)}
+	said := strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
 	e := &Error{
 		RetryAfter: RetryAfter(resp.Header, time.Now()),
-		Err:        fmt.Errorf("platform answered %d %.80s: %.200s", resp.StatusCode, kind, report.Message),
+		Err:        fmt.Errorf("%s: %.200s", said, report.Message),
 	}
 	if seconds, err := strconv.ParseFloat(fmt.Sprint(report.RetryAfterSeconds), 64); err == nil && seconds > 0 && seconds < 3600 {
 		e.RetryAfter = max(e.RetryAfter, time.Duration(seconds*float64(time.Second)))
 	}
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests, kind == "EC2ThrottledException":
-		e.Class = Throttled
-	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		e.Class, e.AccountWide = Throttled, report.Reason == callerRate
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden, refusals[kind]:
 		e.Class = Auth
 	case resp.StatusCode == http.StatusRequestEntityTooLarge:
 		e.Class = TooLarge

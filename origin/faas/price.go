@@ -45,6 +45,24 @@ var prices = map[string]Price{
 	"none": {Label: "free of charge", Step: time.Millisecond},
 }
 
+// platforms are the providers that stand for one platform, and its list price.
+var platforms = map[string]string{"lambda": "aws-lambda"}
+
+// price is what a call of the function costs.
+func (c Config) price() Price {
+	price := c.Price
+	if price.Platform == "auto" {
+		price.Platform = platforms[c.Provider]
+	}
+	return price.Price()
+}
+
+// Free reports whether calls of the function cost nothing that is counted.
+func (c Config) Free() bool {
+	p := c.price()
+	return p.PerRequest == 0 && p.PerSecond == 0 && p.PerGBSecond == 0 && p.PerGBOut == 0
+}
+
 // Price is the platform's list price with the amounts of the configuration put
 // in their places.
 func (c PriceConfig) Price() Price {

@@ -57,3 +57,19 @@ func TestWorstCase(t *testing.T) {
 	f("google-cloud-run", 5*time.Second+time.Millisecond)
 	f("azure-functions", 50*time.Millisecond)
 }
+
+// The provider lambda has a list price of its own, unless another is asked for.
+func TestPriceOfTheProvider(t *testing.T) {
+	f := func(provider, platform, want string) {
+		t.Helper()
+		c := Config{Provider: provider, Price: PriceConfig{Platform: platform}}
+		if got := c.price().Label; got != want {
+			t.Errorf("%s, %s: %q, want %q", provider, platform, got, want)
+		}
+	}
+	f("lambda", "auto", "AWS Lambda x86, list price of 2025")
+	f("lambda", "aws-lambda-arm", "AWS Lambda arm64, list price of 2025")
+	f("lambda", "none", "free of charge")
+	f("web", "auto", "free of charge")
+	f("process", "auto", "free of charge")
+}

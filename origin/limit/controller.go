@@ -138,6 +138,17 @@ func newController(least, most int) controller {
 	}
 }
 
+// setBounds changes the bounds of the limit. Slow start, which depends on where it
+// began, begins again only if that is no longer allowed.
+func (c *controller) setBounds(least, most int) {
+	c.least, c.most = least, most
+	c.k, c.kDip = c.boundedK(c.k), c.boundedK(c.kDip)
+	c.dip.limit = max(c.dip.limit, least)
+	if c.phase == PhaseSlowStart && c.slow.level < least {
+		c.enterSlowStart()
+	}
+}
+
 // step learns from what happened in one tick.
 func (c *controller) step(w *window) {
 	c.noteDemand(w)

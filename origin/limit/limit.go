@@ -94,6 +94,8 @@ type Limiter struct {
 
 	queue queue
 
+	// bounds is what the next tick takes over; nil is nothing.
+	bounds atomic.Pointer[Config]
 	// control is used by tick alone.
 	control controller
 }
@@ -128,6 +130,10 @@ func New(c Config) *Limiter {
 	return l
 }
 
+// SetBounds changes the bounds of the limit with the next tick. What was learned
+// is kept as far as it lies within them.
+func (l *Limiter) SetBounds(c Config) { l.bounds.Store(&c) }
+
 // tickInterval is how often the controller looks at the sums. The rules count
 // requests; the interval only has to be short against the latency of a change.
 const tickInterval = 10 * time.Millisecond
@@ -150,6 +156,9 @@ func (l *Limiter) Run(ctx context.Context) error {
 // goroutine at a time may call it.
 func (l *Limiter) tick() {
 	w := l.collect()
+	if c := l.bounds.Swap(nil); c != nil {
+		l.control.setBounds(c.bounds())
+	}
 	l.control.step(&w)
 	l.publish(l.control.plan())
 }

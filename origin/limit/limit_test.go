@@ -235,3 +235,33 @@ func TestPhaseWords(t *testing.T) {
 		}
 	}
 }
+
+// TestSetBounds: the limit moves into new bounds with the next tick, whatever
+// the phase, and what was learned stays.
+func TestSetBounds(t *testing.T) {
+	l := New(Config{})
+	f := func(phase Phase, k float64, c Config, want int) {
+		t.Helper()
+		l.control.phase, l.control.k = phase, k
+		l.control.slow = slowStart{level: 4, first: 1}
+		l.SetBounds(c)
+		l.tick()
+		if got := l.State().Limit; got != want {
+			t.Errorf("%v, %+v: limit %d, want %d", phase, c, got, want)
+		}
+	}
+	f(PhaseStart, 0, Config{Max: 10}, 10)
+	f(PhaseStart, 0, Config{Min: 50, Max: 100}, 50)
+	f(PhaseSlowStart, 0, Config{Min: 1, Max: 100}, 4)
+	f(PhaseSlowStart, 0, Config{Min: 6, Max: 100}, 6)
+	f(PhaseSlowStart, 0, Config{Min: 1, Max: 2}, 2)
+	steady := math.Log(usefulOf(40))
+	f(PhaseSteady, steady, Config{Min: 1, Max: 10}, 10)
+	f(PhaseSteady, steady, Config{Min: 60, Max: 100}, 60)
+	f(PhaseSteady, steady, Config{}, int(limitOf(math.Exp(steady))))
+	l.control.class[3] = baseline{ln: 5, n: 100}
+	f(PhaseSteady, steady, Config{Min: 1, Max: 10}, 10)
+	if l.control.class[3].n != 100 {
+		t.Error("a baseline was forgotten")
+	}
+}

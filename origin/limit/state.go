@@ -28,24 +28,24 @@ func (p Phase) String() string {
 // A State is a look at a limiter, for metrics and status. Its counts are read
 // one after the other and need not fit together exactly.
 type State struct {
-	Phase     Phase
-	Limit     int // in force now
-	Steady    int // the limit without a dip
-	InFlight  int
-	Queued    int // waiting now
-	LongLived int
-	Useful    float64 // K
-	Baselines []Baseline
+	Phase     Phase      `json:"phase"`
+	Limit     int        `json:"limit"`  // in force now
+	Steady    int        `json:"steady"` // the limit without a dip
+	InFlight  int        `json:"in_flight"`
+	Queued    int        `json:"queued"` // waiting now
+	LongLived int        `json:"long_lived"`
+	Useful    float64    `json:"useful"` // K
+	Baselines []Baseline `json:"baselines"`
 
-	Dips    uint64 // so far
-	Blocked uint64 // requests that found no room and could not wait, so far
-	Waited  uint64 // requests that found no room and waited, so far
+	Dips    uint64 `json:"dips"`    // so far
+	Blocked uint64 `json:"blocked"` // requests that found no room and could not wait, so far
+	Waited  uint64 `json:"waited"`  // requests that found no room and waited, so far
 }
 
 // A Baseline is the latency of a class at an idle origin.
 type Baseline struct {
-	Class   Class
-	Latency time.Duration
+	Class   Class         `json:"class"`
+	Latency time.Duration `json:"latency_ns"`
 }
 
 // State returns what the limiter does now.

@@ -78,7 +78,7 @@ func (p *Provider) Invoke(ctx context.Context, r *faas.Request) (*http.Response,
 	if err != nil {
 		return nil, &faas.Error{Class: faas.Unavailable, Executed: sent(), Err: fmt.Errorf("call function host: %w", err)}
 	}
-	return faas.DecodeInvocation(resp, r)
+	return faas.DecodeInvocation(resp, r, faas.DecodeAnswer)
 }
 
 // Close closes the idle connections to the host.

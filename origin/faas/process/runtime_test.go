@@ -106,7 +106,7 @@ func TestLargePayloadIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = faas.DecodeInvocation(resp, get("/"))
+	_, err = faas.DecodeInvocation(resp, get("/"), faas.DecodeAnswer)
 	if e := faas.AsError(err); e.Class != faas.TooLarge || e.Executed {
 		t.Errorf("%v", err)
 	}
