@@ -88,7 +88,7 @@ func configuration(dir, origin string) string {
 http: "off"
 admin: unix:%[1]s/admin.sock
 state: %[1]s/state
-access_log: %[1]s/access.log
+log: {access: %[1]s/access.log}
 tls: { self_signed: true }
 admission: { handshakes_per_core: 1000000 }
 origins:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ func Command() *cobra.Command {
 		c      = Config{Service: 60 * time.Millisecond, ColdStart: 500 * time.Millisecond, ColdCV: 0.36}
 		listen string
 		work   string
+		key    string
 		asJSON bool
 	)
 	c, _ = c.withDefaults() // the zero value is valid
@@ -37,9 +39,10 @@ billed, also when their client left.
   GET  /stats      counters
   GET  /bill       requests, GB-seconds with the start of instances, data out, USD
   POST /control    ?throttle=1 (0 ends it)  ?cap=5  ?fail=0.1
+                   ?reason=CallerRateLimitExceeded (of throttles, on lambda)
   any  /*          the function, by plain HTTP; on openfaas also /function/NAME/*
   POST /2015-03-31/functions/NAME/invocations      Lambda's Invoke API, with
-                   --platform lambda: payload format 2.0, RequestResponse and DryRun
+                   --platform lambda: payload format 2.0 and 1.0, RequestResponse and DryRun
 
 Prices: ` + PriceTable + `.`,
 		Example: `  surge functions --platform lambda --work image
@@ -47,6 +50,9 @@ Prices: ` + PriceTable + `.`,
   curl -X POST '127.0.0.1:9100/control?throttle=1'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if key != "" {
+				c.AccessKey, c.SecretKey, _ = strings.Cut(key, ":")
+			}
 			switch work {
 			case "none":
 			case "image":
@@ -84,6 +90,8 @@ Prices: ` + PriceTable + `.`,
 	f.IntVar(&c.Cap, "cap", c.Cap, "instances, and so calls, at a time")
 	f.Var(&memory, "memory", "memory of an instance, for the bill")
 	f.Var(&body, "body", "size of a plain answer")
+	f.StringVar(&c.Function, "function", "", "the only function that Lambda's Invoke API knows; empty: any")
+	f.StringVar(&key, "key", "", "access key and secret key, ID:SECRET, that calls of Lambda's Invoke API must be signed with")
 	f.StringVar(&work, "work", "none", "none, or image: draw real pictures")
 	f.Uint64Var(&c.Seed, "seed", 1, "seed of times and failures")
 	f.BoolVar(&asJSON, "json", false, "write JSON: a line when listening, counters and bill at the end")

@@ -44,6 +44,11 @@ type Config struct {
 	Memory int64
 	// Body is the size of an answer without Work. 1KiB.
 	Body int64
+	// Function is the only name that the Invoke API knows. Empty is any.
+	Function string
+	// AccessKey and SecretKey are what calls of the Invoke API must be signed with.
+	// Empty takes any call.
+	AccessKey, SecretKey string
 	// Work answers the calls. It is padded to the service time.
 	Work http.Handler
 	Seed uint64 // of all times and failures
@@ -72,6 +77,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Body = 1 << 10
 	}
 	switch {
+	case (c.AccessKey == "") != (c.SecretKey == ""):
+		return c, errors.New("key: want an access key and a secret key")
 	case !slices.Contains(platforms, c.Platform):
 		return c, fmt.Errorf("platform %q: want one of %v", c.Platform, platforms)
 	case c.Service < 0 || c.ColdStart < 0 || c.IdleTimeout < 0:

@@ -6,16 +6,20 @@
 // A call that was started is finished and billed though its client leaves, as on
 // the real platforms. Throttling and failures can be switched on while it runs.
 //
-// It does not emulate authentication, payload streaming, asynchronous invocation,
+// The Invoke API checks signatures if it is given a key.
+//
+// It does not emulate payload streaming, asynchronous invocation,
 // retries by the platform, or instances that serve several calls at once. Cloud
 // Run holds calls for some seconds before it refuses them; here it refuses at once.
 package functions
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +40,7 @@ type Emulator struct {
 	meter     meter
 	count     Stats // the counters only
 	throttled bool
+	reason    string // why calls are throttled
 	fail      float64
 }
 
@@ -46,9 +51,10 @@ func New(c Config) (*Emulator, error) {
 		return nil, err
 	}
 	return &Emulator{
-		c:    c,
-		rng:  rand.New(rand.NewPCG(c.Seed, 0)),
-		pool: pool{cap: c.Cap, idle: c.IdleTimeout, burst: float64(c.Burst), ramp: c.Ramp},
+		c:      c,
+		rng:    rand.New(rand.NewPCG(c.Seed, 0)),
+		reason: "ReservedFunctionConcurrentInvocationLimitExceeded",
+		pool:   pool{cap: c.Cap, idle: c.IdleTimeout, burst: float64(c.Burst), ramp: c.Ramp},
 	}, nil
 }
 
@@ -98,8 +104,16 @@ func (e *Emulator) Bill() Bill {
 // A Change says what to change while the emulator runs; nil leaves as it is.
 type Change struct {
 	Throttle *bool    // refuse every call
+	Reason   *string  // one of those by which Lambda's Invoke API says why it refuses
 	Cap      *int     // bound of the instances; those that run go on
 	Fail     *float64 // share of the calls that end in the function's own error
+}
+
+// throttleReasons are those of the Invoke API's TooManyRequestsException.
+var throttleReasons = []string{
+	"ConcurrentInvocationLimitExceeded", "FunctionInvocationRateLimitExceeded",
+	"ReservedFunctionConcurrentInvocationLimitExceeded", "ReservedFunctionInvocationRateLimitExceeded",
+	"CallerRateLimitExceeded", "ConcurrentSnapshotCreateLimitExceeded",
 }
 
 // Control makes the change.
@@ -110,10 +124,16 @@ func (e *Emulator) Control(c Change) error {
 	if c.Fail != nil && !(*c.Fail >= 0 && *c.Fail <= 1) {
 		return errors.New("fail: want 0 to 1")
 	}
+	if c.Reason != nil && !slices.Contains(throttleReasons, *c.Reason) {
+		return fmt.Errorf("reason: want one of %v", throttleReasons)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c.Throttle != nil {
 		e.throttled = *c.Throttle
+	}
+	if c.Reason != nil {
+		e.reason = *c.Reason
 	}
 	if c.Cap != nil {
 		e.pool.cap = *c.Cap

@@ -179,12 +179,13 @@ func TestControl(t *testing.T) {
 	f("cap=1", 200)
 	f("fail=1", 502)
 	f("fail=0", 200)
+	f("reason=CallerRateLimitExceeded", 200)
 	s := e.Stats()
 	checkSums(t, s)
 	if s.Throttled != 1 || s.ThrottledCap != 1 || s.Failed != 1 {
 		t.Errorf("stats %+v", s)
 	}
-	for _, query := range []string{"throttle=2", "cap=-1", "cap=x", "fail=2", "fail=NaN", "thottle=1"} {
+	for _, query := range []string{"throttle=2", "cap=-1", "cap=x", "fail=2", "fail=NaN", "reason=Whim", "thottle=1"} {
 		if code := post(query, ""); code != 400 {
 			t.Errorf("%s: %d, want 400", query, code)
 		}
@@ -282,6 +283,30 @@ func TestInvokeMapsTheEvent(t *testing.T) {
 	}
 }
 
+// An event of format 1.0 is answered in format 1.0.
+func TestInvokeMapsTheEventOfFormat1(t *testing.T) {
+	work := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Add("Set-Cookie", "a=1; Path=/")
+		w.Header().Add("Set-Cookie", "b=2")
+		w.Header().Set("X-Seen", r.Method+" "+r.Host+r.URL.RequestURI()+" "+r.Header.Get("Cookie")+" "+string(body))
+	})
+	w := invoke(newEmulator(t, Config{Work: work}), thumbPath, "", `{"resource":"/{proxy+}","path":"/a/b","httpMethod":"PUT",
+		"headers":{},"multiValueHeaders":{"Host":["img.example.com"],"Cookie":["x=1; y=2"]},"multiValueQueryStringParameters":{"q":["1","2"]},
+		"requestContext":{"path":"/a%2Fb"},"body":"aGk=","isBase64Encoded":true}`)
+	var got struct {
+		StatusCode        int
+		MultiValueHeaders map[string][]string
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 {
+		t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+	}
+	seen := strings.Join(got.MultiValueHeaders["X-Seen"], "|")
+	if want := "PUT img.example.com/a%2Fb?q=1&q=2 x=1; y=2 hi"; seen != want || got.StatusCode != 200 || len(got.MultiValueHeaders["Set-Cookie"]) != 2 {
+		t.Errorf("the function saw %q, want %q; %+v", seen, want, got)
+	}
+}
+
 func TestInvokeErrors(t *testing.T) {
 	ok := `{"version":"2.0","rawPath":"/","requestContext":{"http":{"method":"GET"}}}`
 	f := func(path, kind, payload string, change Change, c Config, status int, header, value, body string) {
@@ -303,6 +328,12 @@ func TestInvokeErrors(t *testing.T) {
 	f(thumbPath, "", `"`+strings.Repeat("a", maxPayload)+`"`, none, Config{}, 413, "X-Amzn-Errortype", "RequestTooLargeException", "")
 	f("/2015-03-31/functions/thumb", "", ok, none, Config{}, 404, "X-Amzn-Errortype", "ResourceNotFoundException", "")
 	f(thumbPath, "", ok, Change{Throttle: new(true)}, Config{}, 429, "X-Amzn-Errortype", "TooManyRequestsException", `"retryAfterSeconds":"1"`)
+	f(thumbPath, "", ok, Change{Throttle: new(true), Reason: new("CallerRateLimitExceeded")}, Config{}, 429, "X-Amzn-Errortype", "TooManyRequestsException",
+		`"Reason":"CallerRateLimitExceeded"`)
+	f(thumbPath, "", ok, none, Config{Function: "thumb"}, 200, "X-Amz-Function-Error", "", `"statusCode":200`)
+	f(thumbPath, "", ok, none, Config{Function: "other"}, 404, "X-Amzn-Errortype", "ResourceNotFoundException", "")
+	f("/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Athumb%3Alive/invocations", "", ok, none,
+		Config{Function: "thumb"}, 200, "X-Amz-Function-Error", "", `"statusCode":200`)
 	f(thumbPath, "", ok, Change{Cap: new(0)}, Config{}, 429, "X-Amzn-Errortype", "TooManyRequestsException", `"Reason":"ConcurrentInvocationLimitExceeded"`)
 	f(thumbPath, "", ok, Change{Fail: new(1.0)}, Config{}, 200, "X-Amz-Function-Error", "Unhandled", `"errorType":"Runtime.ExitError"`)
 	f(thumbPath, "", `{}`, none, Config{}, 200, "X-Amz-Function-Error", "Unhandled", `"errorType":"Runtime.BadEvent"`)
@@ -397,6 +428,7 @@ func TestCommand(t *testing.T) {
 	f("want one of [lambda cloud-run azure openfaas]", "--platform", "metal")
 	f("--cap: want more than 0", "--cap", "0")
 	f("want none or image", "--work", "video")
+	f("want an access key and a secret key", "--key", "AKID")
 	f("want a number and one of", "--memory", "512")
 	f("listen on 256.0.0.1:1", "--listen", "256.0.0.1:1")
 

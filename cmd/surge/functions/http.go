@@ -62,6 +62,8 @@ func parseChange(query url.Values) (Change, error) {
 			if value != "0" && value != "1" {
 				err = errors.New("want 0 or 1")
 			}
+		case "reason":
+			c.Reason = &value
 		case "cap":
 			c.Cap = new(0)
 			*c.Cap, err = strconv.Atoi(value)
@@ -69,7 +71,7 @@ func parseChange(query url.Values) (Change, error) {
 			c.Fail = new(0.0)
 			*c.Fail, err = strconv.ParseFloat(value, 64)
 		default:
-			err = errors.New("unknown key: want throttle, cap or fail")
+			err = errors.New("unknown key: want throttle, reason, cap or fail")
 		}
 		if err != nil {
 			return c, fmt.Errorf("%s=%s: %w", key, value, err)

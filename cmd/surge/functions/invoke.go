@@ -1,16 +1,13 @@
 package functions
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"spillway/cmd/surge/serve"
 )
@@ -27,7 +24,7 @@ func (e *Emulator) serveInvoke(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", fmt.Sprintf("00000000-0000-4000-8000-%012x", e.Stats().Arrived))
 	name, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.EscapedPath(), invokePrefix), invokeSuffix)
 	switch {
-	case !ok || name == "" || strings.Contains(name, "/"):
+	case !ok || !e.knows(name):
 		platformError(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found", nil)
 		return
 	case r.Method != http.MethodPost:
@@ -48,6 +45,10 @@ func (e *Emulator) serveInvoke(w http.ResponseWriter, r *http.Request) {
 		platformError(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException", "Request must be smaller than 6291456 bytes for the InvokeFunction operation", nil)
 		return
 	}
+	if denied := e.authenticate(r, payload); denied != nil {
+		platformError(w, http.StatusForbidden, denied.kind, denied.message, nil)
+		return
+	}
 	if len(payload) > 0 && !json.Valid(payload) {
 		platformError(w, http.StatusBadRequest, "InvalidRequestContentException", "Could not parse request body into json", nil)
 		return
@@ -58,15 +59,36 @@ func (e *Emulator) serveInvoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var badEvent error
+	var ev event
 	a := e.run(c, func() *serve.Answer {
-		request, err := httpRequest(r, payload)
-		if err != nil {
-			badEvent = err
+		var request *http.Request
+		if ev, badEvent = parseEvent(payload); badEvent == nil {
+			request, badEvent = ev.request(r.Context())
+		}
+		if badEvent != nil {
 			return nil
 		}
 		return e.work(request)
 	})
-	e.sendResult(w, a, badEvent)
+	var result []byte
+	if a != nil {
+		result = ev.encodeResult(a)
+	}
+	e.sendResult(w, result, badEvent)
+}
+
+// knows reports whether there is a function of that name, which may be an ARN and
+// have an alias or a version behind it.
+func (e *Emulator) knows(segment string) bool {
+	name, err := url.PathUnescape(segment)
+	if err != nil || name == "" || strings.Contains(segment, "/") {
+		return false
+	}
+	if _, rest, ok := strings.Cut(name, ":function:"); ok {
+		name = rest
+	}
+	name, _, _ = strings.Cut(name, ":")
+	return e.c.Function == "" || e.c.Function == name
 }
 
 // refuseInvoke answers a call that got no instance.
@@ -76,7 +98,9 @@ func (e *Emulator) refuseInvoke(w http.ResponseWriter, v verdict) {
 	case overRamp:
 		reason = "FunctionInvocationRateLimitExceeded"
 	case overThrottle:
-		reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+		e.mu.Lock()
+		reason = e.reason
+		e.mu.Unlock()
 	}
 	platformError(w, http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.",
 		map[string]string{"Reason": reason, "retryAfterSeconds": "1"})
@@ -91,21 +115,17 @@ func platformError(w http.ResponseWriter, status int, kind, message string, more
 	_ = json.NewEncoder(w).Encode(body) // the client has left
 }
 
-// sendResult writes the function's result. Data out is the encoded result, which
+// sendResult writes the function's result, or its failure if there is none. Data out is the encoded result, which
 // base64 makes a third larger than the body in it.
-func (e *Emulator) sendResult(w http.ResponseWriter, a *serve.Answer, badEvent error) {
+func (e *Emulator) sendResult(w http.ResponseWriter, result []byte, badEvent error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Amz-Executed-Version", "$LATEST")
-	var result []byte
-	if a != nil {
-		result = encodeResult(a)
-	}
 	switch {
 	case badEvent != nil:
 		h.Set("X-Amz-Function-Error", "Unhandled")
 		result = functionError("Runtime.BadEvent", badEvent.Error())
-	case a == nil:
+	case result == nil:
 		h.Set("X-Amz-Function-Error", "Unhandled")
 		result = functionError("Runtime.ExitError", "RequestId: 0 Error: Runtime exited with error: exit status 1")
 	case len(result) > maxPayload:
@@ -122,84 +142,4 @@ func functionError(kind, message string) []byte {
 		panic("BUG: encode function error: " + err.Error())
 	}
 	return b
-}
-
-// An event is payload format 2.0 as far as an HTTP handler needs it.
-type event struct {
-	Version         string            `json:"version"`
-	RawPath         string            `json:"rawPath"`
-	RawQueryString  string            `json:"rawQueryString"`
-	Cookies         []string          `json:"cookies"`
-	Headers         map[string]string `json:"headers"`
-	Body            string            `json:"body"`
-	IsBase64Encoded bool              `json:"isBase64Encoded"`
-	RequestContext  struct {
-		HTTP struct {
-			Method string `json:"method"`
-		} `json:"http"`
-	} `json:"requestContext"`
-}
-
-// httpRequest is the request that an event describes, with the context of r.
-func httpRequest(r *http.Request, payload []byte) (*http.Request, error) {
-	var ev event
-	if err := json.Unmarshal(payload, &ev); err != nil {
-		return nil, fmt.Errorf("decode event: %w", err)
-	}
-	if ev.Version != "2.0" || !strings.HasPrefix(ev.RawPath, "/") || ev.RequestContext.HTTP.Method == "" {
-		return nil, errors.New("event is not of payload format 2.0")
-	}
-	body := []byte(ev.Body)
-	if ev.IsBase64Encoded {
-		var err error
-		if body, err = base64.StdEncoding.DecodeString(ev.Body); err != nil {
-			return nil, fmt.Errorf("decode event body: %w", err)
-		}
-	}
-	target := "http://" + ev.Headers["host"] + ev.RawPath
-	if ev.RawQueryString != "" {
-		target += "?" + ev.RawQueryString
-	}
-	out, err := http.NewRequestWithContext(r.Context(), ev.RequestContext.HTTP.Method, target, bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
-	for name, value := range ev.Headers {
-		out.Header.Set(name, value)
-	}
-	if len(ev.Cookies) > 0 {
-		out.Header.Set("Cookie", strings.Join(ev.Cookies, "; "))
-	}
-	return out, nil
-}
-
-// encodeResult is the answer as a result of payload format 2.0.
-func encodeResult(a *serve.Answer) []byte {
-	result := struct {
-		StatusCode      int               `json:"statusCode"`
-		Headers         map[string]string `json:"headers"`
-		Cookies         []string          `json:"cookies,omitempty"`
-		Body            string            `json:"body"`
-		IsBase64Encoded bool              `json:"isBase64Encoded"`
-	}{StatusCode: a.Status, Headers: map[string]string{}}
-	for name, values := range a.Header() {
-		if name == "Set-Cookie" {
-			result.Cookies = values
-			continue
-		}
-		result.Headers[strings.ToLower(name)] = strings.Join(values, ",")
-	}
-	body := a.Body.Bytes()
-	if result.IsBase64Encoded = !utf8.Valid(body); result.IsBase64Encoded {
-		result.Body = base64.StdEncoding.EncodeToString(body)
-	} else {
-		result.Body = string(body)
-	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false) // & as \u0026 would inflate what is billed
-	if err := encoder.Encode(result); err != nil {
-		panic("BUG: encode result: " + err.Error())
-	}
-	return bytes.TrimRight(out.Bytes(), "\n")
 }
