@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -21,12 +22,12 @@ type checker struct {
 func (c *checker) group(fields []*field, n *node, key string) map[string]any {
 	values := map[string]any{}
 	if n != nil && n.kind != mapping && n.kind != null {
-		c.add(key, "this wants keys of its own, not a value", "keys are "+strings.Join(names(fields, ""), ", "))
+		c.add(key, "this wants keys of its own, not "+n.kind.String(), "write them below it; keys are "+strings.Join(names(fields, ""), ", "))
 		return values
 	}
 	provider := ""
-	if p := n.get("provider"); p != nil {
-		provider = p.text
+	if p, f := n.get("provider"), named(fields, "provider"); p != nil && f != nil && slices.Contains(f.enum, p.text) {
+		provider = p.text // of an unknown one, no key is known to be wrong
 	}
 	c.known(fields, n, key, provider)
 	for _, f := range fields {
@@ -55,9 +56,9 @@ func (c *checker) known(fields []*field, n *node, key, provider string) {
 		c.places[full] = e.at
 		switch f := named(fields, e.name); {
 		case f == nil:
-			c.add(full, "no setting has this name", meant(e.name, names(fields, provider)))
+			c.add(full, "no setting has this name", meantOr(e.name, names(fields, provider), "keys here are "))
 		case provider != "":
-			c.add(full, fmt.Sprintf("this key belongs to provider %s, not to %s", f.provider, provider), "remove it")
+			c.add(full, fmt.Sprintf("this key belongs to provider %s, not to %s", oneOf(providers(fields, e.name)), provider), "remove it")
 		}
 	}
 }
@@ -89,7 +90,7 @@ func (c *checker) setting(f *field, n *node, key string) (any, bool) {
 func (c *checker) absent(f *field, key string) (any, bool) {
 	switch {
 	case f.required:
-		c.add(key, "this key is missing", "")
+		c.add(key, "this key is missing", "add "+f.written())
 	case f.typ.Kind() == reflect.Struct && !f.pointer:
 		return c.group(f.fields, nil, key), true
 	case f.hasStd:
@@ -109,11 +110,11 @@ func standard(f *field) *node {
 // table checks a map from names to settings.
 func (c *checker) table(f *field, n *node, key string) (any, bool) {
 	if n.kind != mapping && n.kind != null {
-		c.add(key, "this wants names with settings below them, not a value", "")
+		c.add(key, "this wants names with settings below them, not "+n.kind.String(), "write "+f.written())
 		return nil, false
 	}
 	if f.required && len(n.entries) == 0 {
-		c.add(key, "this must not be empty", "")
+		c.add(key, "this must not be empty", "write "+f.written())
 		return nil, false
 	}
 	values := map[string]any{}
@@ -138,7 +139,7 @@ func (c *checker) list(f *field, n *node, key string) (any, bool) {
 		return nil, false
 	}
 	if f.required && len(n.items) == 0 {
-		c.add(key, "this must not be empty", "")
+		c.add(key, "this must not be empty", "write "+f.written())
 		return nil, false
 	}
 	values := []any{}
@@ -166,10 +167,10 @@ func (c *checker) scalar(f *field, n *node, key string) (any, bool) {
 		c.add(key, "this key has no value", "give it one, or remove the key")
 		return nil, false
 	case n.kind != scalar:
-		c.add(key, "this wants a single value", "")
+		c.add(key, "this wants a single value, not "+n.kind.String(), "write "+f.written())
 		return nil, false
 	case f.required && n.text == "":
-		c.add(key, "this must not be empty", "")
+		c.add(key, "this must not be empty", "write "+f.written())
 		return nil, false
 	}
 	v, bad := c.convert(f, n.text)

@@ -14,6 +14,7 @@ import (
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
+	"spillway/origin/faas/lambda"
 	"spillway/origin/faas/process"
 	"spillway/origin/faas/web"
 )
@@ -32,6 +33,17 @@ type Config struct {
 	Sites     []edge.SiteConfig        `koanf:"sites" required:"true"`
 
 	effective map[string]string // every setting in force, by its full name
+	report    *report           // where each setting stands, and what it warns of
+}
+
+// Warnings returns what works and is probably not meant, in the order of the
+// file.
+func (c *Config) Warnings() Problems { return c.report.problems }
+
+// Problem returns an error in the setting that was found when the configuration
+// was put to use, with the place where the setting stands.
+func (c *Config) Problem(key, message, remedy string) Problem {
+	return c.report.problem(Error, c.report.place(key), key, message, remedy)
 }
 
 // Function is a function as configured: what all share, and the settings of the
@@ -39,5 +51,6 @@ type Config struct {
 type Function struct {
 	faas.Config `koanf:",squash"`
 	Web         web.Config     `koanf:",squash" provider:"web"`
+	Lambda      lambda.Config  `koanf:",squash" provider:"lambda"`
 	Process     process.Config `koanf:",squash" provider:"process"`
 }

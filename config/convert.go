@@ -45,7 +45,7 @@ func (c *checker) typed(f *field, text string) (any, *fault) {
 	case reflect.Int, reflect.Int64:
 		i, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, faultf("", "%q is not a whole number", text)
+			return nil, faultf("write "+f.allowed(), "%q is not a whole number", text)
 		}
 		return i, nil
 	case reflect.String:
@@ -90,10 +90,10 @@ func oneOf(words []string) string {
 // within checks the range of a number.
 func (c *checker) within(f *field, v any, text string) *fault {
 	if f.min != "" && amount(v) < c.bound(f, f.min) {
-		return faultf("", "%s is too small; the least is %s", text, f.min)
+		return faultf("write "+f.allowed(), "%s is too small", text)
 	}
 	if f.max != "" && amount(v) > c.bound(f, f.max) {
-		return faultf("", "%s is too large; the most is %s", text, f.max)
+		return faultf("write "+f.allowed(), "%s is too large", text)
 	}
 	return nil
 }

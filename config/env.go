@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -49,7 +50,7 @@ func (c *checker) override(fields []*field, path []string, at place, text string
 			return
 		}
 		if f.fields == nil && f.elem == nil {
-			c.addAt(at, key, "nothing stands below this setting", "")
+			c.addAt(at, key, "nothing stands below this setting", "set "+variable(key))
 			return
 		}
 		n, group = open(n, name, f, at), f
@@ -64,7 +65,8 @@ func (c *checker) descend(group *field, n *node, level, key string, at place) (*
 		if f := named(group.fields, level); f != nil {
 			return f, level
 		}
-		c.addAt(at, join(key, level), "no setting has this name", meant(level, allNames(group.fields)))
+		c.addAt(at, join(key, level), "no setting has this name",
+			cmp.Or(c.meantVariable(at.variable), "names are as "+Prefix+"CACHE__MEMORY, with two underscores between levels"))
 	case reflect.Map:
 		for _, e := range n.entries {
 			if strings.EqualFold(strings.ReplaceAll(e.name, "-", "_"), level) {
@@ -82,12 +84,44 @@ func (c *checker) descend(group *field, n *node, level, key string, at place) (*
 	return nil, ""
 }
 
-func allNames(fields []*field) []string {
-	var all []string
-	for _, f := range fields {
-		all = append(all, f.name)
+// meantVariable is meant for the names of variables.
+func (c *checker) meantVariable(name string) string {
+	near := nearest(strings.TrimPrefix(name, Prefix), c.variables())
+	if near == "" {
+		return ""
 	}
+	return "did you mean " + Prefix + near + "?"
+}
+
+// variables lists the names of all variables that settings could have, without
+// the prefix.
+func (c *checker) variables() []string {
+	var all []string
+	var walk func(f *field, n *node, key string)
+	walk = func(f *field, n *node, key string) {
+		if key != "" {
+			all = append(all, strings.TrimPrefix(variable(key), Prefix))
+		}
+		for _, inner := range f.fields {
+			walk(inner, n.get(inner.name), join(key, inner.name))
+		}
+		if n == nil || f.elem == nil {
+			return
+		}
+		for _, e := range n.entries {
+			walk(f.elem, e.value, join(key, e.name))
+		}
+		for i, item := range n.items {
+			walk(f.elem, item, index(key, i))
+		}
+	}
+	walk(&field{fields: schema(reflect.TypeFor[Config]())}, c.root, "")
 	return all
+}
+
+// variable returns the name of the variable that a setting could have.
+func variable(key string) string {
+	return Prefix + strings.ToUpper(strings.NewReplacer(".", "__", "[", "__", "]", "", "-", "_").Replace(key))
 }
 
 // open returns the node of the name, made into a group when it is none.

@@ -30,7 +30,7 @@ func TestEnvironmentWins(t *testing.T) {
 	}
 	f("SPILLWAY_CACHE__MEMORY=1GiB", func(c *Config) any { return c.Cache.Memory }, int64(1<<30))
 	f("SPILLWAY_LISTEN=[::1]:8443", func(c *Config) any { return c.Edge.Listen }, "[::1]:8443")
-	f("SPILLWAY_ACCESS_LOG=off", func(c *Config) any { return c.Edge.AccessLog }, "off")
+	f("SPILLWAY_LOG__ACCESS=off", func(c *Config) any { return c.Edge.Log.Access }, "off")
 	f("SPILLWAY_TIMEOUTS__IDLE=1m", func(c *Config) any { return c.Edge.Timeouts.Idle }, time.Minute)
 	f("SPILLWAY_ORIGINS__MAIN_APP__SERVERS=http://b, http://c", func(c *Config) any { return c.Origins["main-app"].Servers }, []string{"http://b", "http://c"})
 	f("SPILLWAY_ORIGINS__MAIN_APP__SERVERS=[http://b]", func(c *Config) any { return c.Origins["main-app"].Servers }, []string{"http://b"})
@@ -54,12 +54,14 @@ func TestProblemsOfTheEnvironment(t *testing.T) {
 	}
 	f("SPILLWAY_CACHE__MEMORY: cache.memory: 512 has no unit; write 512MiB; units are B, KiB, MiB, GiB, TiB, kB, MB, GB or TB",
 		"SPILLWAY_CACHE__MEMORY=512")
-	f("SPILLWAY_CACHE__MEMROY: cache.memroy: no setting has this name; did you mean memory?", "SPILLWAY_CACHE__MEMROY=1GiB")
-	f("SPILLWAY_CACHE_MEMORY: cache_memory: no setting has this name", "SPILLWAY_CACHE_MEMORY=1GiB")
-	f("SPILLWAY_LISTEN__PORT: listen: nothing stands below this setting", "SPILLWAY_LISTEN__PORT=1")
+	f("SPILLWAY_CACHE__MEMROY: cache.memroy: no setting has this name; did you mean SPILLWAY_CACHE__MEMORY?", "SPILLWAY_CACHE__MEMROY=1GiB")
+	f("SPILLWAY_CACHE_MEMORY: cache_memory: no setting has this name; did you mean SPILLWAY_CACHE__MEMORY?", "SPILLWAY_CACHE_MEMORY=1GiB")
+	f("SPILLWAY_ORIGINS__MAIN_APP__LIMITS: origins.main-app.limits: no setting has this name; did you mean SPILLWAY_ORIGINS__MAIN_APP__LIMIT?", "SPILLWAY_ORIGINS__MAIN_APP__LIMITS=auto")
+	f("SPILLWAY_COLOR: color: no setting has this name; names are as SPILLWAY_CACHE__MEMORY, with two underscores between levels", "SPILLWAY_COLOR=red")
+	f("SPILLWAY_LISTEN__PORT: listen: nothing stands below this setting; set SPILLWAY_LISTEN", "SPILLWAY_LISTEN__PORT=1")
 	f(`SPILLWAY_SITES__1__HOSTS: sites: "1" is not the number of an entry; entries count from 0, and there are 1`, "SPILLWAY_SITES__1__HOSTS=a")
-	f("SPILLWAY_CACHE: cache: this wants keys of its own, not a value; keys are memory, max_object, collapse_waiters, collapse_wait", "SPILLWAY_CACHE=1GiB")
-	f("SPILLWAY_CACHE: sequence end token ']' not found", "SPILLWAY_CACHE=[")
+	f("SPILLWAY_CACHE: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, collapse_waiters, collapse_wait", "SPILLWAY_CACHE=1GiB")
+	f("SPILLWAY_CACHE: the [ before this has no end, or a comma is missing; part entries by commas, and close it with ]", "SPILLWAY_CACHE=[")
 	f(`SPILLWAY_EXPOSE: expose: "" is not one of full, outcome, off; write full, outcome or off`, "SPILLWAY_EXPOSE=")
 	f("SPILLWAY_FUNCTIONS__F__URL: functions.f.url: this key belongs to provider web, not to process; remove it",
 		"SPILLWAY_FUNCTIONS__F__PROVIDER=process", "SPILLWAY_FUNCTIONS__F__FUNCTION=f", "SPILLWAY_FUNCTIONS__F__URL=http://a")

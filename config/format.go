@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -12,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/gobwas/glob"
+
+	"spillway/origin"
 )
 
 // form checks a text against a form of the schema and returns the value to use.
@@ -27,6 +31,8 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return text, checkAdmin(text)
 	case "url":
 		return text, checkURL(text)
+	case "server":
+		return text, checkServer(text)
 	case "path":
 		return text, checkPath(text)
 	case "file":
@@ -82,6 +88,15 @@ func checkAdmin(text string) *fault {
 	return nil
 }
 
+// CheckAdmin checks an address of the admin listener, as the configuration
+// does.
+func CheckAdmin(text string) error {
+	if bad := checkAdmin(text); bad != nil {
+		return bad
+	}
+	return nil
+}
+
 func checkURL(text string) *fault {
 	u, err := url.Parse(text)
 	switch {
@@ -95,6 +110,13 @@ func checkURL(text string) *fault {
 		if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
 			return faultf("ports are 1 to 65535", "%q is not a port", u.Port())
 		}
+	}
+	return nil
+}
+
+func checkServer(text string) *fault {
+	if err := origin.CheckServer(text); err != nil {
+		return faultf("write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH", "%s", err)
 	}
 	return nil
 }
@@ -114,9 +136,22 @@ func (c *checker) readable(text string) (any, *fault) {
 		path = filepath.Join(c.dir, path)
 	}
 	if err := openable(path); err != nil {
-		return nil, faultf("", "%s", err)
+		return nil, missingFile(path, err)
 	}
 	return path, nil
+}
+
+// missingFile says why a file that a setting or a command names is of no use.
+func missingFile(path string, err error) *fault {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return faultf("create it, or name another", "there is no file %s", path)
+	case errors.Is(err, fs.ErrPermission):
+		return faultf("let it, by chown or chmod, or run as another user", "user %d may not read %s", os.Geteuid(), path)
+	case errors.Is(err, fs.ErrInvalid):
+		return faultf("name a file", "%s is a folder or a device", path)
+	}
+	return faultf("name a file that can be read", "%s", err)
 }
 
 func openable(path string) error {
@@ -185,7 +220,7 @@ func checkPrefix(text string) *fault {
 func (c *checker) checkSecret(text string) *fault {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		if !slices.ContainsFunc(c.environ, func(v string) bool { return strings.HasPrefix(v, name+"=") }) {
-			return faultf("", "the environment has no variable %s", name)
+			return faultf("set it, or write file:/etc/spillway/secrets/NAME", "the environment has no variable %s", name)
 		}
 	}
 	if path, ok := strings.CutPrefix(text, "file:"); ok {
@@ -193,7 +228,7 @@ func (c *checker) checkSecret(text string) *fault {
 			return faultf("write file:/etc/spillway/secrets/NAME", "%q is not an absolute path", path)
 		}
 		if err := openable(path); err != nil {
-			return faultf("", "%s", err)
+			return missingFile(path, err)
 		}
 	}
 	return nil
@@ -206,7 +241,7 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])
 func checkName(name, format string) *fault {
 	if format == "secret" {
 		if !httpToken.MatchString(name) {
-			return faultf("", "%q is not the name of a header field", name)
+			return faultf("use letters, digits and -", "%q is not the name of a header field", name)
 		}
 		return nil
 	}

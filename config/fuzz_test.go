@@ -20,6 +20,11 @@ func FuzzParse(f *testing.F) {
 			if c.Hash() == "" || Diff(c, c) != nil {
 				t.Error("a configuration without a hash, or unlike itself")
 			}
+			for _, p := range c.Warnings() {
+				if p.Severity != Warning || p.Message == "" || p.Remedy == "" {
+					t.Errorf("a warning without words: %+v", p)
+				}
+			}
 			return
 		}
 		problems, ok := errors.AsType[Problems](err)
@@ -27,7 +32,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%T: %v", err, err)
 		}
 		for _, p := range problems {
-			if p.Message == "" || p.Line > 0 && p.Column < 1 {
+			if p.Message == "" || p.Remedy == "" || p.Line > 0 && p.Column < 1 {
 				t.Errorf("a problem without a place or words: %+v", p)
 			}
 		}

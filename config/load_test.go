@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -45,6 +44,9 @@ func messages(t *testing.T, err error) string {
 	}
 	var lines []string
 	for _, p := range problems {
+		if p.Message == "" || p.Remedy == "" {
+			t.Errorf("a problem without cause or remedy: %+v", p)
+		}
 		p.Excerpt = ""
 		lines = append(lines, p.String())
 	}
@@ -60,35 +62,48 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	// The form of the file.
-	f("cache: {", "f:3:1: ',' or '}' must be specified")
-	f("cache:\n\tmemory: 1GiB", "f:2:1: found character '\t' that cannot start any token")
-	f("http: off\n---\nhttp: off", "f:2:1: a second document starts here; one file holds one configuration")
+	f("cache: {", "f:3:1: the { before this has no end, or a comma is missing; part entries by commas, and close it with }")
+	f("cache:\n\tmemory: 1GiB", "f:2:1: a tab stands where YAML wants spaces; indent with spaces")
+	f("http: off\n---\nhttp: off", "f:2:1: a second document starts here; keep one: a file holds one configuration, without lines of --- or ...")
 	f("http: off\nhttp: :81", "f:2:1: http: this key stands twice; first on line 1; keep one")
-	f("http: *nowhere", "f:1:7: http: no value is marked &nowhere before this line")
+	f("http: *nowhere", `f:1:7: http: no value is marked &nowhere before this line; mark one, or put the value in quotes if it begins with a star: "*nowhere"`)
 	f("http: !!str off", "f:1:7: http: YAML of the kind Tag is not used here; write a plain value")
-	f("? [a]\n: b", "f:2:1: found an invalid key for this map")
+	f("? [a]\n: b", "f:2:1: this key is not a plain word; write KEY: VALUE")
+
+	f("http: off\n...\nexpose: off", "f:3:7: a second document starts here; keep one: a file holds one configuration, without lines of --- or ...")
+	f("cache: {<<: 5}", "f:1:9: cache: << takes in the keys of a group, and here is none; write <<: *NAME, of a group that is marked &NAME")
+	f("http: 'off", "f:1:7: the quote that opens here has no end; close it, or remove it")
+	f("trusted_proxies: [10.0.0.1", "f:2:1: the [ before this has no end, or a comma is missing; part entries by commas, and close it with ]")
+	f("http: a: b", "f:1:7: a second colon stands in this line, or it is indented unlike its group; put a value that holds a colon in quotes, and indent the keys of a group alike")
+	f("cache:\n  memory: 1GiB\n max_object: 1MiB", "f:3:2: this line is indented unlike its group; indent the keys of a group alike")
+	f("http: @x", "f:1:7: '@' is a reserved character; put the value in quotes")
+	f("http: %x", "f:1:7: a value cannot begin with %; put it in quotes")
+	f(": off", "f:1:1: there is no key before the colon; write KEY: VALUE")
+	f("sites: [{hosts: [*.a.example]}]", "f:1:9: sites[0].routes: this key is missing; add routes: [{origin: ORIGIN}]",
+		`f:1:18: sites[0].hosts[0]: no value is marked &.a.example before this line; mark one, or put the value in quotes if it begins with a star: "*.a.example"`)
 
 	// The names of keys.
 	f("cach: {}", "f:1:1: cach: no setting has this name; did you mean cache?")
 	f("cache: {memroy: 1GiB}", "f:1:9: cache.memroy: no setting has this name; did you mean memory?")
-	f("bogus: 1", "f:1:1: bogus: no setting has this name")
+	f("http3: {bogus: 1}", "f:1:9: http3.bogus: no setting has this name; keys here are enabled, gso, ecn, alt_svc_max_age")
 	f("functions: {a: {provider: process, function: a, url: 'http://a'}}",
 		"f:1:49: functions.a.url: this key belongs to provider web, not to process; remove it")
-	f("functions: {a: {url: 'http://a'}}", "f:1:13: functions.a.provider: this key is missing")
+	f("functions: {a: {url: 'http://a'}}", "f:1:13: functions.a.provider: this key is missing; add provider: web, lambda or process")
+	f("functions: {a: {provider: proces, function: a, url: 'http://a'}}", `f:1:27: functions.a.provider: "proces" is not one of web, lambda, process; did you mean process?`)
 	f("functions: {a b: {provider: process, function: a}}",
 		`f:1:13: functions.a b: "a b" is not a name; use letters, digits, - and _, at most 63`)
 
 	// The shape of values.
-	f("cache: 512MiB", "f:1:8: cache: this wants keys of its own, not a value; keys are memory, max_object, collapse_waiters, collapse_wait")
-	f("budgets: $2", "f:1:10: budgets: this wants names with settings below them, not a value")
+	f("cache: 512MiB", "f:1:8: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, collapse_waiters, collapse_wait")
+	f("budgets: $2", "f:1:10: budgets: this wants names with settings below them, not a value; write budgets: {NAME: {per_hour: $2}}")
 	f("trusted_proxies: 10.0.0.0/8", "f:1:18: trusted_proxies: this wants a list; write [10.0.0.0/8]")
 	f("sites: {hosts: [a]}", "f:1:1: sites: this wants a list; put a dash before each entry")
-	f("listen: [':443']", "f:1:1: listen: this wants a single value")
+	f("listen: [':443']", `f:1:1: listen: this wants a single value, not a list; write listen: ":443"`)
 	f("listen:", "f:1:1: listen: this key has no value; give it one, or remove the key")
-	f("origins: {app: {servers: []}}", "f:1:17: origins.app.servers: this must not be empty")
-	f("origins: {}", "f:1:1: origins: this must not be empty",
+	f("origins: {app: {servers: []}}", "f:1:17: origins.app.servers: this must not be empty; write servers: [http://10.0.0.5:8080]")
+	f("origins: {}", "f:1:1: origins: this must not be empty; write origins: {NAME: {servers: [http://10.0.0.5:8080]}}",
 		`f:3:54: sites[0].routes[0].origin: origins has no entry "app"; add app under origins`)
-	f("origins: {app: {}}", "f:1:11: origins.app.servers: this key is missing")
+	f("origins: {app: {}}", "f:1:11: origins.app.servers: this key is missing; add servers: [http://10.0.0.5:8080]")
 
 	// Units.
 	f("cache: {memory: 512}", "f:1:17: cache.memory: 512 has no unit; write 512MiB; units are B, KiB, MiB, GiB, TiB, kB, MB, GB or TB")
@@ -104,11 +119,11 @@ func TestProblems(t *testing.T) {
 
 	// Plain values.
 	f("http3: {gso: yes}", `f:1:14: http3.gso: "yes" is neither true nor false; write true or false`)
-	f("limits: {streams: many}", `f:1:19: limits.streams: "many" is not a whole number`)
-	f("limits: {streams: 0}", "f:1:19: limits.streams: 0 is too small; the least is 1")
-	f("limits: {streams: 1001}", "f:1:19: limits.streams: 1001 is too large; the most is 1000")
-	f("limits: {header_bytes: 2MiB}", "f:1:24: limits.header_bytes: 2MiB is too large; the most is 1MiB")
-	f("timeouts: {idle: 1ms}", "f:1:18: timeouts.idle: 1ms is too small; the least is 10ms")
+	f("limits: {streams: many}", `f:1:19: limits.streams: "many" is not a whole number; write 1 to 1000`)
+	f("limits: {streams: 0}", "f:1:19: limits.streams: 0 is too small; write 1 to 1000")
+	f("limits: {streams: 1001}", "f:1:19: limits.streams: 1001 is too large; write 1 to 1000")
+	f("limits: {header_bytes: 2MiB}", "f:1:24: limits.header_bytes: 2MiB is too large; write 1KiB to 1MiB")
+	f("timeouts: {idle: 1ms}", "f:1:18: timeouts.idle: 1ms is too small; write 10ms or more")
 	f("expose: outcomes", `f:1:9: expose: "outcomes" is not one of full, outcome, off; did you mean outcome?`)
 	f("expose: nothing", `f:1:9: expose: "nothing" is not one of full, outcome, off; write full, outcome or off`)
 
@@ -123,17 +138,17 @@ func TestProblems(t *testing.T) {
 	f("admin: unix:/"+strings.Repeat("a", 107), "f:1:8: admin: the path of the socket is too long; the system allows 107 bytes")
 	f("state: var", `f:1:8: state: "var" does not start with a slash; write /var`)
 	f("tls: {cert: /does/not/exist, key: /does/not/exist}",
-		"f:1:13: tls.cert: stat /does/not/exist: no such file or directory",
-		"f:1:35: tls.key: stat /does/not/exist: no such file or directory")
+		"f:1:13: tls.cert: there is no file /does/not/exist; create it, or name another",
+		"f:1:35: tls.key: there is no file /does/not/exist; create it, or name another")
 	f("trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]", "f:1:31: trusted_proxies[1]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
 	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither an address nor a prefix; write one, such as 10.0.0.0/8`)
-	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is not an http or https URL; write a URL such as http://10.0.0.5:8080`)
-	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port; ports are 1 to 65535`)
-	f("origins: {app: {servers: ['http://u:p@a']}}", "f:1:27: origins.app.servers[0]: a URL with a password would end up in logs; remove what stands before the @")
-	f("origins: {app: {servers: ['http://a/?b']}}", `f:1:27: origins.app.servers[0]: "http://a/?b" has a query or a fragment; remove it`)
-	f("functions: {a: {provider: web, url: 'http://a', headers: {'a b': c}}}", `f:1:59: functions.a.headers.a b: "a b" is not the name of a header field`)
-	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'env:NOPE'}}}", "f:1:62: functions.a.headers.K: the environment has no variable NOPE")
-	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:/no'}}}", "f:1:62: functions.a.headers.K: stat /no: no such file or directory")
+	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is neither http, https nor h2c with a host, nor unix with a path; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
+	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port from 1 to 65535; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
+	f("origins: {app: {servers: ['http://u:p@a']}}", `f:1:27: origins.app.servers[0]: "http://u:xxxxx@a" has a password, which would end up in logs; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
+	f("origins: {app: {servers: ['http://a/?b']}}", `f:1:27: origins.app.servers[0]: "http://a/?b" has more than scheme, host and port; paths are forwarded as they come; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
+	f("functions: {a: {provider: web, url: 'http://a', headers: {'a b': c}}}", `f:1:59: functions.a.headers.a b: "a b" is not the name of a header field; use letters, digits and -`)
+	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'env:NOPE'}}}", "f:1:62: functions.a.headers.K: the environment has no variable NOPE; set it, or write file:/etc/spillway/secrets/NAME")
+	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:/no'}}}", "f:1:62: functions.a.headers.K: there is no file /no; create it, or name another")
 	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:no'}}}", `f:1:62: functions.a.headers.K: "no" is not an absolute path; write file:/etc/spillway/secrets/NAME`)
 
 	// References.
@@ -153,7 +168,7 @@ func TestProblemsOfRoutes(t *testing.T) {
 		}
 	}
 	f("{origin: app}")
-	f("{match: {}}", "f:3:1: sites[0].routes[0].origin: this key is missing")
+	f("{match: {}}", "f:3:1: sites[0].routes[0].origin: this key is missing; add origin: ORIGIN")
 	f("{origin: ap}", `f:3:10: sites[0].routes[0].origin: origins has no entry "ap"; did you mean app?`)
 	f("{origin: app, match: {path: thumb}}", `f:3:29: sites[0].routes[0].match.path: "thumb" does not start with a slash; write /thumb`)
 	f("{origin: app, match: {path: /a?b}}", `f:3:29: sites[0].routes[0].match.path: "/a?b" holds the character '?'; routes match paths only`)
@@ -162,9 +177,9 @@ func TestProblemsOfRoutes(t *testing.T) {
 	f("{origin: app, match: {methods: [get]}}", `f:3:33: sites[0].routes[0].match.methods[0]: methods are case-sensitive, and "get" is never sent; write GET`)
 	f("{origin: app, match: {methods: ['G ET']}}", `f:3:33: sites[0].routes[0].match.methods[0]: "G ET" is not a method; write a method such as GET`)
 	f("{origin: app, overflow: {to: [b]}}", `f:3:31: sites[0].routes[0].overflow.to[0]: functions has no entry "b"; add b under functions, which has a`)
-	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing")
+	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing; add to: [FUNCTION]")
 	f("{origin: app, overflow: {to: [a, a]}}", `f:3:34: sites[0].routes[0].overflow.to[1]: "a" stands twice; remove one`)
-	f("{origin: app, overflow: {to: [a], overflow_at: 120%}}", "f:3:48: sites[0].routes[0].overflow.overflow_at: 120% is too large; the most is 100%")
+	f("{origin: app, overflow: {to: [a], overflow_at: 120%}}", "f:3:48: sites[0].routes[0].overflow.overflow_at: 120% is too large; write 1% to 100%")
 
 	unreachable := func(first, second string, want bool) {
 		t.Helper()
@@ -204,16 +219,19 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	f("tls: {self_signed: true, cert: load.go, key: load.go}", "f:1:20: tls.self_signed: a certificate is given as well; keep one of the two")
 	f("tls: {cert: load.go}", "f:1:13: tls.cert: its key is missing; set tls.key")
 	f("tls: {key: load.go}", "f:1:12: tls.key: its certificate is missing; set tls.cert")
-	f("tls: {cert: load.go, key: load.go}", "f:1:13: tls.cert: tls: failed to find any PEM data in certificate input")
+	f("tls: {cert: load.go, key: load.go}", "f:1:13: tls.cert: there is no certificate in load.go; name a PEM file that holds -----BEGIN CERTIFICATE-----")
+	f("tls: {self_signed: true, secret: hunter2}", "f:1:34: tls.secret: this is neither env:NAME nor file:PATH; a secret does not stand in the configuration: write file:/etc/spillway/secrets/NAME")
+	f("tls: {self_signed: true, ech: {keys: /x.pem}}", "f:1:38: tls.ech.keys: the name that is readable instead is missing; set tls.ech.public_name")
+	f("tls: {self_signed: true, ech: {public_name: 'a b'}}", `f:1:45: tls.ech.public_name: "a b" is not a host name; write a name that the node has a certificate for, such as cover.example.com`)
 	f("listen: ''", "f:1:9: listen: this must not be empty; write :443")
 	f("listen: ':443'\nhttp: '127.0.0.1:443'", "f:2:7: http: port 443 is taken by listen; write another port, or off")
 	f("listen: '127.0.0.1:0'\nhttp: '127.0.0.1:0'")
 	f("http: off")
-	f("cache: {memory: 1MiB}", "f:1:1: cache.max_object: this is more than cache.memory, so it would never be stored; lower it")
+	f("cache: {memory: 1MiB}", "f:1:1: cache.max_object: this is more than cache.memory, so it would never be stored; lower it, or raise cache.memory")
 	f("cache: {memory: 0}")
-	f("origins: {app: {servers: ['http://a'], limit: {min: 9, max: 3}}}", "f:1:53: origins.app.limit.min: 9 is more than max, 3")
+	f("origins: {app: {servers: ['http://a'], limit: {min: 9, max: 3}}}", "f:1:53: origins.app.limit.min: 9 is more than max, 3; lower it, or raise max")
 	f("origins: {app: {servers: ['http://a', 'http://a']}}", "f:1:39: origins.app.servers[1]: this server stands twice; first as number 1; remove one")
-	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses")
+	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses; lower it, or raise total")
 	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour or per_day, such as per_day: $20")
 	f("sites: [{hosts: [a, A], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "A" has capitals; hosts are compared in small letters; write a`)
 	f("sites: [{hosts: [a, 'a:443'], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "a:443" is not a host name; write a name, *.name, or default; without port`)
@@ -339,20 +357,11 @@ func TestAliasesCannotBlowUp(t *testing.T) {
 	}
 }
 
-func TestLoadReadsFiles(t *testing.T) {
-	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the error of a missing file is %v", err)
-	}
-	if _, err := Load(t.TempDir(), nil); err == nil {
-		t.Error("a folder was read as a configuration")
-	}
-}
-
 func TestCertificateIsFoundBesideTheFile(t *testing.T) {
 	dir := t.TempDir()
-	writeCertificate(t, dir, time.Now().Add(time.Hour))
+	writePair(t, dir, "cert", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	file := filepath.Join(dir, "spillway.yaml")
-	if err := os.WriteFile(file, []byte(whole("tls: {cert: cert.pem, key: key.pem}")), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(whole("tls: {cert: cert.pem, key: cert.key}")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Load(file, nil)
@@ -362,20 +371,22 @@ func TestCertificateIsFoundBesideTheFile(t *testing.T) {
 	if want := filepath.Join(dir, "cert.pem"); c.Edge.TLS.Cert != want {
 		t.Errorf("cert is %s, want %s", c.Edge.TLS.Cert, want)
 	}
-	writeCertificate(t, dir, time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC))
+	writePair(t, dir, "cert", time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC))
 	_, err = Load(file, nil)
 	if got, want := messages(t, err), file+":1:13: tls.cert: the certificate expired on 2020-01-02; renew it"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
 
-func writeCertificate(t *testing.T, dir string, until time.Time) {
+// writePair makes NAME.pem and NAME.key in the folder, valid for
+// img.example.com.
+func writePair(t *testing.T, dir, name string, from, until time.Time) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: until, DNSNames: []string{"img.example.com"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until, DNSNames: []string{"img.example.com"}}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -384,12 +395,14 @@ func writeCertificate(t *testing.T, dir string, until time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: cert},
-		"key.pem":  {Type: "PRIVATE KEY", Bytes: der},
+	certFile, keyFile = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: cert},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: der},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return certFile, keyFile
 }

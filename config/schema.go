@@ -100,6 +100,17 @@ func named(fields []*field, name string) *field {
 	return nil
 }
 
+// providers lists the function providers that have a setting of the name.
+func providers(fields []*field, name string) []string {
+	var all []string
+	for _, f := range fields {
+		if f.name == name && f.provider != "" {
+			all = append(all, f.provider)
+		}
+	}
+	return all
+}
+
 // names lists the names of the fields that belong to the provider or to all.
 func names(fields []*field, provider string) []string {
 	var all []string

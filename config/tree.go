@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -23,6 +25,11 @@ const (
 	list
 	mapping
 )
+
+// String names the kind as a problem does.
+func (k kind) String() string {
+	return [...]string{"this", "nothing", "a value", "a list", "keys"}[k]
+}
 
 // node is a value of the configuration as written, before its type is known.
 type node struct {
@@ -91,7 +98,8 @@ func parseYAML(data []byte, r *report) (*node, bool) {
 		return root, false
 	}
 	if len(file.Docs) > 1 {
-		r.addAt(placeOf(file.Docs[1].Start), "", "a second document starts here", "one file holds one configuration")
+		r.addAt(startOf(file.Docs[1]), "", "a second document starts here",
+			"keep one: a file holds one configuration, without lines of --- or ...")
 		return root, false
 	}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
@@ -111,11 +119,44 @@ func parse(data []byte) (file *ast.File, err error) {
 	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 }
 
-func syntaxError(err error) (at place, key, message, remedy string) {
-	if e, ok := errors.AsType[yaml.Error](err); ok {
-		return placeOf(e.GetToken()), "", e.GetMessage(), ""
+func startOf(doc *ast.DocumentNode) place {
+	if doc.Start == nil && doc.Body != nil {
+		return placeOf(doc.Body.GetToken())
 	}
-	return place{}, "", err.Error(), ""
+	return placeOf(doc.Start)
+}
+
+func syntaxError(err error) (at place, key, message, remedy string) {
+	message = err.Error()
+	if e, ok := errors.AsType[yaml.Error](err); ok {
+		at, message = placeOf(e.GetToken()), e.GetMessage()
+	}
+	for _, s := range syntax {
+		if strings.Contains(message, s.says) {
+			return at, "", cmp.Or(s.message, message), s.remedy
+		}
+	}
+	return at, "", message, "look at the brackets, quotes and indentation here and on the line above"
+}
+
+// syntax says in an operator's words what the parser says in its own. The first
+// that fits counts.
+var syntax = []struct{ says, message, remedy string }{
+	{"'\t'", "a tab stands where YAML wants spaces", "indent with spaces"},
+	{"tab character", "a tab stands where YAML wants spaces", "indent with spaces"},
+	{"end character of", "the quote that opens here has no end", "close it, or remove it"},
+	{"'}'", "the { before this has no end, or a comma is missing", "part entries by commas, and close it with }"},
+	{"']'", "the [ before this has no end, or a comma is missing", "part entries by commas, and close it with ]"},
+	{
+		"mapping value is not allowed", "a second colon stands in this line, or it is indented unlike its group",
+		"put a value that holds a colon in quotes, and indent the keys of a group alike",
+	},
+	{"value is not allowed", "this line is indented unlike its group", "indent the keys of a group alike"},
+	{"non-map value", "this line is no key with a value", "write KEY: VALUE, with a space behind the colon"},
+	{"reserved character", "", "put the value in quotes"},
+	{"unexpected directive", "a value cannot begin with %", "put it in quotes"},
+	{"invalid key", "this key is not a plain word", "write KEY: VALUE"},
+	{"unexpected key name", "there is no key before the colon", "write KEY: VALUE"},
 }
 
 func placeOf(t *token.Token) place {
@@ -137,16 +178,19 @@ type treeBuilder struct {
 func (b *treeBuilder) node(n ast.Node, key string) *node {
 	if b.nodes++; b.nodes > maxNodes {
 		if b.nodes == maxNodes+1 {
-			b.report.addAt(placeOf(n.GetToken()), key, "the aliases up to here stand for too many values", "")
+			b.report.addAt(placeOf(n.GetToken()), key, "the aliases up to here stand for too many values", "write them out, or use fewer")
 		}
 		return &node{}
 	}
 	at := placeOf(n.GetToken())
 	switch n := n.(type) {
 	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			at = placeOf(n.Values[0].Key.GetToken()) // its own token is the first colon
+		}
 		return b.mapping(n.Values, at, key)
 	case *ast.MappingValueNode:
-		return b.mapping([]*ast.MappingValueNode{n}, at, key)
+		return b.mapping([]*ast.MappingValueNode{n}, placeOf(n.Key.GetToken()), key)
 	case *ast.SequenceNode:
 		seq := &node{kind: list, at: at}
 		for i, item := range n.Values {
@@ -178,7 +222,8 @@ func (b *treeBuilder) alias(n *ast.AliasNode, at place, key string) *node {
 		known = known && outer != name
 	}
 	if !known {
-		b.report.addAt(at, key, fmt.Sprintf("no value is marked &%s before this line", name), "")
+		b.report.addAt(at, key, fmt.Sprintf("no value is marked &%s before this line", name),
+			fmt.Sprintf("mark one, or put the value in quotes if it begins with a star: \"*%s\"", name))
 		return &node{at: at}
 	}
 	b.resolving = append(b.resolving, name)
@@ -192,12 +237,12 @@ func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at place, key stri
 	for _, v := range values {
 		nameAt := placeOf(v.Key.GetToken())
 		if v.Key.IsMergeKey() {
-			merges = append(merges, b.node(v.Value, key))
+			merges = append(merges, b.merged(v.Value, nameAt, key)...)
 			continue
 		}
 		name, ok := keyText(v.Key)
 		if !ok {
-			b.report.addAt(nameAt, key, "this key is not a plain word", "")
+			b.report.addAt(nameAt, key, "this key is not a plain word", "write KEY: VALUE")
 			continue
 		}
 		value := b.node(v.Value, join(key, name))
@@ -216,6 +261,22 @@ func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at place, key stri
 		}
 	}
 	return m
+}
+
+// merged returns the mappings that a merge key names: one, or a list of them.
+func (b *treeBuilder) merged(n ast.Node, at place, key string) []*node {
+	m := b.node(n, key)
+	all := []*node{m}
+	if m.kind == list {
+		all = m.items
+	}
+	for _, m := range all {
+		if m.kind != mapping && m.kind != broken {
+			b.report.addAt(at, key, "<< takes in the keys of a group, and here is none", "write <<: *NAME, of a group that is marked &NAME")
+			return nil
+		}
+	}
+	return all
 }
 
 func keyText(k ast.MapKeyNode) (string, bool) {

@@ -69,7 +69,7 @@ func parseBytes(text string) (int64, *fault) {
 		return 0, faultf("units are "+byteUnitList, "%q is not a unit of size", unit)
 	}
 	if value *= factor; value >= math.MaxInt64 {
-		return 0, faultf("", "%s is more than any machine holds", text)
+		return 0, faultf("write a size such as 512MiB", "%s is more than any machine holds", text)
 	}
 	return int64(math.Round(value)), nil
 }

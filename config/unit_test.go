@@ -27,7 +27,7 @@ func TestParseBytes(t *testing.T) {
 	f("", 0, `"" is not a size`+remedy)
 	f("-1B", 0, `"-1B" is not a size`+remedy)
 	f("1e3B", 0, `"e3B" is not a unit of size; `+units)
-	f("99999999TiB", 0, "99999999TiB is more than any machine holds")
+	f("99999999TiB", 0, "99999999TiB is more than any machine holds; write a size such as 512MiB")
 	f("1.2.3B", 0, `"1.2.3B" is not a size`+remedy)
 }
 

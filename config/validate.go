@@ -1,16 +1,16 @@
 package config
 
 import (
-	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"spillway/edge"
+	"spillway/origin"
 )
 
 // validate checks what one setting alone cannot show.
@@ -40,37 +40,36 @@ func validateListeners(c *Config, r *report) {
 	}
 }
 
-// validateTLS loads the certificate: a node without a valid one must not start.
+// validateTLS loads the certificates: a node without a valid one must not start.
 func validateTLS(c edge.TLSConfig, r *report) {
+	given := len(c.Pairs()) > 0
 	switch {
-	case c.Cert == "" && c.Key == "" && !c.SelfSigned:
+	case !given && !c.SelfSigned:
 		r.add("tls", "there is no certificate", "set cert and key, or self_signed: true for tests")
-		return
-	case c.SelfSigned && (c.Cert != "" || c.Key != ""):
+	case given && c.SelfSigned:
 		r.add("tls.self_signed", "a certificate is given as well", "keep one of the two")
-		return
-	case c.SelfSigned:
-		return
-	case c.Key == "":
+	case c.Cert != "" && c.Key == "":
 		r.add("tls.cert", "its key is missing", "set tls.key")
-		return
-	case c.Cert == "":
+	case c.Cert == "" && c.Key != "":
 		r.add("tls.key", "its certificate is missing", "set tls.cert")
-		return
+	default:
+		eachPair(c, func(group string, p edge.CertificateConfig) { validatePair(p, group, r) })
 	}
-	pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-	if err != nil {
-		r.add("tls.cert", err.Error(), "")
-		return
+	var bad *edge.FileError
+	if _, err := edge.ReadSecret(c.Secret); errors.As(err, &bad) {
+		r.add("tls.secret", bad.Problem, bad.Remedy)
 	}
-	if pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
-		r.add("tls.cert", "the certificate expired on "+pair.Leaf.NotAfter.UTC().Format(time.DateOnly), "renew it")
+	switch name := c.ECH.PublicName; {
+	case name == "" && c.ECH.Keys != "":
+		r.add("tls.ech.keys", "the name that is readable instead is missing", "set tls.ech.public_name")
+	case name != "" && (!hostName.MatchString(name) || len(name) > 253 || !strings.Contains(name, ".")):
+		r.add("tls.ech.public_name", fmt.Sprintf("%q is not a host name", name), "write a name that the node has a certificate for, such as cover.example.com")
 	}
 }
 
 func validateSizes(c *Config, r *report) {
 	if c.Cache.Memory > 0 && c.Cache.MaxObject > c.Cache.Memory {
-		r.add("cache.max_object", "this is more than cache.memory, so it would never be stored", "lower it")
+		r.add("cache.max_object", "this is more than cache.memory, so it would never be stored", "lower it, or raise cache.memory")
 	}
 }
 
@@ -78,11 +77,12 @@ func validateOrigins(c *Config, r *report) {
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		o, key := c.Origins[name], "origins."+name
 		if o.Limit.Min > o.Limit.Max {
-			r.add(key+".limit.min", fmt.Sprintf("%d is more than max, %d", o.Limit.Min, o.Limit.Max), "")
+			r.add(key+".limit.min", fmt.Sprintf("%d is more than max, %d", o.Limit.Min, o.Limit.Max), "lower it, or raise max")
 		}
 		if o.ReadAhead.PerResponse > o.ReadAhead.Total {
-			r.add(key+".read_ahead.per_response", "this is more than the total of all responses", "")
+			r.add(key+".read_ahead.per_response", "this is more than the total of all responses", "lower it, or raise total")
 		}
+		validateOriginTLS(o, key, r)
 		first := map[string]int{}
 		for i, server := range o.Servers {
 			if before, twice := first[server]; twice {
@@ -91,6 +91,19 @@ func validateOrigins(c *Config, r *report) {
 			}
 			first[server] = i
 		}
+	}
+}
+
+// validateOriginTLS loads the files: without them no request would reach the
+// origin.
+func validateOriginTLS(o origin.Config, key string, r *report) {
+	https := func(server string) bool { return strings.HasPrefix(strings.ToLower(server), "https:") }
+	if o.TLS != (origin.TLSConfig{}) && !slices.ContainsFunc(o.Servers, https) {
+		r.add(key+".tls", "no server of this origin is https", "remove it, or write https:// servers")
+		return
+	}
+	if setting, err := o.TLS.Check(); err != nil {
+		r.add(key+".tls."+setting, err.Error(), "")
 	}
 }
 

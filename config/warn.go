@@ -1,0 +1,190 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"spillway/edge"
+	"spillway/origin/faas"
+)
+
+// warn notes what works and is surely not meant: settings that contradict each
+// other, have no effect, or cost money without a bound.
+func warn(c *Config, r *report) {
+	warnProxies(c.Edge.TrustedProxies, r)
+	warnCertificates(c, r)
+	if c.Edge.Timeouts.Drain == 0 {
+		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
+		warnOrigin(c, name, r)
+	}
+	warnSharedServers(c, r)
+	for _, name := range slices.Sorted(maps.Keys(c.Functions)) {
+		warnFunction(c, name, r)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Budgets)) {
+		warnBudget(c, name, r)
+	}
+	eachRoute(c, func(key string, rc edge.RouteConfig) { warnRoute(c, key, rc, r) })
+}
+
+// eachRoute visits the routes of all sites.
+func eachRoute(c *Config, visit func(key string, rc edge.RouteConfig)) {
+	for i, site := range c.Sites {
+		for j, rc := range site.Routes {
+			visit(index(index("sites", i)+".routes", j), rc)
+		}
+	}
+}
+
+func warnProxies(proxies []string, r *report) {
+	for i, text := range proxies {
+		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() == 0 {
+			r.warn(index("trusted_proxies", i), "everybody may pretend to be another client", "list the addresses of your own proxies only")
+		}
+	}
+}
+
+func warnOrigin(c *Config, name string, r *report) {
+	o, key := c.Origins[name], "origins."+name
+	used := false
+	eachRoute(c, func(_ string, rc edge.RouteConfig) { used = used || rc.Origin == name })
+	if !used {
+		r.warn(key, "no route uses this origin", "name it in a route, or remove it")
+	}
+	for i, server := range o.Servers {
+		if own := ownListener(c, server); own != "" {
+			r.warn(index(key+".servers", i), "the node itself listens here, so requests would go in a circle", "name the origin's own port; "+own)
+		}
+	}
+	if o.ConnectTimeout > o.Timeout {
+		r.warn(key+".connect_timeout", "this is longer than timeout, so it has no effect", "lower it, or raise timeout")
+	}
+	if o.Queue.UnsafeWait > o.Timeout {
+		r.warn(key+".queue.unsafe_wait", "requests would wait longer for the origin than it may take to answer", "lower it below timeout, "+o.Timeout.String())
+	}
+}
+
+// ownListener returns which listener of the node the server's URL leads to, or
+// an empty string.
+func ownListener(c *Config, server string) string {
+	u, err := url.Parse(server)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	for _, own := range []struct{ key, address string }{{"listen", c.Edge.Listen}, {"http", c.Edge.HTTP}} {
+		host, ownPort, err := net.SplitHostPort(own.address)
+		if err == nil && port == ownPort && reaches(u.Hostname(), host) {
+			return own.key + " is " + own.address
+		}
+	}
+	return ""
+}
+
+// reaches reports whether who connects to the name gets to a listener on the
+// host. It knows the addresses of no interface, only what every machine has.
+func reaches(name, host string) bool {
+	addr, err := netip.ParseAddr(name)
+	loopback := name == "localhost" || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+	listens, err := netip.ParseAddr(host)
+	everywhere := host == "" || err == nil && listens.IsUnspecified()
+	return name == host || loopback && (everywhere || host == "localhost")
+}
+
+// warnSharedServers finds servers of two origins: each origin learns a limit of
+// its own, and both together are too much.
+func warnSharedServers(c *Config, r *report) {
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
+		for i, server := range c.Origins[name].Servers {
+			if other := first[server]; other != "" && other != name {
+				r.warn(index("origins."+name+".servers", i),
+					fmt.Sprintf("this server is in origin %s too, and each origin would find a limit of its own for it", other),
+					"use one origin in both routes")
+				continue
+			}
+			first[server] = name
+		}
+	}
+}
+
+func warnFunction(c *Config, name string, r *report) {
+	f, key := c.Functions[name], "functions."+name
+	used := false
+	eachRoute(c, func(_ string, rc edge.RouteConfig) {
+		used = used || rc.Overflow != nil && slices.Contains(rc.Overflow.To, name)
+	})
+	if !used {
+		r.warn(key, "no route spills to this function", "name it in overflow.to of a route, or remove it")
+	}
+	switch {
+	case f.Provider == "process": // runs on this machine, and costs nothing more
+	case f.Budget == "":
+		r.warn(key, "nothing bounds what calls of this function cost", "set budget: NAME, of one under budgets")
+	case f.Free():
+		r.warn(key+".budget", "calls of this function cost nothing, so the budget never ends", "set price.platform, or the amounts of price")
+	}
+}
+
+func warnBudget(c *Config, name string, r *report) {
+	b, key := c.Budgets[name], "budgets."+name
+	used := false
+	for _, f := range c.Functions {
+		used = used || f.Budget == name
+	}
+	if !used {
+		r.warn(key, "no function is paid from this budget", "name it as budget of a function, or remove it")
+	}
+	if b.PerClient == 0 {
+		r.warn(key, "one visitor may use up the whole budget", "set per_client, such as per_client: 5%")
+	}
+	if b.PerDay > 0 && b.PerHour > b.PerDay {
+		r.warn(key+".per_hour", "this is more than per_day, so it has no effect", "lower it, or remove it")
+	}
+}
+
+func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {
+	if rc.StaleOnOverload > 0 {
+		switch {
+		case !rc.Cache:
+			r.warn(key+".stale_on_overload", "nothing of this route is stored, so there is nothing stale", "remove it, or cache: false")
+		case c.Cache.Memory == 0:
+			r.warn(key+".stale_on_overload", "cache.memory is 0, so there is nothing stale", "remove it, or give the cache memory")
+		}
+	}
+	if rc.Overflow != nil {
+		warnOverflow(c, key, rc, r)
+	}
+}
+
+// maxEvent is the largest body that fits into the event of an invocation: the
+// platform takes 6 MiB, and base64 makes four bytes of three.
+const maxEvent = faas.MaxPayload / 4 * 3
+
+func warnOverflow(c *Config, key string, rc edge.RouteConfig, r *report) {
+	o, over := rc.Overflow, key+".overflow"
+	for _, name := range o.To {
+		if f := c.Functions[name]; f.Provider != "web" && o.MaxBody > maxEvent {
+			r.warn(over+".max_body", fmt.Sprintf("function %s takes no more than 4.5MiB", name), "lower it; larger requests fail there")
+			break
+		}
+	}
+	limits := c.Edge.Limits
+	if o.MaxBody > limits.BodyBytes {
+		r.warn(over+".max_body", "this is more than limits.body_bytes, so it has no effect", "lower it, or raise limits.body_bytes")
+	}
+	if matched := rc.Match.Methods; len(matched) > 0 && !slices.ContainsFunc(o.Methods, func(m string) bool { return slices.Contains(matched, m) }) {
+		r.warn(over+".methods", "the route matches only "+strings.Join(matched, ", ")+", so nothing of it spills",
+			"list one of them, or remove overflow")
+	}
+}

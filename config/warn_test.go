@@ -1,0 +1,161 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// warnings returns what a configuration that passes warns of.
+func warnings(t *testing.T, part string) string {
+	t.Helper()
+	c, err := Parse("f", []byte(whole(part)), nil)
+	if err != nil {
+		t.Fatalf("%s\n%v", part, err)
+	}
+	if len(c.Warnings()) == 0 {
+		return ""
+	}
+	return messages(t, c.Warnings())
+}
+
+func TestWarnings(t *testing.T) {
+	f := func(part string, want ...string) {
+		t.Helper()
+		if got := warnings(t, part); got != strings.Join(want, "\n") {
+			t.Errorf("%s\ngot:\n%s\nwant:\n%s", part, got, strings.Join(want, "\n"))
+		}
+	}
+	f("")
+	f("trusted_proxies: [10.0.0.0/8, 0.0.0.0/0, '::/0']",
+		"f:1:31: warning: trusted_proxies[1]: everybody may pretend to be another client; list the addresses of your own proxies only",
+		"f:1:42: warning: trusted_proxies[2]: everybody may pretend to be another client; list the addresses of your own proxies only")
+	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")
+
+	// Origins.
+	app := func(settings string) string { return "origins: {app: {" + settings + "}}" }
+	f("origins: {app: {servers: ['http://a']}, old: {servers: ['http://b']}}",
+		"f:1:41: warning: origins.old: no route uses this origin; name it in a route, or remove it")
+	f("listen: ':8443'\n"+app("servers: ['https://127.0.0.1:8443']"),
+		"f:2:27: warning: origins.app.servers[0]: the node itself listens here, so requests would go in a circle; name the origin's own port; listen is :8443")
+	f(app("servers: ['http://localhost']"),
+		"f:1:27: warning: origins.app.servers[0]: the node itself listens here, so requests would go in a circle; name the origin's own port; http is :80")
+	f("listen: '10.0.0.1:8443'\nhttp: off\n" + app("servers: ['https://127.0.0.1:8443']"))
+	f(app("servers: ['http://10.0.0.5:80']"))
+	f(app("servers: ['http://a'], timeout: 1s, connect_timeout: 3s, queue: {unsafe_wait: 0}"),
+		"f:1:70: warning: origins.app.connect_timeout: this is longer than timeout, so it has no effect; lower it, or raise timeout")
+	f(app("servers: ['http://a'], queue: {unsafe_wait: 1m}"),
+		"f:1:61: warning: origins.app.queue.unsafe_wait: requests would wait longer for the origin than it may take to answer; lower it below timeout, 30s")
+	f("origins: {app: {servers: ['http://a']}, b: {servers: ['http://a']}}\nsites: [{hosts: [x], routes: [{match: {path: /b}, origin: b}, {origin: app}]}]",
+		"f:1:55: warning: origins.b.servers[0]: this server is in origin app too, and each origin would find a limit of its own for it; use one origin in both routes")
+
+	// Functions and budgets.
+	functions := func(settings, budgets string) string {
+		return "functions: {a: {" + settings + "}}\nbudgets: {" + budgets + "}\nsites: [{hosts: [x], routes: [{origin: app, overflow: {to: [a]}}]}]"
+	}
+	const free, paid = "provider: process, function: a", "provider: web, url: 'http://a', price: {platform: aws-lambda}"
+	f(functions(free, ""))
+	f("functions: {a: {"+free+"}}", "f:1:13: warning: functions.a: no route spills to this function; name it in overflow.to of a route, or remove it")
+	f(functions(paid, ""), "f:1:13: warning: functions.a: nothing bounds what calls of this function cost; set budget: NAME, of one under budgets")
+	f(functions(free+", budget: b", "b: {per_day: $1, per_client: 5%}"))
+	f(functions("provider: web, url: 'http://a', budget: b", "b: {per_day: $1, per_client: 5%}"),
+		"f:1:57: warning: functions.a.budget: calls of this function cost nothing, so the budget never ends; set price.platform, or the amounts of price")
+	f(functions(paid+", budget: b", "b: {per_day: $1, per_client: 5%}"))
+	f(functions(paid+", budget: b", "b: {per_day: $1}"),
+		"f:2:11: warning: budgets.b: one visitor may use up the whole budget; set per_client, such as per_client: 5%")
+	f(functions(paid+", budget: b", "b: {per_day: $1, per_hour: $2, per_client: 5%}"),
+		"f:2:38: warning: budgets.b.per_hour: this is more than per_day, so it has no effect; lower it, or remove it")
+	f("budgets: {b: {per_day: $1, per_client: 5%}}", "f:1:11: warning: budgets.b: no function is paid from this budget; name it as budget of a function, or remove it")
+}
+
+func TestWarningsOfRoutes(t *testing.T) {
+	f := func(top, route string, want ...string) {
+		t.Helper()
+		part := top + "\nfunctions: {a: {provider: process, function: a}, w: {provider: web, url: 'http://a', budget: b, price: {platform: aws-lambda}}}\n" +
+			"budgets: {b: {per_day: $1, per_client: 5%}}\n" +
+			"sites: [{hosts: [x], routes: [{origin: app, match: {path: /keep}, overflow: {to: [a, w]}},\n" + route + "]}]"
+		if got := warnings(t, part); got != strings.Join(want, "\n") {
+			t.Errorf("%s\ngot:\n%s\nwant:\n%s", route, got, strings.Join(want, "\n"))
+		}
+	}
+	f("", "{origin: app, stale_on_overload: 1m}")
+	f("", "{origin: app, stale_on_overload: 1m, cache: false}",
+		"f:5:34: warning: sites[0].routes[1].stale_on_overload: nothing of this route is stored, so there is nothing stale; remove it, or cache: false")
+	f("cache: {memory: 0}", "{origin: app, stale_on_overload: 1m}",
+		"f:5:34: warning: sites[0].routes[1].stale_on_overload: cache.memory is 0, so there is nothing stale; remove it, or give the cache memory")
+	f("", "{origin: app, overflow: {to: [w, a], max_body: 5MiB}}",
+		"f:5:48: warning: sites[0].routes[1].overflow.max_body: function a takes no more than 4.5MiB; lower it; larger requests fail there")
+	f("", "{origin: app, overflow: {to: [w], max_body: 5MiB}}")
+	f("limits: {body_bytes: 2MiB}", "{origin: app, overflow: {to: [w], max_body: 5MiB}}",
+		"f:5:45: warning: sites[0].routes[1].overflow.max_body: this is more than limits.body_bytes, so it has no effect; lower it, or raise limits.body_bytes")
+	f("", "{origin: app, match: {methods: [POST]}, overflow: {to: [w]}}",
+		"f:5:41: warning: sites[0].routes[1].overflow.methods: the route matches only POST, so nothing of it spills; list one of them, or remove overflow")
+	f("", "{origin: app, match: {methods: [POST]}, overflow: {to: [w], methods: [POST]}}")
+}
+
+func TestCertificates(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	cert, key := writePair(t, dir, "good", now.Add(-time.Hour), now.Add(90*24*time.Hour))
+	_, other := writePair(t, dir, "other", now.Add(-time.Hour), now.Add(90*24*time.Hour))
+	f := func(cert, key, host, want string) {
+		t.Helper()
+		part := "tls:\n  cert: " + cert + "\n  key: " + key + "\nsites: [{hosts: ['" + host + "'], routes: [{origin: app}]}]"
+		c, err := Parse("f", []byte(whole(part)), nil)
+		if err == nil && len(c.Warnings()) > 0 {
+			err = c.Warnings()
+		}
+		if got := strings.ReplaceAll(messages(t, err), dir, "DIR"); got != want {
+			t.Errorf("got:  %s\nwant: %s", got, want)
+		}
+	}
+	f(cert, key, "img.example.com", "")
+	f(cert, key, "default", "")
+	f(cert, key, "www.example.com", "f:4:18: warning: sites[0].hosts[0]: no certificate of tls covers www.example.com; get one that does; browsers refuse the others")
+	f(key, key, "img.example.com", "f:2:9: tls.cert: there is no certificate in DIR/good.key; name a PEM file that holds -----BEGIN CERTIFICATE-----")
+	f(cert, cert, "img.example.com", "f:3:8: tls.key: there is no private key in DIR/good.pem; name a PEM file that holds -----BEGIN PRIVATE KEY-----, not encrypted")
+	f(cert, other, "img.example.com", "f:3:8: tls.key: this key belongs to another certificate; name the key that DIR/good.pem was made for")
+
+	cert, key = writePair(t, dir, "old", now.Add(-48*time.Hour), now.Add(-24*time.Hour))
+	f(cert, key, "img.example.com", "f:2:9: tls.cert: the certificate expired on "+dateOf(now.Add(-24*time.Hour))+"; renew it")
+	cert, key = writePair(t, dir, "soon", now.Add(-48*time.Hour), now.Add(48*time.Hour))
+	f(cert, key, "img.example.com", "f:2:9: warning: tls.cert: the certificate expires on "+dateOf(now.Add(48*time.Hour))+"; renew it now; the node takes the new file by itself")
+	cert, key = writePair(t, dir, "new", now.Add(48*time.Hour), now.Add(90*24*time.Hour))
+	f(cert, key, "img.example.com", "f:2:9: warning: tls.cert: the certificate is not valid before "+dateOf(now.Add(48*time.Hour))+"; wait, or set the clock of this machine")
+
+	cert, key = writePair(t, dir, "open", now.Add(-time.Hour), now.Add(90*24*time.Hour))
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f(cert, key, "img.example.com", "f:3:8: warning: tls.key: everyone on this machine may read the key: its mode is 0644; chmod 0640 DIR/open.key")
+}
+
+func TestSelfSignedIsForTests(t *testing.T) {
+	f := func(host string, want bool) {
+		t.Helper()
+		got := warnings(t, "sites: [{hosts: ['"+host+"'], routes: [{origin: app}]}]")
+		if said := got == "f:2:20: warning: tls.self_signed: browsers refuse a self-signed certificate for "+host+"; set tls.cert and tls.key before visitors come"; said != want || !want && got != "" {
+			t.Errorf("%s warns of %q", host, got)
+		}
+	}
+	f("img.spillway.dev", true)
+	f("*.spillway.dev", true)
+	f("img.example.com", false)
+	f("web.internal", false)
+	f("localhost", false)
+	f("10.0.0.1", false)
+	f("::1", false)
+	f("default", false)
+}
+
+// TestReferenceWarnsOfNothing keeps the reference an example of what is meant.
+func TestReferenceWarnsOfNothing(t *testing.T) {
+	c, err := Load(filepath.Join(".", "spillway.yaml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.Warnings() {
+		t.Error(p)
+	}
+}
