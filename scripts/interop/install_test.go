@@ -1,0 +1,171 @@
+package interop
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	install = "/tmp/spillway/scripts/install.sh --binary /tmp/spillway/bin/spillway"
+	older   = "/tmp/spillway/scripts/install.sh --binary /tmp/spillway/old/spillway"
+	remove  = "/tmp/spillway/scripts/install.sh --uninstall"
+
+	// sums are the contents, modes and owners of what was installed.
+	sums = `find /usr/local /etc/spillway /etc/default /etc/systemd/system /etc/*.d \
+		-exec stat -c '%n %A %U:%G' {} + -type f -exec sha256sum {} + | sort`
+
+	// files are all files but those that the system itself changes as it runs. The
+	// lists of users are compared by what they hold.
+	files = `find / -xdev -not -type d |
+		grep -Ev '^/(tmp|run|var/(log/journal|lib/systemd|cache)|etc/(passwd-|group-|shadow-|gshadow-|\.pwd\.lock))' |
+		sort; cat /etc/passwd /etc/group`
+)
+
+// TestInstall goes through the life of an installation: first steps, upgrade,
+// reload, removal.
+func TestInstall(t *testing.T) {
+	m := boot(t, "node")
+	before := m.do(t, files)
+
+	t.Run("a port in use is said before anything changes", func(t *testing.T) {
+		m.do(t, "systemd-run --quiet --unit=squatter /tmp/spillway/bin/surge origin --listen 127.0.0.1:443")
+		m.wait(t, "ss -Hlnt 'sport = :443' | grep -q 127.0.0.1:443")
+		m.fails(t, install, "port 443 is in use")
+		m.do(t, "systemctl stop squatter")
+		same(t, before, m.do(t, files))
+	})
+	t.Run("what is missing is said", func(t *testing.T) {
+		m.fails(t, "setpriv --clear-groups --reuid=nobody --regid=nogroup "+install, "this needs root")
+		m.fails(t, "unshare --mount sh -c 'mount -t tmpfs tmpfs /run/systemd && "+install+"'", "systemd does not run here")
+	})
+	t.Run("a program for another machine is refused", func(t *testing.T) {
+		m.do(t, `printf '\177ELF\2\1\1' >/tmp/foreign && chmod +x /tmp/foreign`)
+		m.fails(t, "/tmp/spillway/scripts/install.sh --binary /tmp/foreign", "/tmp/foreign does not run here")
+		same(t, before, m.do(t, files))
+	})
+	t.Run("a dry run changes nothing", func(t *testing.T) {
+		m.prints(t, install+" --dry-run", "would start spillway.service")
+		same(t, before, m.do(t, files))
+	})
+	t.Run("the node runs at once", func(t *testing.T) {
+		m.prints(t, older, "start spillway.service")
+		m.wait(t, "spillway status")
+		m.prints(t, "spillway status", "v0.0.1")
+		m.prints(t, "curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1", "503")
+		m.prints(t, "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1", "301")
+		m.prints(t, "test -S /run/spillway/admin.sock && systemctl is-enabled spillway", "enabled")
+		m.prints(t, "systemctl show spillway -p NRestarts", "NRestarts=0")
+	})
+	t.Run("the node has one capability and no rights", func(t *testing.T) {
+		status := m.do(t, "cat /proc/$(systemctl show spillway -p MainPID --value)/status")
+		for _, want := range []string{"CapEff:\t0000000000000400", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+			if !strings.Contains(status, want) {
+				t.Errorf("/proc/PID/status is without %q", want)
+			}
+		}
+		m.prints(t, "stat -c %U /proc/$(systemctl show spillway -p MainPID --value)", "spillway")
+		m.prints(t, "getent passwd spillway", "/usr/sbin/nologin")
+	})
+	t.Run("a second run changes nothing", func(t *testing.T) {
+		was, pid := m.do(t, sums), m.do(t, "systemctl show spillway -p MainPID")
+		m.prints(t, older, "nothing to change")
+		same(t, was, m.do(t, sums))
+		same(t, pid, m.do(t, "systemctl show spillway -p MainPID"))
+	})
+	t.Run("an upgrade keeps the configuration", func(t *testing.T) {
+		m.do(t, "sed -i 's/127.0.0.1:8080/127.0.0.1:8081/' /etc/spillway/spillway.yaml")
+		was := m.do(t, "sha256sum /etc/spillway/spillway.yaml")
+		m.prints(t, install, "restart spillway.service")
+		m.wait(t, "spillway status")
+		if out := m.do(t, "spillway status"); strings.Contains(out, "v0.0.1") {
+			t.Errorf("the old program still runs:\n%s", out)
+		}
+		same(t, was, m.do(t, "sha256sum /etc/spillway/spillway.yaml"))
+		m.do(t, "test ! -e /etc/spillway/spillway.yaml.new")
+	})
+	t.Run("a newer default is put beside the configuration", func(t *testing.T) {
+		was := m.do(t, "sha256sum /etc/spillway/spillway.yaml")
+		m.prints(t, install+" --config /tmp/spillway/scripts/provision/spillway.yaml", "install /etc/spillway/spillway.yaml.new")
+		same(t, was, m.do(t, "sha256sum /etc/spillway/spillway.yaml"))
+		m.prints(t, "stat -c '%a %U:%G' /etc/spillway/spillway.yaml.new", "640 root:spillway")
+	})
+	t.Run("a reload that does not pass fails and changes nothing", func(t *testing.T) {
+		m.do(t, "cp -a /etc/spillway/spillway.yaml /root/good && echo 'colour: red' >>/etc/spillway/spillway.yaml")
+		m.fails(t, "systemctl reload spillway", "")
+		m.wait(t, "journalctl -u spillway | grep colour")
+		m.wait(t, "spillway status --admin unix:/run/spillway/admin.sock | grep ready")
+		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && rm /root/good && systemctl reload spillway")
+		m.wait(t, "journalctl -u spillway | grep -q reloaded")
+	})
+	t.Run("functions run apart from the node", func(t *testing.T) {
+		m.prints(t, install+" --functions", "start spillway-functions.service")
+		m.wait(t, "test -S /run/spillway-functions/functions.sock")
+		event := `{"version":"2.0","rawPath":"/overlay/harbour.jpg","rawQueryString":"text=you&w=320",` +
+			`"requestContext":{"http":{"method":"GET","path":"/overlay/harbour.jpg"}}}`
+		call := "curl -s --unix-socket /run/spillway-functions/functions.sock " +
+			"http://f/2015-03-31/functions/thumb/invocations -d '" + event + "'"
+		as := "setpriv --clear-groups --reuid=spillway-functions --regid=spillway-functions "
+		m.prints(t, as+call, `"statusCode":200`)
+		m.prints(t, "grep -h ^CapBnd /proc/$(systemctl show spillway-functions -p MainPID --value)/status", "0000000000000000")
+		m.fails(t, as+"cat /etc/spillway/spillway.yaml", "Permission denied")
+		m.fails(t, "ls /proc/$(systemctl show spillway-functions -p MainPID --value)/root/etc/spillway/spillway.yaml", "")
+	})
+	t.Run("the units hold what they promise", func(t *testing.T) {
+		for _, unit := range []string{"spillway", "spillway-functions"} {
+			// In tenths of systemd's measure of exposure, of which 10 is all a service may do.
+			m.do(t, "systemd-analyze security --no-pager --threshold=18 "+unit)
+			if out := m.do(t, "systemd-analyze verify /etc/systemd/system/"+unit+".service 2>&1"); out != "" {
+				t.Errorf("systemd-analyze verify %s: %s", unit, out)
+			}
+		}
+	})
+	t.Run("a stop drains and succeeds", func(t *testing.T) {
+		m.do(t, "systemctl stop spillway")
+		m.prints(t, "systemctl show spillway -p Result -p ExecMainStatus", "Result=success\nExecMainStatus=0")
+		m.do(t, "systemctl start spillway")
+	})
+	t.Run("what is removed leaves configuration, state and logs", func(t *testing.T) {
+		m.do(t, remove)
+		for _, line := range added(before, m.do(t, files)) {
+			kept := slices.ContainsFunc([]string{
+				"/etc/spillway/", "/etc/default/spillway-functions", "/var/lib/spillway/", "/var/log/spillway/",
+				"spillway:x:", "spillway-functions:x:",
+			}, func(start string) bool { return strings.HasPrefix(line, start) })
+			if !kept {
+				t.Errorf("left behind: %s", line)
+			}
+		}
+		m.do(t, "test -e /etc/spillway/spillway.yaml && test -e /var/lib/spillway/self-signed.pem")
+		m.prints(t, remove, "nothing of Spillway is here")
+	})
+	t.Run("what is purged leaves nothing", func(t *testing.T) {
+		m.do(t, remove+" --purge")
+		same(t, before, m.do(t, files))
+	})
+}
+
+func same(t *testing.T, was, is string) {
+	t.Helper()
+	for _, line := range added(was, is) {
+		t.Errorf("new: %s", line)
+	}
+	for _, line := range added(is, was) {
+		t.Errorf("gone: %s", line)
+	}
+}
+
+// added returns the lines of is that are not in was.
+func added(was, is string) []string {
+	known := map[string]bool{}
+	for line := range strings.Lines(was) {
+		known[line] = true
+	}
+	var lines []string
+	for line := range strings.Lines(is) {
+		if !known[line] {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
+}

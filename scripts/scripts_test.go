@@ -1,0 +1,83 @@
+// Package scripts tests what installs the node, without rights and in a moment;
+// the folder interop does it on a whole system.
+package scripts
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"spillway/config"
+)
+
+// TestFirstConfigurations reads the files that installations start with.
+func TestFirstConfigurations(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "edges") // the edges of the tour are given one
+	if err := os.WriteFile(secret, []byte(strings.Repeat("secret", 6)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"../config/install.yaml", "provision/spillway.yaml"} {
+		text := strings.ReplaceAll(read(t, file), "/etc/spillway/secrets/edges", secret)
+		c, err := config.Parse(file, []byte(text), nil)
+		if err != nil {
+			t.Errorf("%s:\n%v", file, err)
+			continue
+		}
+		if !c.Edge.TLS.SelfSigned {
+			t.Errorf("%s does not start at once: it asks for a certificate", file)
+		}
+	}
+}
+
+// TestUnits lets systemd itself read the units.
+func TestUnits(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not installed; scripts/setup installs it")
+	}
+	for _, unit := range []string{"spillway", "spillway-functions"} {
+		// The programs need not be there to read what stands around them.
+		text := strings.NewReplacer("/usr/local/bin/spillway", "/bin/sh").Replace(read(t, "systemd/"+unit+".service"))
+		file := filepath.Join(t.TempDir(), unit+".service")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("systemd-analyze", "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, out)
+		}
+		out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=18", file).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s is exposed more than 1.8: %v\n%s", unit, err, out)
+		}
+	}
+}
+
+// TestMachinesAgree compares the addresses of the Vagrantfile with those that the
+// machines are told.
+func TestMachinesAgree(t *testing.T) {
+	vagrant := regexp.MustCompile(`"(\w+)" => \{ ip: "([\d.]+)"`).FindAllStringSubmatch(read(t, "../Vagrantfile"), -1)
+	if len(vagrant) == 0 {
+		t.Fatal("the Vagrantfile has no machines")
+	}
+	common, edges := read(t, "provision/common.sh"), read(t, "provision/spillway.yaml")
+	for _, m := range vagrant {
+		if !strings.Contains(common, m[1]+") echo "+m[2]+" ;;") {
+			t.Errorf("provision/common.sh does not have %s at %s", m[1], m[2])
+		}
+		if slices.Contains([]string{"origin", "functions"}, m[1]) && !strings.Contains(edges, "http://"+m[2]+":") {
+			t.Errorf("provision/spillway.yaml does not ask the machine %s at %s", m[1], m[2])
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
