@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -18,13 +19,19 @@ import (
 // An accessLog writes one line of JSON per request. Lines are encoded into the
 // buffer of a shard, of which there is one per core, and written by one
 // goroutine, so that no request waits for the disk. When the writer falls
-// behind, lines are lost and counted; requests are never held up.
+// behind, or the disk is full, lines are lost and counted; requests are never
+// held up.
 type accessLog struct {
 	out    io.Writer
 	path   string // of out, when it is a file of ours
+	client logClient
+	log    *slog.Logger
 	shards []logShard
 	wake   chan struct{}
 	lost   atomic.Uint64
+	// What follows is the writer's. torn tells that out ends in half a line.
+	trouble trouble
+	torn    bool
 }
 
 type logShard struct {
@@ -44,25 +51,30 @@ const (
 	logWake = logBuffer / 4
 	// logEvery bounds how long a line stays in memory.
 	logEvery = 200 * time.Millisecond
+	// logText bounds what a visitor can write into a field; not a knob: no browser
+	// sends a path of that length, and a header may be sixteen times as long.
+	logText = 2 << 10
+	// logCut stands at the end of what was cut off.
+	logCut = "…"
 )
 
 // openAccessLog opens the log that a Config names: stdout, stderr, off, or a
 // file that is appended to. The log of off is nil, and logs nothing.
-func openAccessLog(name string) (*accessLog, error) {
-	switch name {
+func openAccessLog(c LogConfig, log *slog.Logger) (*accessLog, error) {
+	switch c.Access {
 	case "off":
 		return nil, nil
 	case "stdout":
-		return newAccessLog(os.Stdout), nil
+		return newAccessLog(os.Stdout, c.Client, log), nil
 	case "stderr":
-		return newAccessLog(os.Stderr), nil
+		return newAccessLog(os.Stderr, c.Client, log), nil
 	}
-	f, err := openLogFile(name)
+	f, err := openLogFile(c.Access)
 	if err != nil {
 		return nil, err
 	}
-	l := newAccessLog(f)
-	l.path = name
+	l := newAccessLog(f, c.Client, log)
+	l.path = c.Access
 	return l, nil
 }
 
@@ -85,14 +97,16 @@ func (l *accessLog) follow() {
 		return
 	}
 	if next, err := openLogFile(l.path); err == nil {
-		l.out = next
+		l.out, l.torn = next, false
 		f.Close()
 	}
 }
 
-func newAccessLog(out io.Writer) *accessLog {
+func newAccessLog(out io.Writer, client string, log *slog.Logger) *accessLog {
 	return &accessLog{
 		out:    out,
+		client: logClient{mode: client},
+		log:    log,
 		shards: make([]logShard, runtime.GOMAXPROCS(0)),
 		wake:   make(chan struct{}, 1),
 	}
@@ -144,13 +158,44 @@ func (l *accessLog) flush(spare []byte) []byte {
 		s.buf = spare[:0]
 		s.mu.Unlock()
 		if len(full) > 0 {
-			if _, err := l.out.Write(full); err != nil && !errors.Is(err, os.ErrClosed) {
-				l.lost.Add(uint64(bytes.Count(full, []byte{'\n'})))
-			}
+			l.write(full)
 		}
 		spare = full
 	}
 	return spare
+}
+
+// write writes lines, and counts those that did not get through whole.
+func (l *accessLog) write(lines []byte) {
+	err := l.mend()
+	n := 0
+	if err == nil {
+		n, err = l.out.Write(lines)
+	}
+	switch {
+	case errors.Is(err, os.ErrClosed):
+	case err != nil:
+		l.lost.Add(uint64(bytes.Count(lines[n:], []byte{'\n'})))
+		l.torn = l.torn || n > 0 && lines[n-1] != '\n'
+		if l.trouble.meet(time.Now()) {
+			l.log.Warn("the access log cannot be written, lines are lost", "file", l.path, "error", err)
+		}
+	case l.trouble.met():
+		if l.trouble.pass(time.Now()) {
+			l.log.Info("the access log is written again", "file", l.path, "lost", l.lost.Load())
+		}
+	}
+}
+
+// mend ends the line of which a full disk took the beginning only, so that it
+// spoils no other.
+func (l *accessLog) mend() error {
+	if !l.torn {
+		return nil
+	}
+	_, err := l.out.Write([]byte{'\n'})
+	l.torn = err != nil
+	return err
 }
 
 // add appends the line of a finished exchange.
@@ -166,7 +211,7 @@ func (l *accessLog) add(x *exchange, took time.Duration) {
 		return
 	}
 	before := len(s.buf)
-	s.buf = x.appendJSON(s.buf, s.stampOf(x.start), took)
+	s.buf = x.appendJSON(s.buf, s.stampOf(x.start), &l.client, took)
 	after := len(s.buf)
 	s.mu.Unlock()
 	if before < logWake && after >= logWake {
@@ -187,15 +232,15 @@ func (s *logShard) stampOf(t time.Time) []byte {
 }
 
 // appendJSON appends the exchange as one line of JSON. stamp is the second in
-// which it began.
-func (x *exchange) appendJSON(b, stamp []byte, took time.Duration) []byte {
+// which it began. What a visitor chooses freely is cut to logText.
+func (x *exchange) appendJSON(b, stamp []byte, client *logClient, took time.Duration) []byte {
 	b = append(b, `{"time":"`...)
 	b = append(b, stamp...)
 	ms := x.start.Nanosecond() / int(time.Millisecond)
 	b = append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
-	b = append(b, `Z","client":"`...)
-	b = x.visitor.addr.AppendTo(b)
-	b = appendField(b, `","proto":`, x.r.Proto)
+	b = append(b, `Z",`...)
+	b = client.appendTo(b, x.visitor.addr, x.start.Add(took))
+	b = appendField(b, `"proto":`, x.r.Proto)
 	b = appendField(b, `,"method":`, x.r.Method)
 	b = appendField(b, `,"host":`, x.r.Host)
 	b = appendField(b, `,"path":`, x.path)
@@ -220,14 +265,31 @@ func (x *exchange) appendJSON(b, stamp []byte, took time.Duration) []byte {
 
 func appendField(b []byte, name, value string) []byte {
 	b = append(b, name...)
-	return appendJSONString(b, value)
+	b = append(b, '"')
+	if len(value) <= logText {
+		b = appendEscaped(b, value)
+	} else {
+		b = appendEscaped(b, cutText(value))
+		b = append(b, logCut...)
+	}
+	return append(b, '"')
 }
 
-// appendJSONString appends s as a JSON string by RFC 8259 section 7. Bytes that
-// are not UTF-8 become the replacement character, as encoding/json has it.
-func appendJSONString(b []byte, s string) []byte {
+// cutText returns the first logText bytes of s, or a little less, so that no
+// character is cut in two.
+func cutText(s string) string {
+	n := logText
+	for n > logText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// appendEscaped appends s as the inside of a JSON string by RFC 8259 section 7.
+// Bytes that are not UTF-8 become the replacement character, as encoding/json
+// has it.
+func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	b = append(b, '"')
 	for i := 0; i < len(s); {
 		c := s[i]
 		switch {
@@ -245,5 +307,5 @@ func appendJSONString(b []byte, s string) []byte {
 		}
 		i++
 	}
-	return append(b, '"')
+	return b
 }

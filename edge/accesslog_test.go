@@ -3,10 +3,12 @@ package edge
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,17 +17,21 @@ import (
 	"spillway/edge/outcome"
 )
 
-func FuzzAppendJSONString(f *testing.F) {
-	for _, s := range []string{"", "plain", `"quo\ted"`, "\x00\x1f\x7f", "snö ☃ 😀", "\xff\xfe", "a\u2028b"} {
+func FuzzAppendField(f *testing.F) {
+	for _, s := range []string{"", "plain", `"quo\ted"`, "\x00\x1f\x7f", "snö ☃ 😀", "\xff\xfe", "a\u2028b", strings.Repeat("☃", logText)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var got string
-		if err := json.Unmarshal(appendJSONString(nil, s), &got); err != nil {
+		if err := json.Unmarshal(appendField(nil, "", s), &got); err != nil {
 			t.Fatalf("%q is not JSON: %v", s, err)
 		}
-		if utf8.ValidString(s) && got != s {
-			t.Fatalf("got %q, want %q", got, s)
+		want := s
+		if len(s) > logText {
+			want = cutText(s) + logCut
+		}
+		if utf8.ValidString(s) && got != want {
+			t.Fatalf("got %q, want %q", got, want)
 		}
 	})
 }
@@ -40,7 +46,9 @@ func loggedExchange() *exchange {
 
 func TestAccessLogLine(t *testing.T) {
 	var line map[string]any
-	if err := json.Unmarshal(loggedExchange().appendJSON(nil, new(logShard).stampOf(loggedExchange().start), 1500*time.Microsecond), &line); err != nil {
+	x := loggedExchange()
+	text := x.appendJSON(nil, new(logShard).stampOf(x.start), &logClient{mode: "full"}, 1500*time.Microsecond)
+	if err := json.Unmarshal(text, &line); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]any{
@@ -62,7 +70,7 @@ func TestAccessLogLine(t *testing.T) {
 // lost.
 func TestAccessLogLoss(t *testing.T) {
 	var out bytes.Buffer
-	l := newAccessLog(&out)
+	l := newAccessLog(&out, "prefix", slog.New(slog.DiscardHandler))
 	const lines = 20_000
 	var wg sync.WaitGroup
 	for range 4 {
@@ -88,7 +96,7 @@ func TestAccessLogLoss(t *testing.T) {
 
 func TestAccessLogRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
-	l, err := openAccessLog(path)
+	l, err := openAccessLog(LogConfig{Access: path}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,12 +119,50 @@ func TestAccessLogRotation(t *testing.T) {
 	}
 }
 
-func BenchmarkAccessLog(b *testing.B) {
-	l := newAccessLog(new(bytes.Buffer))
+// TestAccessLogBoundsWhatVisitorsWrite sends the longest request that a visitor
+// can send, full of what grows by escaping.
+func TestAccessLogBoundsWhatVisitorsWrite(t *testing.T) {
 	x := loggedExchange()
-	b.ReportAllocs()
-	for b.Loop() {
-		l.add(x, time.Millisecond)
-		l.shards[0].buf, l.shards[len(l.shards)-1].buf = l.shards[0].buf[:0], l.shards[len(l.shards)-1].buf[:0]
+	long := strings.Repeat("\x01", 32<<10)
+	x.path, x.r.Host, x.r.Method = long, long, long
+	text := x.appendJSON(nil, nil, new(logClient), 0)
+	if want := 3*6*logText + 1<<10; len(text) > want {
+		t.Errorf("the line has %d bytes, more than %d", len(text), want)
+	}
+	var line struct{ Path, Host, Method string }
+	if err := json.Unmarshal(text, &line); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []string{line.Path, line.Host, line.Method} {
+		if got != long[:logText]+logCut {
+			t.Errorf("got %d bytes ending in %q", len(got), got[max(0, len(got)-8):])
+		}
+	}
+}
+
+func TestAccessLogDoesNotAllocate(t *testing.T) {
+	for _, mode := range clientModes {
+		l, x := newAccessLog(new(bytes.Buffer), mode, nil), loggedExchange()
+		l.add(x, 0) // makes the day's secret
+		for i := range l.shards {
+			l.shards[i].buf = make([]byte, 0, logBuffer)
+			l.shards[i].stampOf(x.start)
+		}
+		if n := testing.AllocsPerRun(1000, func() { l.add(x, time.Millisecond) }); n != 0 {
+			t.Errorf("%s: %v allocations a line", mode, n)
+		}
+	}
+}
+
+func BenchmarkAccessLog(b *testing.B) {
+	for _, mode := range clientModes {
+		b.Run(mode, func(b *testing.B) {
+			l, x := newAccessLog(new(bytes.Buffer), mode, nil), loggedExchange()
+			b.ReportAllocs()
+			for b.Loop() {
+				l.add(x, time.Millisecond)
+				l.shards[0].buf, l.shards[len(l.shards)-1].buf = l.shards[0].buf[:0], l.shards[len(l.shards)-1].buf[:0]
+			}
+		})
 	}
 }

@@ -4,34 +4,44 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// certs holds the certificate in use and knows where it came from.
+// certs holds the certificates in use and knows where they came from.
 type certs struct {
 	log   *slog.Logger
 	state string
 	hosts []string
 
 	// What follows is guarded by tlsState.mu.
-	from    TLSConfig
-	stamp   [2]fileStamp
-	current *tls.Certificate
+	refused atomic.Uint64 // changed files that did not load; may be read at any time
+	pairs   []*certPair   // the default one first
 	rsaSaid bool
+}
+
+// A certPair is a certificate in use, and its files if it has any.
+type certPair struct {
+	from  CertificateConfig
+	stamp [2]fileStamp
+	cert  *tls.Certificate
+	// mourned is when the log last told that it has expired.
+	mourned time.Time
 }
 
 // fileStamp tells whether a file was changed or replaced.
@@ -53,75 +63,185 @@ func stampOf(path string) fileStamp {
 	return s
 }
 
-// load takes the certificate that the configuration names into use. On an error
-// the one in use stays.
+func (c CertificateConfig) stamp() [2]fileStamp {
+	return [2]fileStamp{stampOf(c.Cert), stampOf(c.Key)}
+}
+
+// load takes the certificates that the configuration names into use. On an
+// error those in use stay.
 func (c *certs) load(from TLSConfig, hosts []string, now time.Time) error {
-	cert, stamp, err := c.obtain(from, hosts, now)
-	if err != nil {
-		return err
+	var pairs []*certPair
+	if from.SelfSigned && from.Cert == "" {
+		cert, err := selfSigned(c.state, hosts, now)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, &certPair{cert: cert})
 	}
-	c.hosts = hosts
-	c.judge(cert.Leaf, now)
-	c.from, c.stamp, c.current = from, stamp, cert
+	for _, files := range from.Pairs() {
+		p := &certPair{from: files}
+		if err := p.read(now); err != nil {
+			return err
+		}
+		pairs = append(pairs, p)
+	}
+	if len(pairs) == 0 {
+		return errors.New("tls: no certificate: set cert and key, or self_signed: true for tests")
+	}
+	c.pairs, c.hosts = pairs, hosts
+	for _, p := range pairs {
+		c.judge(p.cert.Leaf, now)
+	}
+	c.judgeHosts()
 	return nil
 }
 
-func (c *certs) obtain(from TLSConfig, hosts []string, now time.Time) (*tls.Certificate, [2]fileStamp, error) {
+// read loads the pair's files. The files are stamped first: a change in between
+// is then seen by the next poll. On an error the certificate stays.
+func (p *certPair) read(now time.Time) error {
+	p.stamp = p.from.stamp()
+	cert, err := loadCertificate(p.from, now)
+	if err == nil {
+		p.cert = cert
+	}
+	return err
+}
+
+// A FileError says what is wrong with a file that a setting names, and what to
+// do about it.
+type FileError struct {
+	File, Problem, Remedy string
+}
+
+// Error implements error.
+func (e *FileError) Error() string {
+	return fmt.Sprintf("tls: %s: %s: %s", e.File, e.Problem, e.Remedy)
+}
+
+// loadCertificate reads a certificate that is good for visitors now.
+func loadCertificate(c CertificateConfig, now time.Time) (*tls.Certificate, error) {
+	for _, file := range []struct{ path, setting, what string }{
+		{c.Cert, "cert", "the certificate's chain"}, {c.Key, "key", "the certificate's key"},
+	} {
+		if file.path == "" {
+			return nil, &FileError{"certificate", "no " + file.setting, "set cert and key, or self_signed: true for tests"}
+		}
+		if _, err := os.ReadFile(file.path); err != nil {
+			return nil, &FileError{file.path, errors.Unwrap(err).Error(), unreadable(err, file.what)}
+		}
+	}
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 	switch {
-	case from.SelfSigned && from.Cert == "":
-		cert, err := selfSigned(c.state, hosts, now)
-		return cert, [2]fileStamp{}, err
-	case from.Cert == "" || from.Key == "":
-		return nil, [2]fileStamp{}, errors.New("tls: no certificate: set cert and key, or self_signed: true for tests")
+	case err != nil && strings.Contains(err.Error(), "does not match"):
+		return nil, &FileError{
+			c.Key, "this key does not match the certificate in " + c.Cert,
+			"give the key that the certificate was issued for; the node's own certificate must stand first in its file",
+		}
+	case err != nil && (strings.Contains(err.Error(), "certificate input") || strings.HasPrefix(err.Error(), "x509")):
+		return nil, &FileError{c.Cert, plain(err), "give the certificate as PEM, followed by those of its chain"}
+	case err != nil:
+		return nil, &FileError{c.Key, plain(err), "give the certificate's key as PEM, without a password"}
+	case now.After(cert.Leaf.NotAfter):
+		return nil, &FileError{c.Cert, "the certificate expired on " + cert.Leaf.NotAfter.UTC().Format(time.DateOnly), "renew it"}
 	}
-	// Stamped before reading: a change in between is then seen by the next poll.
-	stamp := [2]fileStamp{stampOf(from.Cert), stampOf(from.Key)}
-	cert, err := tls.LoadX509KeyPair(from.Cert, from.Key)
-	if err != nil {
-		return nil, stamp, fmt.Errorf("tls: load certificate: %w", err)
+	return &cert, nil
+}
+
+// plain is the text of an error of crypto/tls, without its prefix.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "tls: ") }
+
+// unreadable says what to do about a file that cannot be read.
+func unreadable(err error, what string) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "put " + what + " there, or correct the name"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user that the node runs as read it"
 	}
-	if now.After(cert.Leaf.NotAfter) {
-		return nil, stamp, fmt.Errorf("tls: the certificate in %s expired on %s: renew it", from.Cert, cert.Leaf.NotAfter.Format(time.DateOnly))
-	}
-	return &cert, stamp, nil
+	return "name a file that can be read"
 }
 
 // judge says what an operator should know about a certificate that works.
 func (c *certs) judge(leaf *x509.Certificate, now time.Time) {
-	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok && !c.rsaSaid {
+	if isRSA(leaf) && !c.rsaSaid && !slices.ContainsFunc(c.pairs, func(p *certPair) bool {
+		return !isRSA(p.cert.Leaf) && sameNames(p.cert.Leaf, leaf)
+	}) {
 		c.rsaSaid = true
 		c.log.Warn("the TLS certificate has an RSA key: each new visitor costs about 0.8 ms more CPU than with ECDSA P-256")
 	}
 	if now.Before(leaf.NotBefore) {
-		c.log.Warn("the TLS certificate is not valid yet", "from", leaf.NotBefore)
+		c.log.Warn("the TLS certificate is not valid yet", "names", leaf.DNSNames, "from", leaf.NotBefore)
 	}
+}
+
+// judgeHosts says which hosts of sites no certificate is for.
+func (c *certs) judgeHosts() {
 	for _, host := range c.hosts {
-		if host != defaultHost && leaf.VerifyHostname(host) != nil && !slices.Contains(leaf.DNSNames, host) {
-			c.log.Warn("the TLS certificate does not cover a host", "host", host)
+		if host != defaultHost && !c.covers(host) {
+			c.log.Warn("no TLS certificate covers a host: its visitors are shown the default one, which they refuse", "host", host)
 		}
 	}
+}
+
+// covers reports whether a certificate is good for a name, or for all of *.name.
+func (c *certs) covers(host string) bool {
+	return slices.ContainsFunc(c.pairs, func(p *certPair) bool {
+		return p.cert.Leaf.VerifyHostname(host) == nil || slices.Contains(p.cert.Leaf.DNSNames, host)
+	})
 }
 
 // defaultHost is the word that stands for every other host of a site.
 const defaultHost = "default"
 
-// poll loads the certificate again if its files have changed, and reports
+// poll loads again the certificates whose files have changed, and reports
 // whether it took a new one. A file that does not load is complained of once
 // per change.
 func (c *certs) poll(now time.Time) bool {
-	if c.from.Cert == "" || c.stamp == [2]fileStamp{stampOf(c.from.Cert), stampOf(c.from.Key)} {
-		return false
+	changed := false
+	for _, p := range c.pairs {
+		if p.from.Cert == "" || p.stamp == p.from.stamp() {
+			continue
+		}
+		if err := p.read(now); err != nil {
+			c.refused.Add(1)
+			c.log.Warn("the changed TLS certificate does not load, the old one stays", "error", err, "expires", p.cert.Leaf.NotAfter)
+			continue
+		}
+		changed = true
+		c.judge(p.cert.Leaf, now)
+		c.log.Info("TLS certificate reloaded", "names", p.cert.Leaf.DNSNames, "expires", p.cert.Leaf.NotAfter)
 	}
-	cert, stamp, err := c.obtain(c.from, c.hosts, now)
-	c.stamp = stamp
-	if err != nil {
-		c.log.Warn("the changed TLS certificate does not load, the old one stays", "error", err, "expires", c.current.Leaf.NotAfter)
-		return false
+	if changed {
+		c.judgeHosts()
 	}
-	c.judge(cert.Leaf, now)
-	c.current = cert
-	c.log.Info("TLS certificate reloaded", "expires", cert.Leaf.NotAfter)
-	return true
+	return changed
+}
+
+// mournEvery is how often the log tells of a certificate that has expired.
+const mournEvery = 24 * time.Hour
+
+// mourn says which certificates in use have expired. They stay: some visitors
+// come all the same, and none would come to a node without any.
+func (c *certs) mourn(now time.Time) {
+	for _, p := range c.pairs {
+		// Round takes the monotonic clock away, which stands still with the machine.
+		if leaf := p.cert.Leaf; now.After(leaf.NotAfter) && now.Round(0).Sub(p.mourned).Abs() >= mournEvery {
+			p.mourned = now.Round(0)
+			c.log.Error("a TLS certificate in use has expired, browsers refuse it: renew it, the node takes the new file by itself",
+				"file", p.from.Cert, "names", leaf.DNSNames, "expired", leaf.NotAfter)
+		}
+	}
+}
+
+// expiry is when the first certificate expires.
+func (c *certs) expiry() time.Time {
+	first := c.pairs[0].cert.Leaf.NotAfter
+	for _, p := range c.pairs[1:] {
+		if t := p.cert.Leaf.NotAfter; t.Before(first) {
+			first = t
+		}
+	}
+	return first
 }
 
 // The life of a self-signed certificate, and what must be left of it at start.

@@ -18,25 +18,75 @@ type Config struct {
 	State string    `koanf:"state" format:"path" default:"/var/lib/spillway"`
 	TLS   TLSConfig `koanf:"tls"`
 	// TrustedProxies are the addresses whose X-Forwarded-For and Forwarded fields
-	// are believed.
+	// are believed, and whose connections may begin with a PROXY header. After such
+	// a header the connection is the visitor's: fields count only if the address in
+	// the header is trusted as well.
 	TrustedProxies []string `koanf:"trusted_proxies" format:"prefix"`
 	// Expose says how much of the reason stands in the Spillway header.
-	Expose string `koanf:"expose" enum:"full,outcome,off" default:"outcome"`
-	// AccessLog is the file that the access log is appended to; stdout and stderr
-	// name the standard streams, off switches it off.
-	AccessLog string         `koanf:"access_log" default:"stdout"`
-	Timeouts  TimeoutsConfig `koanf:"timeouts"`
-	Limits    LimitsConfig   `koanf:"limits"`
-	HTTP3     HTTP3Config    `koanf:"http3"`
+	Expose   string         `koanf:"expose" enum:"full,outcome,off" default:"outcome"`
+	Log      LogConfig      `koanf:"log"`
+	Timeouts TimeoutsConfig `koanf:"timeouts"`
+	Limits   LimitsConfig   `koanf:"limits"`
+	Overflow OverflowConfig `koanf:"overflow"`
+	HTTP3    HTTP3Config    `koanf:"http3"`
+	// ErrorPages are files that are sent instead of the node's own few words, by
+	// status (404) or class (5xx). They are read when the configuration is loaded.
+	ErrorPages map[string]string `koanf:"error_pages" format:"file"`
 }
 
 // TLSConfig says where certificates come from: files, or a self-signed one.
 type TLSConfig struct {
-	// Cert and Key are PEM files. They are read again when they change.
+	// Cert and Key are PEM files. They are read again when they change. They are
+	// shown to visitors who ask for no name, or for one that no other covers.
 	Cert string `koanf:"cert" format:"file"`
 	Key  string `koanf:"key" format:"file"`
+	// Certificates are further ones. A visitor gets the one for the name that it
+	// asks for: exact names first, then *.name, then Cert, or the first of these
+	// if there is no Cert.
+	Certificates []CertificateConfig `koanf:"certificates"`
 	// SelfSigned makes a certificate for the hosts of all sites, for tests.
 	SelfSigned bool `koanf:"self_signed" default:"false"`
+	// Secret is env:NAME or file:PATH, at least 32 bytes that several nodes share.
+	// Their keys for tickets and address tokens are derived from it, so that a
+	// visitor of one resumes at the others. Empty makes keys of the node's own.
+	Secret string    `koanf:"secret" format:"secret"`
+	ECH    ECHConfig `koanf:"ech"`
+}
+
+// CertificateConfig names a certificate and its key, PEM files.
+type CertificateConfig struct {
+	Cert string `koanf:"cert" format:"file" required:"true"`
+	Key  string `koanf:"key" format:"file" required:"true"`
+}
+
+// ECHConfig switches Encrypted Client Hello on (RFC 9849): the names that
+// visitors ask for are not readable on the network.
+type ECHConfig struct {
+	// PublicName is the name that is readable instead. Empty switches it off.
+	PublicName string `koanf:"public_name"`
+	// Keys is a PEM file (RFC 9934), which the node makes if it is not there and
+	// reads again when it changes. Empty means ech.pem in the state folder.
+	Keys string `koanf:"keys" format:"path"`
+}
+
+// Pairs returns the files of all certificates, the default one first. A
+// self-signed certificate is not among them.
+func (c TLSConfig) Pairs() []CertificateConfig {
+	if c.Cert == "" && c.Key == "" {
+		return c.Certificates
+	}
+	return append([]CertificateConfig{{Cert: c.Cert, Key: c.Key}}, c.Certificates...)
+}
+
+// LogConfig says where requests are noted, and what of the visitor.
+type LogConfig struct {
+	// Access is the file that the access log is appended to; stdout and stderr
+	// name the standard streams, off switches it off.
+	Access string `koanf:"access" default:"stdout"`
+	// Client says how a line names the visitor: the address in full, the network
+	// that it is in, a hash that holds for a day, or not at all. Empty means the
+	// network.
+	Client string `koanf:"client" enum:"full,prefix,hash,none" default:"prefix"`
 }
 
 // TimeoutsConfig bounds how long a visitor may keep the node waiting.
@@ -45,9 +95,13 @@ type TimeoutsConfig struct {
 	Header time.Duration `koanf:"header" unit:"duration" default:"10s" min:"10ms"`
 	// Idle bounds the time without a request.
 	Idle time.Duration `koanf:"idle" unit:"duration" default:"20s" min:"10ms"`
-	// Stall bounds the time without progress in reading or writing a body; each
-	// progress starts it anew.
+	// Stall bounds how far a visitor may fall behind with a body: the time without
+	// progress, and how late the least rate makes it: 1 KiB/s for what it sends,
+	// 8 KiB/s for what it takes.
 	Stall time.Duration `koanf:"stall" unit:"duration" default:"30s" min:"10ms"`
+	// Tunnel bounds the time without a byte on a WebSocket, and on a stream of gRPC
+	// from the visitor.
+	Tunnel time.Duration `koanf:"tunnel" unit:"duration" default:"10m" min:"1s"`
 	// Drain bounds the time that requests in flight have to finish when the node
 	// stops.
 	Drain time.Duration `koanf:"drain" unit:"duration" default:"30s"`
@@ -59,12 +113,17 @@ type LimitsConfig struct {
 	HeaderBytes int64 `koanf:"header_bytes" unit:"bytes" default:"32KiB" min:"1KiB" max:"1MiB"`
 	// BodyBytes bounds the body of a request.
 	BodyBytes int64 `koanf:"body_bytes" unit:"bytes" default:"100MiB" min:"1KiB"`
-	// KeptBodies bounds the request bodies that are kept in memory at once, so that
-	// they can be sent again; beyond it a body is passed on as it comes, and its
-	// request does not spill.
-	KeptBodies int64 `koanf:"kept_bodies" unit:"bytes" default:"64MiB"`
 	// Streams bounds the requests in flight on one connection.
 	Streams int `koanf:"streams" default:"100" min:"1" max:"1000"`
+}
+
+// OverflowConfig bounds what the node holds so that requests can go elsewhere.
+type OverflowConfig struct {
+	// Buffer bounds the request bodies that are in memory at once while their
+	// requests wait, so that they can be sent again. When it is full a request may
+	// still wait for the origin, but its body is passed on as it comes, and the
+	// request does not move to a function.
+	Buffer int64 `koanf:"buffer" unit:"bytes" default:"64MiB"`
 }
 
 // HTTP3Config switches parts of QUIC off where a network or a kernel breaks
@@ -99,6 +158,8 @@ type RouteConfig struct {
 	// StaleOnOverload serves entries that expired less than this ago, before a
 	// function is called. Zero means never.
 	StaleOnOverload time.Duration `koanf:"stale_on_overload" unit:"duration"`
+	// ErrorPages are the route's own, and go before those of the node.
+	ErrorPages map[string]string `koanf:"error_pages" format:"file"`
 	// Cache says whether the route's responses are stored.
 	Cache bool `koanf:"cache" default:"true"`
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http2"
 
 	"spillway/edge/admit"
 )
@@ -38,6 +38,11 @@ const sweepsPerTimeout = 8
 // within the stall timeout.
 const minRate = 8 << 10 // bytes per second
 
+// starved is how many stall timeouts a response may stand still while others of
+// its connection move: by their priorities (RFC 9218) the visitor may have asked
+// for those first.
+const starved = 4
+
 // finishTimeout bounds what follows the handler's return to between one and two
 // stall timeouts.
 func finishTimeout(c TimeoutsConfig) time.Duration { return 2 * c.Stall }
@@ -54,34 +59,50 @@ type mark struct {
 func (m *mark) begin() { m.count.Add(1) }
 func (m *mark) end()   { m.count.Add(1) }
 
-// stuck reports whether one and the same operation has lasted for the limit.
-func (m *mark) stuck(now, limit time.Duration) bool {
+// moved reports whether an operation began or ended since the last sweep.
+func (m *mark) moved() bool { return m.count.Load() != m.seen }
+
+// lasted returns for how long one and the same operation has lasted.
+func (m *mark) lasted(now time.Duration) time.Duration {
 	n := m.count.Load()
 	if n&1 == 0 || n != m.seen {
 		m.seen, m.since = n, now
-		return false
 	}
-	return now-m.since >= limit
+	return now - m.since
 }
+
+// stuck reports whether one and the same operation has lasted for the limit.
+func (m *mark) stuck(now, limit time.Duration) bool { return m.lasted(now) >= limit }
+
+// going reports whether an operation lasts.
+func (m *mark) going() bool { return m.count.Load()&1 == 1 }
 
 // A connection is one visitor's connection, whatever the protocol.
 type connection struct {
 	handshake *admit.Handshake
-	// quic is nil for TCP, close is nil for QUIC.
+	// quic is nil for TCP, tcp is nil for QUIC.
 	quic   *quic.Conn
-	close  func() error
-	writes mark // of TCP
-	window atomic.Int64
+	tcp    net.Conn
+	window atomic.Int64 // of QUIC
 
-	entered bool // written and read by the connection's goroutine
+	// Of TCP: what moves, and how the connection is to end.
+	writes  mark
+	in, out atomic.Int64
+	served  atomic.Bool // the handshake is complete
+	// hijacked: the server has forgotten the connection, see tcpServer.shutdown.
+	hijacked atomic.Bool
+	farewell atomic.Pointer[http2.ConnectionError]
 
 	mu     sync.Mutex
 	guards *guard
 	starts uint64
+	churn  churn
 
 	// What the sweeps remember, and the place among all connections.
 	seen  uint64
 	busy  time.Duration
+	moved time.Duration // when a response last moved
+	noise noise
 	index int
 }
 
@@ -105,8 +126,9 @@ func (c *connection) enter(g *guard) {
 }
 
 // leave ends it. The sweep touches the response writer only under the lock, and
-// so never after the handler returned.
-func (c *connection) leave(g *guard) {
+// so never after the handler returned. The visitor may have given the request
+// up; leave reports whether it has done so once too often.
+func (c *connection) leave(g *guard, givenUp bool) (excess bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g.prev != nil {
@@ -117,27 +139,46 @@ func (c *connection) leave(g *guard) {
 	if g.next != nil {
 		g.next.prev = g.prev
 	}
+	c.churn.left++
+	c.noise.bodies += g.body.got.Load() + g.unreadBody()
+	return c.churn.note(givenUp)
+}
+
+// A sight is what one sweep has in hand for all connections.
+type sight struct {
+	now time.Duration
+	// tick is how long ago the last sweep was, as far as that counts: what the node
+	// itself slept is nobody's fault.
+	tick  time.Duration
+	stall time.Duration
+	// finish is the finishTimeout of TCP connections.
+	finish time.Duration
 }
 
 // sweep cuts the requests that are stuck, and returns whether the connection
-// has none, and for how long that has been so. finish is the finishTimeout of a
-// TCP connection.
-func (c *connection) sweep(now, stall, finish time.Duration) (cuts int, idle bool, age time.Duration) {
+// has none, and for how long that has been so.
+func (c *connection) sweep(s sight) (cuts int, idle bool, age time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.churn.forgive(s.tick)
 	if c.guards != nil || c.starts != c.seen {
-		c.seen, c.busy = c.starts, now
+		c.seen, c.busy = c.starts, s.now
+	}
+	for g := c.guards; g != nil; g = g.next {
+		if g.writes.moved() {
+			c.moved = s.now
+		}
 	}
 	for g := c.guards; g != nil; g = g.next {
 		if g.hijacked {
 			continue
 		}
-		cuts += g.cut(now, stall)
-		if finish > 0 {
-			g.prolong(now, finish)
+		cuts += g.cut(s)
+		if c.quic == nil {
+			g.prolong(s.now, s.finish)
 		}
 	}
-	return cuts, c.guards == nil, now - c.busy
+	return cuts, c.guards == nil, s.now - c.busy
 }
 
 // fresh reports whether no request ever came.
@@ -156,6 +197,7 @@ type guard struct {
 	pending bool // part of the response may wait for the handler's return
 
 	// By the sweep, or under its lock.
+	patience  time.Duration // see patient
 	prolonged time.Duration
 	hijacked  bool
 
@@ -165,18 +207,55 @@ type guard struct {
 // past is a deadline that ends what blocks now.
 var past = time.Unix(1, 0)
 
+// patient lets a request last whose two ends talk as they like, such as a tunnel
+// or a stream of messages: nothing is asked of it but that a read or a write of
+// it moves once in the given time. It does nothing for a writer that is not from
+// the listeners, such as those of plain HTTP.
+func patient(w http.ResponseWriter, idle time.Duration) {
+	for w != nil {
+		if g, ok := w.(*guard); ok {
+			g.conn.mu.Lock()
+			defer g.conn.mu.Unlock()
+			g.patience = idle
+			return
+		}
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return
+		}
+		w = inner.Unwrap()
+	}
+}
+
 // cut ends the operations that are stuck. The handler sees
 // os.ErrDeadlineExceeded.
-func (g *guard) cut(now, stall time.Duration) (cuts int) {
-	if g.body.reads.stuck(now, stall) {
+func (g *guard) cut(s sight) (cuts int) {
+	if g.unread(s) {
 		http.NewResponseController(g.ResponseWriter).SetReadDeadline(past)
 		cuts++
 	}
-	if g.writes.stuck(now, stall) {
+	if g.untaken(s) {
 		http.NewResponseController(g.ResponseWriter).SetWriteDeadline(past)
 		cuts++
 	}
 	return cuts
+}
+
+// unread reports whether the visitor sends too little.
+func (g *guard) unread(s sight) bool {
+	if g.patience > 0 {
+		return g.body.reads.stuck(s.now, g.patience)
+	}
+	return g.body.behind(s.tick, s.stall)
+}
+
+// untaken reports whether the visitor takes too little.
+func (g *guard) untaken(s sight) bool {
+	if g.patience > 0 {
+		return g.writes.stuck(s.now, g.patience)
+	}
+	lasted := g.writes.lasted(s.now)
+	return lasted >= s.stall && s.now-g.conn.moved >= s.stall || lasted >= starved*s.stall
 }
 
 // prolong moves the deadline on that the server gave the request. Only requests
@@ -231,6 +310,7 @@ func (g *guard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	defer g.conn.mu.Unlock()
 	conn, buf, err := http.NewResponseController(g.ResponseWriter).Hijack()
 	g.hijacked = err == nil
+	g.conn.hijacked.Store(g.hijacked)
 	return conn, buf, err
 }
 
@@ -248,42 +328,6 @@ func (g *guard) end(stall time.Duration) {
 		http.NewResponseController(g.ResponseWriter).SetReadDeadline(time.Now().Add(stall))
 	}
 }
-
-// An upload is a request's body. Beyond the limit Read fails with
-// *http.MaxBytesError.
-type upload struct {
-	from  io.ReadCloser
-	reads mark
-	limit int64
-	left  int64
-	err   error
-	// done is set with err: a transport may still read when the handler has ended.
-	done atomic.Bool
-}
-
-// Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
-	if u.err != nil || len(p) == 0 {
-		return 0, u.err
-	}
-	if int64(len(p))-1 > u.left {
-		p = p[:u.left+1] // one more tells too much from just enough
-	}
-	u.reads.begin()
-	n, err := u.from.Read(p)
-	u.reads.end()
-	if int64(n) > u.left {
-		n, err = int(u.left), &http.MaxBytesError{Limit: u.limit}
-	}
-	u.left -= int64(n)
-	if u.err = err; err != nil {
-		u.done.Store(true)
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (u *upload) Close() error { return u.from.Close() }
 
 // Early reports whether a request came as early data that may be a replay: the
 // handshake was not complete when its header was read (RFC 8470).

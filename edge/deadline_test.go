@@ -19,13 +19,15 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"spillway/edge"
 	"spillway/edge/edgetest"
 )
 
-// drip gives one byte per interval.
+// drip gives a piece per interval, of one byte unless told.
 type drip struct {
 	left     int
 	interval time.Duration
+	piece    int
 }
 
 func (d *drip) Read(p []byte) (int, error) {
@@ -34,8 +36,9 @@ func (d *drip) Read(p []byte) (int, error) {
 	}
 	time.Sleep(d.interval)
 	d.left--
-	p[0] = 'x'
-	return 1, nil
+	n := min(max(d.piece, 1), len(p))
+	clear(p[:n])
+	return n, nil
 }
 
 // stall gives one byte and then nothing until it is closed.
@@ -60,8 +63,64 @@ func TestDeadlineProgressingUploadSurvives(t *testing.T) {
 		fmt.Fprint(w, n, " ", err)
 	}
 	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
-		// 100 s in all, several times each timeout, and never 30 s without a byte.
-		resp, err := v.Post(v.URL, "text/plain", &drip{left: 5, interval: 20 * time.Second})
+		// 140 s in all, several times each timeout, with pauses, and faster than the
+		// least rate.
+		resp, err := v.Post(v.URL, "text/plain", &drip{left: 20, interval: 7 * time.Second, piece: 8 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); got != "163840 <nil>" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A byte now and then is progress, and would keep a request for ever.
+func TestDeadlineTrickledUploadIsCut(t *testing.T) {
+	var took atomic.Int64
+	h := func(_ http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		if _, err := io.Copy(io.Discard, r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the handler saw %v, want a deadline", err)
+		}
+		took.Store(int64(time.Since(start)))
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		took.Store(0)
+		body := &drip{left: 12, interval: 5 * time.Second, piece: 100}
+		go func() {
+			if v.Proto == "h1" { // net/http's client waits for the body with a lock, which virtual time does not pass
+				conn, err := v.Node.DialTLS(t, "http/1.1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				go io.Copy(io.Discard, conn)
+				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 1200\r\n\r\n", edgetest.Host)
+				io.Copy(conn, body)
+				return
+			}
+			resp, err := v.Post(v.URL, "text/plain", body)
+			if err == nil {
+				resp.Body.Close()
+			}
+		}()
+		time.Sleep(2 * time.Minute)
+		if took := time.Duration(took.Load()); took < 30*time.Second || took > 40*time.Second {
+			t.Errorf("cut after %s, want little more than 30s", took)
+		}
+	})
+}
+
+// Two who talk as they like are cut only when nothing moves for their own limit.
+func TestDeadlinePatient(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		edge.Patient(w, 2*time.Minute)
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, " ", err)
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		resp, err := v.Post(v.URL, "text/plain", &drip{left: 5, interval: 100 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -368,4 +427,86 @@ func TestDeadlineDrain(t *testing.T) {
 			t.Errorf("request in flight: %q", got)
 		}
 	})
+}
+
+// Half a header is bounded on a connection too that has something else to do.
+func TestDeadlineHeaderBesideARequest(t *testing.T) {
+	edgetest.New(&hanger{}).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		conn := dial(t, n)
+		cc := new(http3.Transport).NewClientConn(conn)
+		hanging, err := cc.OpenRequestStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := http.NewRequest(http.MethodGet, n.URL()+"/hang", nil)
+		if err := hanging.SendRequestHeader(r); err != nil {
+			t.Fatal(err)
+		}
+		str, err := conn.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		str.Write([]byte{0x01, 0x40, 0x64, 0, 0, 0xd1})
+		str.SetReadDeadline(start.Add(time.Minute))
+		var reset *quic.StreamError
+		if _, err := str.Read(make([]byte, 1)); !errors.As(err, &reset) || reset.ErrorCode != quic.StreamErrorCode(http3.ErrCodeRequestIncomplete) {
+			t.Errorf("got %v, want H3_REQUEST_INCOMPLETE", err)
+		}
+		if took := time.Since(start); took < 10*time.Second || took > 11*time.Second {
+			t.Errorf("cut after %s, want about 10s", took)
+		}
+		if err := context.Cause(conn.Context()); err != nil {
+			t.Errorf("the connection is closed: %v", err)
+		}
+	})
+}
+
+// Who takes a byte now and then is not served for ever, whatever the protocol.
+func TestDeadlineTrickledDownloadIsCut(t *testing.T) {
+	var took atomic.Int64
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		start := time.Now()
+		for {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				break
+			}
+		}
+		took.Store(int64(time.Since(start)))
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		took.Store(0)
+		resp := v.Get(t, "/")
+		defer resp.Body.Close()
+		for range 20 {
+			time.Sleep(10 * time.Second)
+			resp.Body.Read(make([]byte, 1))
+		}
+		if took := time.Duration(took.Load()); took < 30*time.Second || took > 150*time.Second {
+			t.Errorf("cut after %s", took)
+		}
+	})
+}
+
+// Idle connections make room for others, those first that are idle for longest.
+func TestDeadlineIdleMakesRoom(t *testing.T) {
+	setup := edgetest.New(&hanger{})
+	setup.Admit.Connections = 8
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			setup.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				for range 7 {
+					read(t, n.Visitor(t, proto).Get(t, "/"))
+					time.Sleep(time.Second)
+				}
+				// Half of the last quarter is taken, which leaves half of the 20 s.
+				time.Sleep(6 * time.Second)
+				// One is enough. HTTP/2 takes a second to end, in which the next may be due.
+				s := n.Listeners.State()
+				if left := s.TCP + s.QUIC; left < 5 || left > 6 || s.IdleTimeouts < 1 || s.IdleTimeouts > 2 {
+					t.Errorf("state %+v, want 6 connections left and one closed", s)
+				}
+			})
+		})
+	}
 }

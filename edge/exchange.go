@@ -3,10 +3,7 @@ package edge
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +20,9 @@ type exchange struct {
 	r *http.Request
 
 	start   time.Time
-	path    string // as sent, without the query
+	path    string        // as sent, without the query
+	connect *socketStream // of a WebSocket over HTTP/2 or HTTP/3
+	route   *route
 	visitor visitor
 	found   cache.Result // what the cache has for it
 	id      string
@@ -41,7 +40,8 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 // begin starts an exchange.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := exchanges.Get().(*exchange)
-	*x = exchange{s: s, w: w, r: r, start: time.Now(), path: sentPath(r), id: r.Header.Get("X-Request-Id")}
+	r, connect := extendedConnect(r)
+	*x = exchange{s: s, w: w, r: r, connect: connect, start: time.Now(), path: sentPath(r), id: r.Header.Get("X-Request-Id")}
 	if !usableID(x.id) {
 		x.id = ""
 	}
@@ -85,60 +85,9 @@ func usableID(id string) bool {
 	}) < 0
 }
 
-// malformed says why a request is refused before anything looks at it.
-func malformed(r *http.Request, path string) outcome.Reason {
-	switch {
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return outcome.MethodNotAllowed
-	case path == "" || path[0] != '/' || ambiguous(path):
-		return outcome.BadRequest
-	}
-	return outcome.None
-}
-
-// readBody reads the part of the request's body that is kept, so that a permit
-// covers the origin's work and not the sender's network, and so that the request
-// can be sent again. What bodies take in all is bounded: beyond that they are
-// passed on as they come. A body that turns out to be empty is none from here
-// on: HTTP/3 tells only at the end of the stream.
-func (x *exchange) readBody(rt *route) (requestBody, outcome.Reason) {
-	r := x.r
-	var b requestBody
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return b, outcome.None
-	}
-	settings := x.s.settings.Load()
-	if r.ContentLength > settings.maxBody {
-		return b, outcome.BodyTooLarge
-	}
-	room := rt.keeps(r)
-	if x.kept = room; x.s.kept.Add(room) > settings.keptBodies && room > likelyEmpty {
-		b.rest = r.Body
-		return b, outcome.None
-	}
-	kept, err := io.ReadAll(io.LimitReader(r.Body, room+1))
-	if err != nil {
-		return b, bodyFailure(err)
-	}
-	b.kept = kept
-	switch {
-	case int64(len(kept)) > room:
-		b.rest = r.Body
-	case len(kept) == 0:
-		r.Body, r.ContentLength = http.NoBody, 0
-	default:
-		r.ContentLength = int64(len(kept))
-	}
-	return b, outcome.None
-}
-
-// bodyFailure says why a body could not be read.
-func bodyFailure(err error) outcome.Reason {
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return outcome.BodyTooLarge
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return outcome.ReadTimeout
-	}
-	return outcome.ClientGone
+// ladder returns the ladder for an exchange.
+func (x *exchange) ladder(rt *route, body requestBody) *ladder {
+	l := &ladder{route: rt, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
+	l.given.Policy = rt.policy
+	return l
 }

@@ -59,15 +59,16 @@ func TestConnectionKeepsItsRequests(t *testing.T) {
 	c := &connection{}
 	gs := []*guard{{}, {}, {}}
 	for _, g := range gs {
+		g.conn = c
 		c.enter(g)
 	}
 	for _, g := range []*guard{gs[1], gs[2], gs[0]} {
-		if _, idle, _ := c.sweep(0, time.Second, time.Minute); idle {
+		if _, idle, _ := c.sweep(sight{stall: time.Second, finish: time.Minute}); idle {
 			t.Error("idle with requests")
 		}
-		c.leave(g)
+		c.leave(g, false)
 	}
-	if _, idle, _ := c.sweep(0, time.Second, time.Minute); !idle || c.guards != nil {
+	if _, idle, _ := c.sweep(sight{stall: time.Second, finish: time.Minute}); !idle || c.guards != nil {
 		t.Error("not idle without requests")
 	}
 }

@@ -12,6 +12,7 @@ import (
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer x.end()
+	r = x.r
 
 	// 1 match the site and route
 	settings := s.settings.Load()
@@ -25,6 +26,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rt, why := settings.sites.match(r, x.path)
+	x.route = rt
 	if why != outcome.None {
 		x.refuse(why)
 		return
@@ -36,6 +38,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.admit.Leave(x.visitor.addr)
+
+	if opensSocket(r) {
+		x.socket(rt)
+		return
+	}
 
 	// 3 cache lookup
 	if x.lookup(rt); x.found.State == cache.Fresh {
@@ -65,6 +72,7 @@ func (x *exchange) lookup(rt *route) {
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route) {
 	found := &x.found
+	x.prepareBody()
 	body, why := x.readBody(rt)
 	switch why {
 	case outcome.None:
@@ -75,16 +83,19 @@ func (x *exchange) fetch(rt *route) {
 		x.refuse(why)
 		return
 	}
-	l := &ladder{route: rt, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
-	l.given.Policy, l.given.Barred = rt.policy, barred(x.r.Header)
+	l := x.ladder(rt, body)
+	l.given.Barred = barred(x.r.Header)
 	l.given.Stale = found.State == cache.Stale && found.Entry.StaleFor(x.start, x.r, rt.staleFor)
 	l.given.StaleFirst = rt.staleFor > 0
+	l.interim.open(x.w, x.r)
+	defer l.interim.close() // also on a panic: the writer is not ours any more then
 
 	ctx := x.r.Context()
 	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
 	if goesAlone(err) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
+	l.interim.close()
 	if err != nil {
 		x.giveUp(err)
 		return

@@ -33,6 +33,8 @@ type keyFile struct {
 	Tickets []ticketKey `json:"tls_ticket_keys"`
 }
 
+// A ticketKey knows when it was made by the wall clock: the monotonic one stands
+// still while a machine is suspended, and is not in the file.
 type ticketKey struct {
 	Key  []byte    `json:"key"`
 	Made time.Time `json:"made"`
@@ -43,8 +45,12 @@ type ticketKey struct {
 type keys struct {
 	path string // empty keeps them in memory only
 
-	mu   sync.Mutex
-	file keyFile
+	mu     sync.Mutex
+	file   keyFile
+	secret []byte // that several nodes share; nil for keys of the node's own
+	// unsaved tells that the file could not be written, and that a restart would
+	// lose what is in memory.
+	unsaved bool
 }
 
 // openKeys reads the keys in the folder, or makes them. An empty folder keeps
@@ -53,13 +59,13 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 	k := &keys{}
 	if folder != "" {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return nil, fmt.Errorf("make state folder: %w", err)
+			return nil, fmt.Errorf("make state folder: %w: %s", err, stateRemedy)
 		}
 		k.path = filepath.Join(folder, "keys.json")
 		switch err := k.read(); {
 		case err == nil:
 			_, err := k.rotate(now)
-			return k, err
+			return k, remedied(err)
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		}
@@ -68,9 +74,19 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 		Version:        keysVersion,
 		Token:          randomKey(),
 		StatelessReset: randomKey(),
-		Tickets:        []ticketKey{{Key: randomKey(), Made: now.UTC()}},
+		Tickets:        []ticketKey{{Key: randomKey(), Made: now.UTC().Round(0)}},
 	}
-	return k, k.write()
+	return k, remedied(k.write())
+}
+
+const stateRemedy = "name a folder in state that the node may write to, or none to keep its keys in memory"
+
+// remedied says what to do about keys that could not be written at start.
+func remedied(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", err, stateRemedy)
 }
 
 func randomKey() []byte {
@@ -160,20 +176,43 @@ func writeSecret(path string, b []byte) error {
 }
 
 // rotate makes a new ticket key when the present one is old enough, keeps the
-// one before it unless the node slept for long, and reports whether it did. On an error the keys in memory are
-// the new ones all the same.
+// one before it unless the node slept for long, and reports whether it did. On
+// an error the keys in memory are the new ones all the same, and the next call
+// tries again to write them.
 func (k *keys) rotate(now time.Time) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now.Sub(k.file.Tickets[0].Made) < ticketAge {
-		return false, nil
+	if k.secret != nil {
+		return k.turn(now)
 	}
 	last := k.file.Tickets[0]
-	k.file.Tickets = []ticketKey{{Key: randomKey(), Made: now.UTC()}}
-	if now.Sub(last.Made) < 2*ticketAge {
+	// A key that was made under a clock that was ahead would encrypt until that
+	// time comes.
+	age := now.Sub(last.Made)
+	if -ticketAge < age && age < ticketAge {
+		if k.unsaved {
+			return false, k.save()
+		}
+		return false, nil
+	}
+	k.file.Tickets = []ticketKey{{Key: randomKey(), Made: now.UTC().Round(0)}}
+	if age < 2*ticketAge {
 		k.file.Tickets = append(k.file.Tickets, last)
 	}
-	return true, k.write()
+	return true, k.save()
+}
+
+func (k *keys) save() error {
+	err := k.write()
+	k.unsaved = err != nil
+	return err
+}
+
+// held reports whether a restart would lose keys.
+func (k *keys) held() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.unsaved
 }
 
 // tickets returns the ticket keys for one purpose, the encrypting one first.

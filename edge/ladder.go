@@ -1,10 +1,8 @@
 package edge
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 
 	"spillway/edge/outcome"
@@ -24,6 +22,8 @@ type ladder struct {
 	id      string
 	body    requestBody
 	given   overflow.Facts // what is known before the first step
+	upgrade bool           // the origin is asked to open a WebSocket
+	interim informational
 
 	facts  overflow.Facts
 	permit limit.Permit
@@ -47,25 +47,6 @@ type ending struct {
 }
 
 func (e *ending) Error() string { return string(e.outcome) + ": " + string(e.reason) }
-
-// A requestBody is what is in hand of a request's body.
-type requestBody struct {
-	kept []byte
-	rest io.Reader // what did not fit; nil when kept is all of it
-}
-
-func (b *requestBody) whole() bool { return b.rest == nil }
-
-// reader returns the body from its start. What was not kept can be read once.
-func (b *requestBody) reader() io.Reader {
-	switch {
-	case b.rest != nil:
-		return io.MultiReader(bytes.NewReader(b.kept), b.rest)
-	case len(b.kept) > 0:
-		return bytes.NewReader(b.kept)
-	}
-	return http.NoBody
-}
 
 // climb returns the response of the first place that gives one. Its error is an
 // *ending.
@@ -154,8 +135,12 @@ func (l *ladder) refreshCandidates(key string) {
 // askOrigin uses the permit in hand.
 func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response {
 	l.facts.Permit = false
+	ctx = origin.WithInformational(ctx, l.interim.relay)
 	req := origin.Outgoing(ctx, r, l.client(r), l.body.reader())
 	req.Header.Set("X-Request-Id", l.id)
+	if l.upgrade {
+		req.Header["Connection"], req.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
 	resp, err := l.route.origin.Do(req, l.permit)
 	l.outcome, l.reason, l.backend = outcome.Origin, outcome.None, l.route.originName
 	if l.facts.Waited == outcome.OriginSaturated {
@@ -173,7 +158,7 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 	if failure := (*origin.Error)(nil); errors.As(err, &failure) {
 		l.facts.NoOrigin, l.facts.Reached = failure.Reason, failure.Sent
 		if failure.Reason == outcome.ClientGone {
-			l.unread = bodyFailure(err)
+			l.unread = bodyFailure(r, err)
 		}
 	}
 	return nil

@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +33,9 @@ type Listeners struct {
 
 	tls      *tlsState
 	rules    atomic.Pointer[rules]
+	short    atomic.Bool // whether the node ran short at the last sweep
 	conns    registry
+	proxied  proxyHeaders
 	tcp      *tcpServer
 	quic     *quicServer
 	redirect *http.Server
@@ -51,6 +55,7 @@ type rules struct {
 	step      int // see guard.step
 	bodyBytes int64
 	altSvc    []string
+	proxies   []netip.Prefix // whose connections may begin with a PROXY header
 }
 
 // NewListeners opens the sockets that c names and returns Listeners on them.
@@ -79,10 +84,19 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	l.life, l.endLife = context.WithCancel(context.Background())
 	l.drain, l.startDrain = context.WithCancel(l.life)
 	l.patience, l.losePatience = context.WithCancel(l.life)
-	l.rules.Store(l.newRules(c))
+	first, err := l.newRules(c)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	l.rules.Store(first)
+	l.proxied.trusted = func() []netip.Prefix { return l.rules.Load().proxies }
 	l.conns.start = time.Now()
 	if s.TCP != nil {
-		l.tcp = newTCPServer(l)
+		if l.tcp, err = newTCPServer(l); err != nil {
+			s.Close()
+			return nil, err
+		}
 	}
 	if s.HTTP != nil {
 		l.redirect = newRedirect(h, port(l.Addr()), log)
@@ -96,13 +110,20 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	return l, nil
 }
 
-func (l *Listeners) newRules(c Config) *rules {
+func (l *Listeners) newRules(c Config) (*rules, error) {
+	proxies, err := trustedPrefixes(c.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
 	step := min(max(int(c.Timeouts.Stall.Seconds()*minRate), 16<<10), 256<<10)
 	altSvc := "clear" // RFC 7838 section 3: forget what was said
 	if c.HTTP3.Enabled && len(l.socks.UDP) > 0 {
 		altSvc = fmt.Sprintf(`h3=":%d"; ma=%d`, port(l.Addr()), int(c.HTTP3.AltSvcMaxAge.Seconds()))
 	}
-	return &rules{stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes, altSvc: []string{altSvc}}
+	return &rules{
+		stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes,
+		altSvc: []string{altSvc}, proxies: proxies,
+	}, nil
 }
 
 // Addr returns the address of HTTP/3, HTTP/2 and HTTP/1.1.
@@ -121,8 +142,13 @@ func (l *Listeners) HTTPAddr() net.Addr {
 	return l.socks.HTTP.Addr()
 }
 
-// Certificate returns the certificate in use.
+// Certificate returns the default certificate in use.
 func (l *Listeners) Certificate() *x509.Certificate { return l.tls.leaf() }
+
+// ECHConfigList returns what the HTTPS records of the hosts must have as ech
+// for visitors to encrypt whom they ask for, in base64. It is empty when
+// Encrypted Client Hello is off.
+func (l *Listeners) ECHConfigList() string { return echList(l.tls.current.Load().ech) }
 
 func port(a net.Addr) int {
 	switch a := a.(type) {
@@ -165,7 +191,7 @@ func (l *Listeners) start() {
 		l.quic.start()
 	}
 	if l.redirect != nil {
-		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(l.socks.HTTP)) })
+		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(proxyListener{l.socks.HTTP, &l.proxied})) })
 	}
 }
 
@@ -225,7 +251,7 @@ func (l *Listeners) shutdown() {
 		servers.Go(func() { l.tcp.shutdown(l.patience) })
 	}
 	if l.quic != nil {
-		servers.Go(func() { l.quic.shutdown(l.patience) })
+		servers.Go(l.quic.shutdown)
 	}
 	servers.Wait()
 	l.socks.Close()
@@ -233,22 +259,26 @@ func (l *Listeners) shutdown() {
 }
 
 // Reload puts the parts of c in force that can change while visitors are
-// connected: certificates, hosts, stall timeout, body limit and Alt-Svc. It
-// refuses any other change. On an error everything stays.
+// connected: certificates, hosts, trusted proxies, stall timeout, body limit and
+// Alt-Svc. It refuses any other change. On an error everything stays.
 func (l *Listeners) Reload(c Config, hosts []string) error {
-	if names := fixedChanges(l.c, c); len(names) > 0 {
+	if names := FixedChanges(l.c, c); len(names) > 0 {
 		return fmt.Errorf("%s cannot change while the node runs; restart it", strings.Join(names, ", "))
+	}
+	next, err := l.newRules(c)
+	if err != nil {
+		return err
 	}
 	if err := l.tls.load(c.TLS, hosts); err != nil {
 		return err
 	}
-	l.rules.Store(l.newRules(c))
+	l.rules.Store(next)
 	return nil
 }
 
-// fixedChanges names the settings that differ and are fixed while the node
+// FixedChanges names the settings that differ and are fixed while the node
 // runs.
-func fixedChanges(a, b Config) []string {
+func FixedChanges(a, b Config) []string {
 	var names []string
 	changed := func(name string, differs bool) {
 		if differs {
@@ -258,7 +288,10 @@ func fixedChanges(a, b Config) []string {
 	changed("listen", a.Listen != b.Listen)
 	changed("http", a.HTTP != b.HTTP)
 	changed("state", a.State != b.State)
-	changed("access_log", a.AccessLog != b.AccessLog)
+	changed("tls.secret", a.TLS.Secret != b.TLS.Secret)
+	changed("tls.ech", a.TLS.ECH != b.TLS.ECH)
+	changed("log.access", a.Log.Access != b.Log.Access)
+	changed("log.client", a.Log.Client != b.Log.Client)
 	changed("timeouts.header", a.Timeouts.Header != b.Timeouts.Header)
 	changed("timeouts.idle", a.Timeouts.Idle != b.Timeouts.Idle)
 	changed("limits.header_bytes", a.Limits.HeaderBytes != b.Limits.HeaderBytes)
@@ -281,22 +314,45 @@ func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return // the connection is gone, and with it whoever would read an answer
 		}
 	}
+	if r.ProtoMajor == 3 {
+		// The stream's deadline was for the header.
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	g := &guard{ResponseWriter: w, conn: c}
 	if r.ProtoMajor > 1 {
 		g.step = now.step
 		g.pending = true // QUIC's flow control holds headers back too
 	}
-	if r.ProtoMajor < 3 {
+	// While the node runs short nobody is invited to HTTP/3, which costs it more.
+	if r.ProtoMajor < 3 && !l.short.Load() {
 		w.Header()["Alt-Svc"] = now.altSvc
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		g.body = upload{from: r.Body, limit: now.bodyBytes, left: now.bodyBytes}
-		r.Body = &g.body
+		r = guarded(r, &g.body)
 	}
 	c.enter(g)
 	defer func() {
-		c.leave(g)
+		if c.leave(g, r.ProtoMajor > 1 && r.Context().Err() != nil) {
+			l.excess(c)
+		}
 		g.end(now.stall)
 	}()
 	l.handler.ServeHTTP(g, r)
+}
+
+// guarded returns the request with another body. Over HTTP/1.1 it is a copy: when
+// the handler has ended, net/http looks at the body of its own request, and must
+// know it, to tell whether the rest is a body that is still to come or the next
+// request. Over HTTP/3 it must not be one: trailers come into the request itself.
+func guarded(r *http.Request, body io.ReadCloser) *http.Request {
+	if r.ProtoMajor == 1 {
+		if r.Trailer == nil {
+			r.Trailer = http.Header{} // one map for both: what was not announced comes later
+		}
+		copied := *r
+		r = &copied
+	}
+	r.Body = body
+	return r
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -35,20 +34,18 @@ const (
 	uploadWindows = 256 << 20
 )
 
-// A quicServer owns the accept loops of HTTP/3. It does not leave them to
-// http3.Server, so that what serves a connection can be chosen per connection.
+// A quicServer owns the accept loops of HTTP/3, of connections and of their
+// streams.
 type quicServer struct {
 	l       *Listeners
-	server  *http3.Server
+	server  *http3.Server // makes the connections' HTTP/3 side; its own loops are not used
 	sockets []*quicSocket
 	windows atomic.Int64
 	gsoSaid atomic.Bool
 
-	// http3.Server must not be shut down while a connection is on its way into
-	// it: closing its channel twice panics.
-	mu       sync.Mutex
-	closing  bool
-	entering sync.WaitGroup
+	mu      sync.Mutex
+	closing bool
+	serving sync.WaitGroup
 }
 
 // A quicSocket is one UDP socket with its transport. All share their keys, so
@@ -67,8 +64,11 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 		Handler:        l,
 		Port:           port(l.Addr()),
 		MaxHeaderBytes: int(l.c.Limits.HeaderBytes),
-		ConnContext:    q.entered,
-		Logger:         slog.New(panicsOnly{l.log.Handler()}),
+		// A handler finds its connection in one step.
+		ConnContext: func(ctx context.Context, conn *quic.Conn) context.Context {
+			return context.WithValue(ctx, connectionKey{}, connectionOf(conn.Context()))
+		},
+		Logger: slog.New(newPanicsOnly(l.log.Handler())),
 	}
 	ids, err := newCIDs(cidLength)
 	if err != nil {
@@ -162,8 +162,9 @@ func (q *quicServer) handle(conn *quic.Conn) {
 		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "going away")
 		return
 	}
-	q.entering.Add(1)
+	q.serving.Add(1)
 	q.mu.Unlock()
+	defer q.serving.Done()
 
 	q.l.conns.add(c)
 	defer q.l.conns.remove(c)
@@ -175,25 +176,9 @@ func (q *quicServer) handle(conn *quic.Conn) {
 		case <-conn.Context().Done():
 		}
 	})
-	if err := q.serve(conn); err != nil {
+	if err := q.serve(c); err != nil {
 		q.l.log.Debug("HTTP/3 connection ended", "error", err)
 	}
-	if !c.entered {
-		q.entering.Done()
-	}
-}
-
-// serve is what answers a connection's requests. It returns when the
-// connection and all its handlers have ended.
-func (q *quicServer) serve(conn *quic.Conn) error { return q.server.ServeQUICConn(conn) }
-
-// entered is called when http3.Server has counted the connection. It moves the
-// connection to where a handler finds it in one step.
-func (q *quicServer) entered(ctx context.Context, conn *quic.Conn) context.Context {
-	c := connectionOf(conn.Context())
-	c.entered = true
-	q.entering.Done()
-	return context.WithValue(ctx, connectionKey{}, c)
 }
 
 // widen grants a connection a larger receive window while all are within
@@ -218,17 +203,15 @@ func (q *quicServer) checkGSO(conn *quic.Conn) {
 	}
 }
 
-// shutdown sends GOAWAY, waits for requests in flight until ctx ends, and
-// closes everything. New connections are refused meanwhile, for which the
+// shutdown waits until the connections have ended, which they do after GOAWAY
+// when their requests are answered, or when the listeners lose their patience.
+// Then it closes everything. New connections are refused meanwhile, for which the
 // listeners must stay open.
-func (q *quicServer) shutdown(ctx context.Context) {
+func (q *quicServer) shutdown() {
 	q.mu.Lock()
 	q.closing = true
 	q.mu.Unlock()
-	q.entering.Wait()
-	if err := q.server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
-		q.l.log.Warn("HTTP/3 did not drain", "error", err)
-	}
+	q.serving.Wait()
 	for _, s := range q.sockets {
 		if s.listener != nil {
 			s.listener.Close()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func newRedirect(h http.Handler, port int, log *slog.Logger) *http.Server {
 		ReadTimeout:    redirectTimeout,
 		WriteTimeout:   redirectTimeout,
 		MaxHeaderBytes: 8 << 10,
-		ErrorLog:       slog.NewLogLogger(panicsOnly{log.Handler()}, slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(newPanicsOnly(log.Handler()), slog.LevelDebug),
 	}
 	s.SetKeepAlivesEnabled(false) // nothing more is to be had here
 	return s
@@ -88,11 +89,18 @@ func plainHost(field string) string {
 			return ""
 		}
 		host = h
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	} else if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+		host = inner[:len(inner)-1]
+	}
+	// RFC 3986 section 3.2.2: brackets are around an IPv6 address, and around
+	// nothing else.
+	if bracketed := strings.HasPrefix(field, "["); bracketed || strings.Contains(host, ":") {
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() || !bracketed || ip.Zone() != "" {
+			return ""
+		}
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+	if strings.HasPrefix(host, ".") || strings.HasSuffix(host, ".") || strings.Contains(host, "..") {
 		return ""
 	}
 	odd := func(c rune) bool {

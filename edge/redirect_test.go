@@ -18,7 +18,7 @@ import (
 // plainServer is a Server as the listener of plain HTTP calls it.
 func plainServer(t *testing.T, port int, hosts ...string) (*Server, http.Handler) {
 	t.Helper()
-	s, err := NewServer(Config{AccessLog: "off"}, nil, nil, Backends{}, cache.New(cache.Config{}),
+	s, err := NewServer(Config{Log: LogConfig{Access: "off"}}, nil, nil, Backends{}, cache.New(cache.Config{}),
 		admit.New(admit.Config{}, 1), metrics.NewSet(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -131,6 +131,11 @@ func (x *exchange) refuse(why outcome.Reason) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		x.retryLater()
 	}
+	if x.r.ProtoMajor == 1 && status < 500 && x.r.Body != http.NoBody {
+		// RFC 9112 section 8: where the next request begins may not be known. Behind a
+		// broken trailer the server would look for it at once.
+		x.w.Header()["Connection"] = []string{"close"}
+	}
 	x.plain(status)
 }
 
@@ -139,11 +144,13 @@ var refusals = map[outcome.Reason]int{
 	outcome.UnknownHost:      http.StatusMisdirectedRequest,
 	outcome.MethodNotAllowed: http.StatusMethodNotAllowed,
 	outcome.BadRequest:       http.StatusBadRequest,
+	outcome.HeaderTooLarge:   http.StatusRequestHeaderFieldsTooLarge,
 	outcome.BodyTooLarge:     http.StatusRequestEntityTooLarge,
 	outcome.ReadTimeout:      http.StatusRequestTimeout,
 	outcome.TooManyRequests:  http.StatusTooManyRequests,
 	outcome.TooEarly:         http.StatusTooEarly,
 	outcome.OnlyIfCached:     http.StatusGatewayTimeout, // RFC 9111 section 5.2.1.7
+	outcome.Loop:             http.StatusLoopDetected,
 }
 
 // shed answers a request that nothing could serve.
@@ -183,6 +190,8 @@ func (x *exchange) cancel(why outcome.Reason) {
 	x.outcome, x.reason = outcome.Canceled, why
 	if x.status == 0 {
 		x.status = 499
+		// To return would say 200 to a visitor who has only stopped sending.
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -195,15 +204,51 @@ func (x *exchange) retryLater() {
 // plain answers with a status and its name.
 func (x *exchange) plain(status int) {
 	h := x.w.Header()
-	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["Cache-Control"] = []string{"no-store"}
+	h["X-Request-Id"] = []string{x.requestID()} // what a visitor can tell of it
 	x.expose(h)
-	text := strconv.Itoa(status) + " " + http.StatusText(status) + "\n"
+	if kind := proxyErrors[x.reason]; kind != "" {
+		h["Proxy-Status"] = []string{"spillway; error=" + kind}
+	}
+	text, contentType := x.errorText(status)
+	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	x.writeHeader(status)
 	if x.r.Method != http.MethodHead {
-		x.write([]byte(text))
+		x.write(text)
 	}
+}
+
+// errorText is the page for an error: the route's own, the node's, or its name.
+func (x *exchange) errorText(status int) (text []byte, contentType []string) {
+	var page *errorPage
+	if x.route != nil {
+		page = x.route.errorPages.find(status)
+	}
+	if page == nil {
+		page = x.s.settings.Load().errorPages.find(status)
+	}
+	if page != nil {
+		return page.text(x, status), page.contentType
+	}
+	return []byte(strconv.Itoa(status) + " " + http.StatusText(status) + "\n"), plainText
+}
+
+var plainText = []string{"text/plain; charset=utf-8"}
+
+// proxyErrors are the words of RFC 9209 section 2.3 for what went wrong between
+// the node and the origin or function.
+var proxyErrors = map[outcome.Reason]string{
+	outcome.OriginSaturated:     "connection_limit_reached",
+	outcome.OriginDown:          "destination_unavailable",
+	outcome.OriginFailed:        "http_response_incomplete",
+	outcome.OriginTimeout:       "http_response_timeout",
+	outcome.OriginThrottled:     "destination_unavailable",
+	outcome.FunctionBusy:        "connection_limit_reached",
+	outcome.FunctionThrottled:   "destination_unavailable",
+	outcome.FunctionUnavailable: "destination_unavailable",
+	outcome.FunctionTimeout:     "http_response_timeout",
+	outcome.Loop:                "proxy_loop_detected",
 }
 
 // expose sets the Spillway field: an item of RFC 9651 with the reason as its
@@ -230,6 +275,36 @@ var exposed = func() map[outcome.Outcome][]string {
 	}
 	return m
 }()
+
+// switchProtocols answers that the WebSocket is open, and returns the visitor's
+// side of it. h is the header of the origin's answer.
+func (x *exchange) switchProtocols(h http.Header) (tunnelEnd, error) {
+	own := x.w.Header()
+	copyHeader(own, h)
+	x.expose(own)
+	control := http.NewResponseController(x.w)
+	if x.connect != nil {
+		delete(own, "Upgrade")
+		delete(own, "Sec-Websocket-Accept") // RFC 8441 section 5: not needed here
+		patient(x.w, x.s.settings.Load().tunnel)
+		x.writeHeader(http.StatusOK)
+		return &streamEnd{x.connect.body, x.w, control}, control.Flush()
+	}
+	conn, buf, err := control.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	x.status = http.StatusSwitchingProtocols
+	conn.SetDeadline(time.Time{}) // the server's own are for requests
+	own["Connection"] = []string{"Upgrade"}
+	head := &http.Response{StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: own}
+	end := &connEnd{buf.Reader, conn}
+	if err := head.Write(conn); err != nil {
+		end.cut()
+		return nil, err
+	}
+	return end, nil
+}
 
 func (x *exchange) writeHeader(status int) {
 	x.status = status

@@ -39,6 +39,7 @@ type route struct {
 	shedUnpaid []bool
 	staleFor   time.Duration
 	cached     bool
+	errorPages errorPages
 	// bodyKept is the largest request body that is read before a permit is taken.
 	bodyKept int64
 	// class is what the limiter learns latencies by; unsafe methods have the next.
@@ -138,6 +139,9 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 	for _, m := range c.Match.Methods {
 		r.methods = append(r.methods, strings.ToUpper(m))
 	}
+	if r.errorPages, err = newErrorPages(c.ErrorPages); err != nil {
+		return nil, err
+	}
 	if c.Overflow == nil {
 		return r, nil
 	}
@@ -158,11 +162,12 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 func (s *sites) match(r *http.Request, path string) (*route, outcome.Reason) {
 	host := hostname(r.Host)
 	routes, ok := s.exact[host]
+	// Only a host that a site names letter by letter is known to be sound: that is
+	// how it goes to the origin, port and all.
+	if (!ok || host != r.Host) && plainHost(r.Host) == "" {
+		return nil, outcome.BadRequest
+	}
 	if !ok {
-		// Only a host that a site names letter by letter is known to be sound.
-		if plainHost(r.Host) == "" {
-			return nil, outcome.BadRequest
-		}
 		if routes, ok = s.host(host); !ok {
 			return nil, outcome.UnknownHost
 		}
@@ -224,8 +229,11 @@ func hostname(host string) string {
 func sentPath(r *http.Request) string {
 	path := r.RequestURI
 	if !strings.HasPrefix(path, "/") {
-		// The absolute form of RFC 9112 section 3.2.2.
-		path = r.URL.EscapedPath()
+		// The absolute form of RFC 9112 section 3.2.2; an empty path is the root's (RFC
+		// 9110 section 4.2.3).
+		if path = r.URL.EscapedPath(); path == "" && r.URL.Host != "" {
+			path = "/"
+		}
 	}
 	path, _, _ = strings.Cut(path, "?")
 	return path

@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -49,8 +50,10 @@ type settings struct {
 	sites   *sites
 	proxies []netip.Prefix
 	expose  string
-	// maxBody bounds one request's body, keptBodies those in memory.
-	maxBody, keptBodies int64
+	// maxBody bounds one request's body, buffer those in memory.
+	maxBody, buffer int64
+	tunnel          time.Duration // without a byte
+	errorPages      errorPages
 }
 
 // NewServer returns a Server for the given configuration. Metrics are
@@ -58,13 +61,13 @@ type settings struct {
 func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Backends,
 	ca *cache.Cache, ad *admit.Controller, set *metrics.Set, log *slog.Logger,
 ) (*Server, error) {
-	access, err := openAccessLog(c.AccessLog)
+	access, err := openAccessLog(c.Log, log)
 	if err != nil {
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}}
 	set.NewGauge("spillway_requests_in_flight", func() float64 { return float64(server.inFlight.Load()) })
-	set.NewGauge("spillway_kept_body_bytes", func() float64 { return float64(server.kept.Load()) })
+	set.NewGauge("spillway_overflow_buffer_bytes", func() float64 { return float64(server.kept.Load()) })
 	set.RegisterMetricsWriter(func(w io.Writer) {
 		metrics.WriteCounterUint64(w, "spillway_access_log_lost_total", server.access.losses())
 	})
@@ -80,13 +83,12 @@ func (s *Server) Reload(c Config, sc []SiteConfig, origins map[string]origin.Con
 	if err != nil {
 		return err
 	}
-	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes, keptBodies: c.Limits.KeptBodies}
-	for _, p := range c.TrustedProxies {
-		prefix, err := parsePrefix(p)
-		if err != nil {
-			return fmt.Errorf("trusted_proxies: %w", err)
-		}
-		next.proxies = append(next.proxies, prefix)
+	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes, buffer: c.Overflow.Buffer, tunnel: c.Timeouts.Tunnel}
+	if next.errorPages, err = newErrorPages(c.ErrorPages); err != nil {
+		return err
+	}
+	if next.proxies, err = trustedPrefixes(c.TrustedProxies); err != nil {
+		return err
 	}
 	s.settings.Store(next)
 	return nil

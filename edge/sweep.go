@@ -7,6 +7,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
 )
 
 // A registry holds all connections, for the sweep.
@@ -16,7 +17,7 @@ type registry struct {
 	mu  sync.Mutex
 	all []*connection
 
-	headerTimeouts, idleTimeouts, stalls atomic.Uint64
+	headerTimeouts, idleTimeouts, stalls, excesses, unaccepted atomic.Uint64
 }
 
 func (r *registry) add(c *connection) {
@@ -45,6 +46,18 @@ func (r *registry) snapshot(buf []*connection) []*connection {
 	return append(buf, r.all...)
 }
 
+// hijacked lists the connections that were taken over.
+func (r *registry) hijacked() (all []*connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.all {
+		if c.hijacked.Load() {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 func (r *registry) count() (tcp, quic int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,9 +75,10 @@ func (r *registry) count() (tcp, quic int) {
 func (l *Listeners) sweep() {
 	t := l.c.Timeouts
 	every := min(t.Header, t.Idle, l.rules.Load().stall) / sweepsPerTimeout
-	tick := time.NewTicker(min(max(every, time.Millisecond), time.Second))
+	every = min(max(every, time.Millisecond), time.Second)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	draining := time.Duration(-1)
+	draining, last := time.Duration(-1), time.Since(l.conns.start)
 	var buf []*connection
 	for {
 		select {
@@ -72,30 +86,53 @@ func (l *Listeners) sweep() {
 			return
 		case <-tick.C:
 		}
+		l.short.Store(l.admit.Short())
 		now := time.Since(l.conns.start)
 		if draining < 0 && l.drain.Err() != nil {
 			draining = now
 		}
+		s := sight{now: now, tick: min(now-last, 2*every), stall: l.rules.Load().stall, finish: finishTimeout(t)}
+		last = now
+		idle := l.idleLimit()
 		buf = l.conns.snapshot(buf[:0])
 		for _, c := range buf {
 			if c.quic != nil {
-				l.sweepQUIC(c, now, draining)
+				l.sweepQUIC(c, s, idle, draining)
 			} else {
-				l.sweepTCP(c, now)
+				l.sweepTCP(c, s, idle)
+			}
+			if c.noisy(s.tick, l.c.Limits.HeaderBytes) {
+				l.excess(c)
 			}
 		}
 		clear(buf) // a connection that ends must not wait for the next sweep
 	}
 }
 
+// idleLimit is how long a connection may be without a request. It falls from the
+// configured time to nothing while the last quarter of the connections is taken,
+// so that those close first that have been idle for longest, and connections
+// that only stand there do not lock visitors out.
+func (l *Listeners) idleLimit() time.Duration {
+	idle := l.c.Timeouts.Idle
+	return max(time.Duration(l.admit.Room()*float64(idle)), min(idle, leastIdle))
+}
+
+// leastIdle is left to every visitor to send a first request over a slow network.
+const leastIdle = 2 * time.Second
+
 // sweepTCP cuts requests that are stuck, and the connection when it does not
-// take what is written. Headers and idleness are the business of net/http.
-func (l *Listeners) sweepTCP(c *connection, now time.Duration) {
-	stall := l.rules.Load().stall
-	cuts, _, _ := c.sweep(now, stall, finishTimeout(l.c.Timeouts))
-	if c.writes.stuck(now, stall) {
-		c.close()
+// take what is written. Headers and idleness are the business of net/http, as
+// long as there is room for idle connections.
+func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit time.Duration) {
+	cuts, idle, age := c.sweep(s)
+	switch {
+	case c.writes.stuck(s.now, s.stall):
+		c.tcp.Close()
 		cuts++
+	case idle && c.served.Load() && c.farewell.Load() == nil && idleLimit < l.c.Timeouts.Idle && age >= idleLimit:
+		l.crowdedOut(c)
+		c.goAway(http2.ErrCodeNo)
 	}
 	l.conns.stalls.Add(uint64(cuts))
 }
@@ -110,26 +147,38 @@ const (
 // sweepQUIC cuts requests that are stuck, and connections on which nothing
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
 // a stream on which half a header came nor minds PINGs.
-func (l *Listeners) sweepQUIC(c *connection, now, draining time.Duration) {
-	cuts, idle, age := c.sweep(now, l.rules.Load().stall, 0)
+func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, draining time.Duration) {
+	cuts, idle, age := c.sweep(s)
 	l.conns.stalls.Add(uint64(cuts))
 	switch {
 	case !idle:
 	case c.fresh() && age >= l.c.Timeouts.Header:
 		l.conns.headerTimeouts.Add(1)
-		dismiss(c.quic, "no request")
+		dismiss(c.quic, http3.ErrCodeNoError, "no request")
 	case age >= l.c.Timeouts.Idle:
 		l.conns.idleTimeouts.Add(1)
-		dismiss(c.quic, "idle")
-	case draining >= 0 && now-draining >= drainGrace && (c.fresh() || age >= drainQuiet):
-		dismiss(c.quic, "going away")
+		dismiss(c.quic, http3.ErrCodeNoError, "idle")
+	case age >= idleLimit:
+		l.crowdedOut(c)
+		dismiss(c.quic, http3.ErrCodeNoError, "idle")
+	case draining >= 0 && s.now-draining >= drainGrace && (c.fresh() || age >= drainQuiet):
+		dismiss(c.quic, http3.ErrCodeNoError, "going away")
 	}
 }
 
-// dismiss closes a connection without blame. It may block until the close was
-// sent, so that it has its own goroutine.
-func dismiss(c *quic.Conn, why string) {
-	go c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), why)
+// crowdedOut notes that an idle connection is closed to make room. A source that
+// never asked for anything owes for it as for a handshake that it left hanging.
+func (l *Listeners) crowdedOut(c *connection) {
+	l.conns.idleTimeouts.Add(1)
+	if c.fresh() {
+		c.handshake.Blame(1)
+	}
+}
+
+// dismiss closes a connection. It may block until the close was sent, so that it
+// has its own goroutine.
+func dismiss(c *quic.Conn, code http3.ErrCode, why string) {
+	go c.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
 // ListenState is what the listeners hold and have done, for metrics and status.
@@ -140,6 +189,22 @@ type ListenState struct {
 	HeaderTimeouts, IdleTimeouts uint64
 	// Stalls counts requests and connections cut for want of progress.
 	Stalls uint64
+	// ProxyHeaders counts connections of trusted proxies that were closed because
+	// their PROXY header was malformed, too long or late.
+	ProxyHeaders uint64
+	// Excesses counts connections closed because their requests were given up too
+	// often, or because they brought too much that was no request.
+	Excesses uint64
+	// Unaccepted counts failures to accept a TCP connection, such as for want of
+	// file descriptors.
+	Unaccepted uint64
+	// CertificateExpiry is when the first of the certificates in use expires.
+	CertificateExpiry time.Time
+	// CertificatesRefused counts changed files of certificates that did not load.
+	CertificatesRefused uint64
+	// KeysUnsaved tells that ticket keys are in memory only, because the state
+	// folder cannot be written.
+	KeysUnsaved bool
 	// UploadWindow is how many bytes beyond the initial windows visitors may
 	// have under way to the node over HTTP/3.
 	UploadWindow int64
@@ -151,6 +216,13 @@ func (l *Listeners) State() ListenState {
 		HeaderTimeouts: l.conns.headerTimeouts.Load(),
 		IdleTimeouts:   l.conns.idleTimeouts.Load(),
 		Stalls:         l.conns.stalls.Load(),
+		ProxyHeaders:   l.proxied.refused.Load(),
+		Excesses:       l.conns.excesses.Load(),
+		Unaccepted:     l.conns.unaccepted.Load(),
+
+		CertificateExpiry:   l.tls.current.Load().expiry,
+		CertificatesRefused: l.tls.certs.refused.Load(),
+		KeysUnsaved:         l.tls.keys.held(),
 	}
 	s.TCP, s.QUIC = l.conns.count()
 	if l.quic != nil {

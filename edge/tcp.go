@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"spillway/edge/outcome"
 )
@@ -29,7 +32,7 @@ type tcpServer struct {
 	close  context.CancelFunc
 }
 
-func newTCPServer(l *Listeners) *tcpServer {
+func newTCPServer(l *Listeners) (*tcpServer, error) {
 	t := &tcpServer{l: l, ready: make(chan net.Conn)}
 	t.closed, t.close = context.WithCancel(l.life)
 	var protocols http.Protocols
@@ -37,6 +40,9 @@ func newTCPServer(l *Listeners) *tcpServer {
 	protocols.SetHTTP2(true)
 	timeouts := l.c.Timeouts
 	t.server = &http.Server{
+		// OPTIONS * is refused and counted like any other request.
+		DisableGeneralOptionsHandler: true,
+
 		Handler:           l,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: timeouts.Header,
@@ -44,7 +50,7 @@ func newTCPServer(l *Listeners) *tcpServer {
 		WriteTimeout:      finishTimeout(timeouts),
 		MaxHeaderBytes:    int(l.c.Limits.HeaderBytes),
 		ConnContext:       tcpConnContext,
-		ErrorLog:          slog.NewLogLogger(panicsOnly{l.log.Handler()}, slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(newPanicsOnly(l.log.Handler()), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          l.c.Limits.Streams,
 			MaxReceiveBufferPerStream:     maxStreamWindow,
@@ -54,7 +60,7 @@ func newTCPServer(l *Listeners) *tcpServer {
 			PingTimeout:     timeouts.Header,
 		},
 	}
-	return t
+	return t, serveHTTP2(t.server)
 }
 
 func (t *tcpServer) start() {
@@ -64,11 +70,15 @@ func (t *tcpServer) start() {
 
 // accept admits connections until the socket is closed.
 func (t *tcpServer) accept() error {
+	var trouble trouble
 	for delay := time.Duration(0); ; {
 		raw, err := t.l.socks.TCP.Accept()
 		if err == nil {
 			delay = 0
-			t.admit(raw)
+			if trouble.met() && trouble.pass(time.Now()) {
+				t.l.log.Info("connections are accepted again")
+			}
+			t.take(raw)
 			continue
 		}
 		var passing interface{ Temporary() bool }
@@ -77,7 +87,10 @@ func (t *tcpServer) accept() error {
 		}
 		// Out of file descriptors, mostly: the backlog holds the others.
 		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		t.l.log.Warn("cannot accept connections", "error", err, "retry_in", delay)
+		t.l.conns.unaccepted.Add(1)
+		if trouble.meet(time.Now()) {
+			t.l.log.Warn("cannot accept connections, new visitors wait", "error", err)
+		}
 		select {
 		case <-time.After(delay):
 		case <-t.closed.Done():
@@ -86,17 +99,36 @@ func (t *tcpServer) accept() error {
 	}
 }
 
-// admit lets a connection in or resets it. TCP has proved the address.
+// take has a connection admitted, once it is known whose it is: the accept loop
+// does not wait for what a proxy says about it.
+func (t *tcpServer) take(raw net.Conn) {
+	conn, proxied := t.l.proxied.wrap(raw).(*proxiedConn)
+	if !proxied {
+		t.admit(raw)
+		return
+	}
+	t.l.loops.Go(func() {
+		if conn.await(t.closed) == nil {
+			t.admit(conn)
+		}
+	})
+}
+
+// admit lets a connection in or resets it. TCP has proved the address, or a
+// trusted proxy answers for it.
 func (t *tcpServer) admit(raw net.Conn) {
 	h, why := t.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
 	if why != outcome.None {
+		if p, ok := raw.(*proxiedConn); ok {
+			raw = p.Conn
+		}
 		if tcp, ok := raw.(*net.TCPConn); ok {
 			tcp.SetLinger(0) // a reset leaves nothing behind
 		}
 		raw.Close()
 		return
 	}
-	c := &connection{handshake: h, close: raw.Close}
+	c := &connection{handshake: h, tcp: raw}
 	t.l.conns.add(c)
 	conn := &tcpConn{Conn: raw, connection: c, registry: &t.l.conns}
 	t.l.loops.Go(func() { t.handshake(tls.Server(conn, t.l.tls.tcp())) })
@@ -144,11 +176,47 @@ func (t *tcpServer) shutdown(ctx context.Context) {
 	if t.server.Shutdown(ctx) != nil {
 		t.server.Close()
 	}
+	t.closeTunnels(ctx)
 }
+
+// closeTunnels waits until ctx ends for the connections that were taken over, of
+// which the server knows nothing, and closes them.
+func (t *tcpServer) closeTunnels(ctx context.Context) {
+	poll := time.NewTicker(tunnelPoll)
+	defer poll.Stop()
+	for {
+		tunnels := t.l.conns.hijacked()
+		if len(tunnels) == 0 {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			for _, c := range tunnels {
+				c.tcp.Close()
+			}
+			return
+		}
+	}
+}
+
+// tunnelPoll is how late a shutdown may notice that the last tunnel has ended;
+// net/http polls its connections alike.
+const tunnelPoll = 100 * time.Millisecond
 
 func tcpConnContext(ctx context.Context, conn net.Conn) context.Context {
 	c := conn.(*tls.Conn).NetConn().(*tcpConn).connection
+	c.served.Store(true)
 	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+// goAway ends a TCP connection in the words of its protocol: its reader fails
+// with what the HTTP/2 server then sends as GOAWAY. The server of HTTP/1.1 closes
+// it.
+func (c *connection) goAway(code http2.ErrCode) {
+	end := http2.ConnectionError(code)
+	c.farewell.Store(&end)
+	c.tcp.SetReadDeadline(past)
 }
 
 // tcpConn marks the writes of a TCP connection. TLS writes one record of at
@@ -160,11 +228,26 @@ type tcpConn struct {
 	once       sync.Once
 }
 
+// Read implements net.Conn.
+func (c *tcpConn) Read(b []byte) (int, error) {
+	if end := c.connection.farewell.Load(); end != nil {
+		return 0, *end
+	}
+	n, err := c.Conn.Read(b)
+	c.connection.in.Add(int64(n))
+	if end := c.connection.farewell.Load(); end != nil && err != nil {
+		err = *end
+	}
+	return n, err
+}
+
 // Write implements net.Conn.
 func (c *tcpConn) Write(b []byte) (int, error) {
 	c.connection.writes.begin()
 	defer c.connection.writes.end()
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	c.connection.out.Add(int64(n))
+	return n, err
 }
 
 // Close implements net.Conn.
@@ -177,13 +260,27 @@ func (c *tcpConn) Close() error {
 }
 
 // panicsOnly lets through what the protocols' servers log when a handler
-// panics. All else that they log is visitors' mistakes, and would let anybody
-// fill the log.
-type panicsOnly struct{ slog.Handler }
+// panics, once in a while: who finds a request that does it could fill the log.
+// All else that they log is visitors' mistakes.
+type panicsOnly struct {
+	slog.Handler
+	last *atomic.Int64 // when one was let through, since the Unix epoch
+}
+
+func newPanicsOnly(h slog.Handler) panicsOnly { return panicsOnly{h, new(atomic.Int64)} }
+
+// panicEvery is how often the log tells of a panic.
+const panicEvery = 10 * time.Second
 
 // Handle implements slog.Handler.
 func (p panicsOnly) Handle(ctx context.Context, r slog.Record) error {
 	if !strings.Contains(r.Message, "panic serving") {
+		return nil
+	}
+	last := p.last.Load()
+	now := r.Time.UnixNano()
+	// A clock that was set back must not silence it until the old time comes.
+	if since := now - last; 0 <= since && since < int64(panicEvery) || !p.last.CompareAndSwap(last, now) {
 		return nil
 	}
 	r.Level = slog.LevelError

@@ -13,8 +13,8 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-// tlsPoll is how often the certificate's files and the age of the ticket key
-// are looked at.
+// tlsPoll is how often the files of certificates and keys and the age of the
+// ticket key are looked at.
 const tlsPoll = 5 * time.Second
 
 // tlsState holds the TLS configurations that handshakes use. They are replaced
@@ -30,15 +30,32 @@ type tlsState struct {
 
 	mu    sync.Mutex
 	certs *certs
+	ech   *echKeys // nil when it is off
+
+	saving trouble // of run alone
 }
 
 // tlsPair is the configuration of one moment.
-type tlsPair struct{ tcp, quic *tls.Config }
+type tlsPair struct {
+	tcp, quic *tls.Config
+	leaf      *x509.Certificate // of the default certificate
+	expiry    time.Time         // of the certificate that expires first
+	ech       []tls.EncryptedClientHelloKey
+}
 
-// newTLS loads the certificate and the keys.
+// newTLS loads the certificates and the keys.
 func newTLS(c Config, hosts []string, log *slog.Logger) (*tlsState, error) {
 	now := time.Now()
-	k, err := openKeys(c.State, now)
+	secret, err := ReadSecret(c.TLS.Secret)
+	if err != nil {
+		return nil, err
+	}
+	var k *keys
+	if secret != nil {
+		k, err = sharedKeys(secret, now)
+	} else {
+		k, err = openKeys(c.State, now)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,16 +65,39 @@ func newTLS(c Config, hosts []string, log *slog.Logger) (*tlsState, error) {
 		limits: fmt.Sprintf("h3 header=%d streams=%d", c.Limits.HeaderBytes, c.Limits.Streams),
 		certs:  &certs{log: log, state: c.State},
 	}
-	return s, s.load(c.TLS, hosts)
+	if s.ech, err = openECH(c.TLS.ECH, c.State, log); err != nil {
+		return nil, err
+	}
+	if err := s.load(c.TLS, hosts); err != nil {
+		return nil, err
+	}
+	if s.ech != nil {
+		s.ech.announce()
+	}
+	return s, nil
 }
 
-// load takes the certificate of a configuration into use, or fails and keeps
-// the one in use.
+// load takes the certificates and the secret of a configuration into use, or
+// fails and keeps those in use.
 func (s *tlsState) load(c TLSConfig, hosts []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.certs.load(c, hosts, time.Now()); err != nil {
+	now := time.Now()
+	secret, err := ReadSecret(c.Secret)
+	if err != nil {
 		return err
+	}
+	if err := s.certs.load(c, hosts, now); err != nil {
+		return err
+	}
+	if s.ech != nil && !s.certs.covers(s.ech.name) {
+		s.log.Warn("no TLS certificate covers tls.ech.public_name: browsers whose record is old cannot get the new one",
+			"public_name", s.ech.name)
+	}
+	if secret != nil {
+		if err := s.keys.replaceSecret(secret, now); err != nil {
+			return err
+		}
 	}
 	return s.build()
 }
@@ -72,7 +112,9 @@ func (s *tlsState) build() error {
 	if err != nil {
 		return err
 	}
-	s.current.Store(&tlsPair{tcp: tcp, quic: quic})
+	s.current.Store(&tlsPair{
+		tcp: tcp, quic: quic, leaf: s.certs.pairs[0].cert.Leaf, expiry: s.certs.expiry(), ech: s.ech.accepted(),
+	})
 	return nil
 }
 
@@ -82,9 +124,10 @@ func (s *tlsState) config(purpose string, version uint16, protocols ...string) (
 		return nil, err
 	}
 	c := &tls.Config{
-		Certificates: []tls.Certificate{*s.certs.current},
-		MinVersion:   version,
-		NextProtos:   protocols,
+		GetCertificate:           newSelection(s.certs.pairs).pick,
+		MinVersion:               version,
+		NextProtos:               protocols,
+		EncryptedClientHelloKeys: s.ech.accepted(),
 	}
 	c.SetSessionTicketKeys(tickets)
 	return c, nil
@@ -95,21 +138,23 @@ func (s *tlsState) tcp() *tls.Config { return s.current.Load().tcp }
 
 // quic returns a configuration that stays valid: it asks for the present one at
 // each handshake. Keys set on a configuration after a listener has it would
-// have no effect, because quic-go clones it.
+// have no effect, because quic-go clones it. A client hello is decrypted before
+// the present one is asked for, so that this one must know those keys.
 func (s *tlsState) quic() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{http3.NextProtoH3},
+		GetEncryptedClientHelloKeys: func(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+			return s.current.Load().ech, nil
+		},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return s.current.Load().quic, nil
 		},
 	}
 }
 
-// leaf returns the certificate in use.
-func (s *tlsState) leaf() *x509.Certificate {
-	return s.current.Load().tcp.Certificates[0].Leaf
-}
+// leaf returns the default certificate in use.
+func (s *tlsState) leaf() *x509.Certificate { return s.current.Load().leaf }
 
 // run follows the files and rotates the ticket key until ctx ends.
 func (s *tlsState) run(ctx context.Context) {
@@ -127,12 +172,19 @@ func (s *tlsState) run(ctx context.Context) {
 
 func (s *tlsState) refresh(now time.Time) {
 	rotated, err := s.keys.rotate(now)
-	if err != nil {
-		s.log.Warn("the new TLS ticket key is in memory only, a restart will lose it", "error", err)
+	switch {
+	case err != nil:
+		if s.saving.meet(now) {
+			s.log.Warn("the new TLS ticket key is in memory only, a restart will lose it", "error", err)
+		}
+	case s.saving.pass(now):
+		s.log.Info("the TLS ticket key is kept on disk again")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if reloaded := s.certs.poll(now); !reloaded && !rotated {
+	reloaded, rekeyed := s.certs.poll(now), s.ech.poll()
+	s.certs.mourn(now)
+	if !reloaded && !rekeyed && !rotated {
 		return
 	}
 	if err := s.build(); err != nil {

@@ -19,8 +19,11 @@ import (
 
 // writePair puts a certificate and its key into a folder, and moves the files'
 // times so that a change shows whatever the file system's clock is.
-func writePair(t *testing.T, folder string, until time.Time, rsaKey bool) TLSConfig {
+func writePair(t testing.TB, folder string, until time.Time, rsaKey bool, names ...string) TLSConfig {
 	t.Helper()
+	if names == nil {
+		names = []string{"edge.test"}
+	}
 	var public, private any
 	if rsaKey {
 		k, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -38,7 +41,7 @@ func writePair(t *testing.T, folder string, until time.Time, rsaKey bool) TLSCon
 	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		DNSNames:     []string{"edge.test"},
+		DNSNames:     names,
 		NotBefore:    until.Add(-1000 * time.Hour), NotAfter: until,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
@@ -55,7 +58,7 @@ func writePair(t *testing.T, folder string, until time.Time, rsaKey bool) TLSCon
 	return c
 }
 
-func replace(t *testing.T, path string, b []byte) {
+func replace(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := writeSecret(path, b); err != nil {
 		t.Fatal(err)
@@ -78,11 +81,17 @@ func TestTLSRefusesToStart(t *testing.T) {
 	}
 	good := writePair(t, t.TempDir(), time.Now().Add(time.Hour), false)
 	other := writePair(t, t.TempDir(), time.Now().Add(time.Hour), false)
-	f("expired on", writePair(t, t.TempDir(), time.Now().Add(-time.Hour), false))
-	f("no such file", TLSConfig{Cert: "missing.pem", Key: good.Key})
-	f("does not match", TLSConfig{Cert: good.Cert, Key: other.Key})
+	expired := writePair(t, t.TempDir(), time.Now().Add(-time.Hour), false)
+	f(expired.Cert+": the certificate expired on", expired)
+	f(": renew it", expired)
+	f("missing.pem: no such file or directory: put the certificate's chain there, or correct the name", TLSConfig{Cert: "missing.pem", Key: good.Key})
+	f("missing.pem: no such file or directory: put the certificate's key there", TLSConfig{Cert: good.Cert, Key: "missing.pem"})
+	f(other.Key+": this key does not match the certificate in "+good.Cert+": give the key that", TLSConfig{Cert: good.Cert, Key: other.Key})
+	f("give the certificate as PEM", TLSConfig{Cert: good.Key, Key: good.Key})
+	f("give the certificate's key as PEM", TLSConfig{Cert: good.Cert, Key: good.Cert})
 	f("set cert and key, or self_signed", TLSConfig{})
 	f("set cert and key, or self_signed", TLSConfig{Cert: good.Cert})
+	f("the certificate expired on", TLSConfig{Cert: good.Cert, Key: good.Key, Certificates: expired.Pairs()})
 }
 
 func TestTLSFollowsItsFiles(t *testing.T) {
@@ -130,6 +139,45 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	}
 }
 
+// Of several certificates each follows its own files, and a broken one costs
+// the others nothing.
+func TestTLSFollowsTheFilesOfEach(t *testing.T) {
+	until := time.Now().Add(100 * time.Hour)
+	folder := t.TempDir()
+	c := writePair(t, t.TempDir(), until, false)
+	c.Certificates = writePair(t, folder, until, false, "a.test").Pairs()
+	s, log, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := shown(t, s, "edge.test")
+	a := shown(t, s, "a.test")
+	if a == first {
+		t.Fatal("both names have one certificate")
+	}
+	replace(t, c.Certificates[0].Key, []byte("broken"))
+	s.refresh(time.Now())
+	s.refresh(time.Now())
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || shown(t, s, "a.test") != a {
+		t.Errorf("%d warnings, want 1, or the old certificate is gone: %s", n, log)
+	}
+	writePair(t, folder, until, false, "a.test")
+	s.refresh(time.Now())
+	if shown(t, s, "a.test") == a || shown(t, s, "edge.test") != first {
+		t.Error("not the changed certificate was replaced")
+	}
+}
+
+// shown returns the number of the certificate that a visitor is shown.
+func shown(t *testing.T, s *tlsState, name string) string {
+	t.Helper()
+	cert, err := s.tcp().GetCertificate(hello(name, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert.Leaf.SerialNumber.String()
+}
+
 func TestTLSReloadKeepsTheOldOnError(t *testing.T) {
 	s, _, err := newTestTLS(t, writePair(t, t.TempDir(), time.Now().Add(time.Hour), false))
 	if err != nil {
@@ -162,6 +210,7 @@ func TestTLSWarnings(t *testing.T) {
 	s.certs.hosts = []string{"edge.test", "other.test", defaultHost}
 	log.Reset()
 	s.certs.judge(s.leaf(), time.Now().Add(-2000*time.Hour))
+	s.certs.judgeHosts()
 	if got := log.String(); strings.Count(got, "level=WARN") != 2 || !strings.Contains(got, "other.test") || !strings.Contains(got, "not valid yet") {
 		t.Errorf("warnings: %s", got)
 	}

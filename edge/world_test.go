@@ -46,7 +46,7 @@ type script struct {
 	requests atomic.Int64
 }
 
-func newScript(t *testing.T, name string) *script {
+func newScript(t testing.TB, name string) *script {
 	s := &script{}
 	s.says(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", name, r.URL.Path) })
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,7 +77,12 @@ func runWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	}
 }
 
-func newWorld(t *testing.T, proto string, slots int) *world {
+func newWorld(t testing.TB, proto string, slots int) *world {
+	return newWorldWith(t, proto, slots, func(*edge.Config, []edge.RouteConfig) {})
+}
+
+// newWorldWith is newWorld with a configuration that the test has changed.
+func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Config, []edge.RouteConfig)) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
 	w.budget = budget.New("spill", budget.Config{PerHour: 1})
@@ -102,15 +107,14 @@ func newWorld(t *testing.T, proto string, slots int) *world {
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
 	setup := edgetest.New(nil)
 	setup.Config.Limits.BodyBytes = 5 << 20
-	setup.Config.AccessLog, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
-	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{
-		Hosts: []string{"default"},
-		Routes: []edge.RouteConfig{
-			{Match: edge.MatchConfig{Path: "/plain/*"}, Origin: "app", Cache: true},
-			{Match: edge.MatchConfig{Path: "/stale/*"}, Origin: "app", Cache: true, Overflow: spill, StaleOnOverload: time.Hour},
-			{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Cache: true, Overflow: spill},
-		},
-	}}, map[string]origin.Config{"app": oc}, edge.Backends{
+	setup.Config.Log.Access, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
+	routes := []edge.RouteConfig{
+		{Match: edge.MatchConfig{Path: "/plain/*"}, Origin: "app", Cache: true},
+		{Match: edge.MatchConfig{Path: "/stale/*"}, Origin: "app", Cache: true, Overflow: spill, StaleOnOverload: time.Hour},
+		{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Cache: true, Overflow: spill},
+	}
+	change(&setup.Config, routes)
+	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{Hosts: []string{"default"}, Routes: routes}}, map[string]origin.Config{"app": oc}, edge.Backends{
 		Origins: map[string]*origin.Origin{"app": o}, Functions: functions,
 	}, cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second}),
 		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
@@ -124,7 +128,7 @@ func newWorld(t *testing.T, proto string, slots int) *world {
 }
 
 // background runs a part until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
+func background(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); run(ctx) }()

@@ -81,6 +81,21 @@ func (c *Controller) short(now time.Duration) bool {
 	return c.half.Load() > c.maxHalf/2 || c.conns.Load() > c.maxConns*3/4 || c.handshakes.empty(now)
 }
 
+// Short reports whether the node runs out of something that connections use, and
+// should take on no work that can be avoided.
+func (c *Controller) Short() bool { return c.enforce && c.short(c.now()) }
+
+// Room returns what is left of the last quarter of the connections that the node
+// may hold: 1 while fewer are taken than three quarters, 0 when all are. Idle
+// connections are closed by it to let others in.
+func (c *Controller) Room() float64 {
+	if !c.enforce {
+		return 1
+	}
+	free := float64(c.maxConns-c.conns.Load()) / (float64(c.maxConns) / 4)
+	return min(max(free, 0), 1)
+}
+
 // Retry reports whether a new QUIC client at an unproved address must prove it
 // (RFC 9000 section 8.1.2). A Retry costs the node a twelfth of a handshake and
 // no memory, and the client a round trip.
@@ -156,6 +171,15 @@ func (h *Handshake) Fail() {
 	if h.settled.CompareAndSwap(false, true) {
 		h.c.half.Add(-1)
 		h.c.counts.failed.Add(1)
+	}
+}
+
+// Blame charges the source for a connection that was complete and did harm, as
+// if it had left so many unfinished.
+func (h *Handshake) Blame(connections int) {
+	now := h.c.now()
+	for range connections {
+		h.c.meter.Charge(h.source, now)
 	}
 }
 

@@ -448,3 +448,51 @@ func BenchmarkConnect(b *testing.B) {
 		h.Close()
 	}
 }
+
+func TestRoom(t *testing.T) {
+	f := func(connections int, enforce bool, want float64) {
+		t.Helper()
+		c := config()
+		c.Connections, c.Enforce = 100, enforce
+		k := New(c, 1)
+		for n := range connections {
+			h, _ := k.Connect(from(uint32(n)), true)
+			h.Done()
+		}
+		if got := k.Room(); got != want {
+			t.Errorf("%d of 100 connections: %v, want %v", connections, got, want)
+		}
+	}
+	f(0, true, 1)
+	f(75, true, 1)
+	f(80, true, 0.8)
+	f(100, true, 0)
+	f(120, false, 1)
+}
+
+// Harm done on complete connections is held against the source as unfinished
+// ones are, and against nobody else.
+func TestBlame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := config()
+		c.Connections = 100
+		k := New(c, 1)
+		for n := range uint32(80) { // short of connections
+			h, _ := k.Connect(from(100+n), true)
+			h.Done()
+		}
+		h, _ := k.Connect(from(1), true)
+		h.Done()
+		h.Blame(500)
+		if _, why := k.Connect(from(1), true); why != outcome.None {
+			t.Error("refused for one excess")
+		}
+		h.Blame(1600)
+		if _, why := k.Connect(from(1), true); why == outcome.None {
+			t.Error("let in after many")
+		}
+		if _, why := k.Connect(from(2), true); why != outcome.None {
+			t.Error("another source is refused")
+		}
+	})
+}

@@ -13,22 +13,29 @@ type counts struct {
 // State is what a Controller has seen and where it stands, for metrics and
 // status. With enforcement off the verdicts are those that would have been.
 type State struct {
-	Enforce bool
+	Enforce bool `json:"enforce"`
 	// Short tells that the node runs out of something that connections use.
-	Short bool
+	Short bool `json:"short"`
 
-	Connections, ConnectionsLimit int64
-	HalfOpen, HalfOpenLimit       int64
-	InFlight, InFlightLimit       int64
+	Connections      int64 `json:"connections"`
+	ConnectionsLimit int64 `json:"connections_limit"`
+	HalfOpen         int64 `json:"half_open"`
+	HalfOpenLimit    int64 `json:"half_open_limit"`
+	InFlight         int64 `json:"in_flight"`
+	InFlightLimit    int64 `json:"in_flight_limit"`
 
 	// Handshakes by how they ended. Those begun and not ended are half open.
-	Started, Completed, Failed uint64
+	Started   uint64 `json:"started"`
+	Completed uint64 `json:"completed"`
+	Failed    uint64 `json:"failed"`
 	// Retries counts clients that were asked to prove their address.
-	Retries uint64
+	Retries uint64 `json:"retries"`
 	// Connections refused, by what the node lacked: room for connections, room
 	// for handshakes, or patience with the source.
-	RefusedFull, RefusedHalfOpen, RefusedSource uint64
-	RefusedRequests                             uint64
+	RefusedFull     uint64 `json:"refused_full"`
+	RefusedHalfOpen uint64 `json:"refused_half_open"`
+	RefusedSource   uint64 `json:"refused_source"`
+	RefusedRequests uint64 `json:"refused_requests"`
 }
 
 // State returns the present state.

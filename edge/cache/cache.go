@@ -167,17 +167,23 @@ func (c *Cache) whole(r *http.Request, now time.Time, res *Result) bool {
 
 // A State is a snapshot for metrics.
 type State struct {
-	Bytes   int64 // held by entries
-	Limit   int64 // of Bytes
-	Entries int64
+	Bytes   int64 `json:"bytes"` // held by entries
+	Limit   int64 `json:"limit"` // of Bytes
+	Entries int64 `json:"entries"`
 	// FillBytes are held by bodies in flight, FillLimit bounds them.
-	FillBytes, FillLimit int64
-	Flights              int64 // fetches that may be joined
+	FillBytes int64 `json:"fill_bytes"`
+	FillLimit int64 `json:"fill_limit"`
+	Flights   int64 `json:"flights"` // fetches that may be joined
 
-	Hits, Stale, Misses, Bypassed, Collapsed uint64
-	Stored, Evicted                          uint64
-	Uncacheable                              uint64 // answers whose key was remembered as not to be shared
-	Rejected                                 uint64 // requests that waited in vain, or could not wait
+	Hits        uint64 `json:"hits"`
+	Stale       uint64 `json:"stale"`
+	Misses      uint64 `json:"misses"`
+	Bypassed    uint64 `json:"bypassed"`
+	Collapsed   uint64 `json:"collapsed"`
+	Stored      uint64 `json:"stored"`
+	Evicted     uint64 `json:"evicted"`
+	Uncacheable uint64 `json:"uncacheable"` // answers whose key was remembered as not to be shared
+	Rejected    uint64 `json:"rejected"`    // requests that waited in vain, or could not wait
 }
 
 // State returns a snapshot.

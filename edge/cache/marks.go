@@ -37,11 +37,15 @@ func markFor(status int) time.Duration {
 	return uncacheableFor
 }
 
+// holds reports whether the mark ends after a time. One that ends later than a
+// mark may was made under a clock that was ahead.
+func (k mark) holds(at int64) bool { return at < k.until && k.until-at <= int64(uncacheableFor) }
+
 func (m *marks) set(hash uint64) *[markWays]mark { return &m[hash%markSets] }
 
 func (m *marks) has(hash uint64, now time.Time) bool {
 	for _, k := range m.set(hash) {
-		if k.hash == hash && k.until > now.UnixNano() {
+		if k.hash == hash && k.holds(now.UnixNano()) {
 			return true
 		}
 	}
@@ -53,7 +57,9 @@ func (m *marks) add(hash uint64, until time.Time) {
 	victim := &set[0]
 	for i := range set {
 		if set[i].hash == hash {
-			set[i].until = max(set[i].until, until.UnixNano())
+			if !set[i].holds(until.UnixNano()) {
+				set[i].until = until.UnixNano()
+			}
 			return
 		}
 		if set[i].until < victim.until {

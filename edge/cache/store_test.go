@@ -217,7 +217,7 @@ func TestMarksAreBoundedAndEnd(t *testing.T) {
 		t.Error("shortened")
 	}
 	for i := range uint64(markWays) {
-		m.add(1+(i+1)*markSets, now.Add(time.Hour))
+		m.add(1+(i+1)*markSets, now.Add(time.Minute))
 	}
 	if m.has(1, now) {
 		t.Error("the mark that ends first makes room")
@@ -225,6 +225,21 @@ func TestMarksAreBoundedAndEnd(t *testing.T) {
 	m.remove(1 + markSets)
 	if m.has(1+markSets, now) || !m.has(1+2*markSets, now) {
 		t.Error("remove")
+	}
+}
+
+// A mark that was made while the clock was a day ahead is none when it is set
+// right, and keeps no other from being made.
+func TestMarksOfAWrongClockEnd(t *testing.T) {
+	var m marks
+	now := epoch0
+	m.add(1, now.Add(24*time.Hour+uncacheableFor))
+	if m.has(1, now) {
+		t.Error("a mark lasts for a day")
+	}
+	m.add(1, now.Add(time.Second))
+	if !m.has(1, now) || m.has(1, now.Add(time.Second)) {
+		t.Error("the new mark does not hold, or for too long")
 	}
 }
 

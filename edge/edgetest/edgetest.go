@@ -56,10 +56,11 @@ func New(h http.Handler) Setup {
 			TLS:    edge.TLSConfig{SelfSigned: true},
 			Timeouts: edge.TimeoutsConfig{
 				Header: 10 * time.Second, Idle: 20 * time.Second,
-				Stall: 30 * time.Second, Drain: 30 * time.Second,
+				Stall: 30 * time.Second, Tunnel: 10 * time.Minute, Drain: 30 * time.Second,
 			},
-			Limits: edge.LimitsConfig{HeaderBytes: 32 << 10, BodyBytes: 100 << 20, KeptBodies: 64 << 20, Streams: 100},
-			HTTP3:  edge.HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour},
+			Limits:   edge.LimitsConfig{HeaderBytes: 32 << 10, BodyBytes: 100 << 20, Streams: 100},
+			Overflow: edge.OverflowConfig{Buffer: 64 << 20},
+			HTTP3:    edge.HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour},
 		},
 	}
 }
@@ -125,8 +126,9 @@ func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	pool := x509.NewCertPool()
 	pool.AddCert(n.Listeners.Certificate())
 	n.Client = &tls.Config{RootCAs: pool, ServerName: Host}
+	life := context.WithoutCancel(t.Context())
 	go func() {
-		if err := n.Listeners.Run(context.WithoutCancel(t.Context())); err != nil {
+		if err := n.Listeners.Run(life); err != nil {
 			t.Logf("run listeners: %v", err)
 		}
 	}()
@@ -197,11 +199,29 @@ func (n *Node) Dial(t testing.TB, q *quic.Config) (*quic.Conn, error) {
 	return tr.DialEarly(t.Context(), nodeUDP(), c, q)
 }
 
+// DialQUIC opens an HTTP/3 connection on real sockets that carries what the test
+// writes. It is closed when the test ends.
+func (n *Node) DialQUIC(t testing.TB) *quic.Conn {
+	t.Helper()
+	c := n.Client.Clone()
+	c.NextProtos = []string{http3.NextProtoH3}
+	conn, err := quic.DialAddr(t.Context(), n.Listeners.Addr().String(), c, &quic.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.CloseWithError(0, "") })
+	return conn
+}
+
 // DialTLS opens a TLS connection that carries what the test writes. It is
-// closed when the test ends. It needs a simulated network.
+// closed when the test ends.
 func (n *Node) DialTLS(t testing.TB, protocol string) (net.Conn, error) {
 	t.Helper()
-	raw, err := n.network.dialTCP(t.Context(), "", "")
+	dial := new(net.Dialer).DialContext
+	if n.network != nil {
+		dial = n.network.dialTCP
+	}
+	raw, err := dial(t.Context(), "tcp", n.Listeners.Addr().String())
 	if err != nil {
 		return nil, err
 	}

@@ -72,6 +72,7 @@ const (
 	Crawler             Reason = "crawler"
 	Prefetch            Reason = "prefetch"
 	EventStream         Reason = "event-stream"
+	Upgrade             Reason = "upgrade"
 
 	// Why a waiter gave up.
 	QueueFull    Reason = "queue-full"
@@ -82,9 +83,11 @@ const (
 	UnknownHost      Reason = "unknown-host"
 	MethodNotAllowed Reason = "method-not-allowed"
 	BadRequest       Reason = "bad-request"
+	HeaderTooLarge   Reason = "header-too-large"
 	OnlyIfCached     Reason = "only-if-cached"
 	TooManyRequests  Reason = "too-many-requests"
 	TooEarly         Reason = "too-early"
+	Loop             Reason = "loop"
 
 	// Why an answer was cut off.
 	ClientGone   Reason = "client-gone"

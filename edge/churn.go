@@ -1,0 +1,138 @@
+package edge
+
+import (
+	"time"
+
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+)
+
+// A request that its visitor gives up at once costs the node nearly as much as
+// one that is answered, and it makes room for the next: a connection could drive
+// thousands a second that never count as many in flight (CVE-2023-44487, and
+// CVE-2025-8671 where the visitor makes the node do the resetting). What carries
+// no request costs too, and neither HTTP/2 nor HTTP/3 limits it: PING, SETTINGS,
+// PRIORITY_UPDATE, empty DATA, headers that make no request. So each connection
+// has two accounts, of requests given up and of bytes that were none of a
+// request. One that overdraws either is closed, and its source blamed for it.
+//
+// Both are far above what browsers do: one that scrolls through a page of
+// pictures gives up some sixty at once, and takes others meanwhile.
+const (
+	// churnCost is what a request that was given up adds, in time that pays it
+	// off: 20 a second pass for ever. An answer that was taken pays for another.
+	churnCost = 50 * time.Millisecond
+	// churnDepth is what may be owed: 200 given up at once.
+	churnDepth = 200 * churnCost
+	// noiseRate passes for ever, in bytes per second, and noiseDepth at once: more
+	// than a connection's windows hold of bodies that nobody has read yet.
+	noiseRate  = 64 << 10
+	noiseDepth = 4 << 20
+	// excessBlame is how many unfinished handshakes an excess counts for: four of
+	// them in ten seconds, and the source is refused while the node is short.
+	excessBlame = 500
+)
+
+// A churn is a connection's account of requests given up, under its lock.
+type churn struct {
+	owed time.Duration
+	// streams counts what came over HTTP/3 and ended, left the requests among them.
+	// headless is how many were found to have brought none.
+	streams, left, headless uint64
+	over                    bool
+}
+
+// note books a request that has ended, and reports whether it is the one that
+// overdraws the account.
+func (u *churn) note(givenUp bool) (excess bool) {
+	if !givenUp {
+		u.owed = max(u.owed-churnCost, 0)
+		return false
+	}
+	u.owed += churnCost
+	excess = u.owed > churnDepth && !u.over
+	u.over = u.over || excess
+	return excess
+}
+
+// forgive pays debts off as time passes.
+func (u *churn) forgive(tick time.Duration) { u.owed = max(u.owed-tick, 0) }
+
+// streamEnded books a stream of HTTP/3. One without a request (reset before its
+// header was complete, or with a header that makes none) counts as given up.
+func (c *connection) streamEnded() (headless, excess bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := &c.churn
+	u.streams++
+	// Requests are booked before their streams, so that the difference is never
+	// more than there are.
+	if u.streams-min(u.left, u.streams) <= u.headless {
+		return false, false
+	}
+	u.headless++
+	return true, u.note(true)
+}
+
+// giveUp books something else that brought no request.
+func (c *connection) giveUp() (excess bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.churn.note(true)
+}
+
+// A noise is a connection's account of bytes that were none of a request, kept
+// by the sweep.
+type noise struct {
+	owed int64
+	// What was known at the last sweep.
+	in, explained int64
+	// bodies are the bytes of requests that have ended, under the lock.
+	bodies int64
+}
+
+// unreadBody is what may be under way of a body whose reader has gone.
+func (g *guard) unreadBody() int64 {
+	if g.body.from == nil || g.body.done.Load() {
+		return 0
+	}
+	return maxStreamWindow
+}
+
+// noisy books what came since the last sweep, and reports whether the account is
+// overdrawn.
+func (c *connection) noisy(tick time.Duration, headerBytes int64) (excess bool) {
+	in, out := c.in.Load(), c.out.Load()
+	if c.quic != nil {
+		stats := c.quic.ConnectionStats()
+		in, out = int64(stats.BytesReceived), int64(stats.BytesSent)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := &c.noise
+	bodies := n.bodies
+	for g := c.guards; g != nil; g = g.next {
+		bodies += g.body.got.Load()
+	}
+	// A body in small pieces is mostly framing, and an answer is acknowledged.
+	explained := 4*bodies + out/8 + int64(c.starts)*headerBytes
+	came := in - n.in - (explained - n.explained)
+	n.in, n.explained = in, explained
+	n.owed = max(n.owed+came-int64(tick.Seconds()*noiseRate), 0)
+	if n.owed <= noiseDepth || c.churn.over || c.hijacked.Load() {
+		return false
+	}
+	c.churn.over = true
+	return true
+}
+
+// excess closes a connection that overdrew an account.
+func (l *Listeners) excess(c *connection) {
+	l.conns.excesses.Add(1)
+	c.handshake.Blame(excessBlame)
+	if c.quic != nil {
+		dismiss(c.quic, http3.ErrCodeExcessiveLoad, "too much for nothing")
+		return
+	}
+	c.goAway(http2.ErrCodeEnhanceYourCalm)
+}

@@ -1,0 +1,4 @@
+package edge
+
+// Patient is what the path uses for streams of messages.
+var Patient = patient

@@ -1,0 +1,83 @@
+package edge
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"spillway/edge/outcome"
+)
+
+// FuzzForwarded asks that nobody changes who they are by what they write into
+// the field themselves: in front of what trusted proxies have added.
+func FuzzForwarded(f *testing.F) {
+	f.Add("198.51.100.7")
+	f.Add("203.0.113.9, 198.51.100.7, 10.2.2.2")
+	f.Add("nonsense, 10.2.2.2")
+	f.Add(" ::ffff:10.1.1.1 ,, [::1]:80\t")
+	f.Add("fe80::1%eth0, 10.0.0.1")
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
+	peer := netip.MustParseAddr("10.1.1.1")
+	f.Fuzz(func(t *testing.T, field string) {
+		of := func(lines ...string) netip.Addr {
+			return forwardedFor(http.Header{"X-Forwarded-For": lines}, peer, proxies)
+		}
+		got := of(field)
+		if !got.IsValid() || got.Is4In6() {
+			t.Fatalf("%q: %v", field, got)
+		}
+		if got != peer && !within(got, proxies) {
+			if forged := of("6.6.6.6, " + field); forged != got {
+				t.Fatalf("%q: %v, forged %v", field, got, forged)
+			}
+			if split := of("6.6.6.6", field); split != got {
+				t.Fatalf("%q: %v, behind another line %v", field, got, split)
+			}
+		}
+		if behind := of(field, "192.0.2.1"); behind != netip.MustParseAddr("192.0.2.1") {
+			t.Fatalf("%q hides what a proxy says: %v", field, behind)
+		}
+	})
+}
+
+// FuzzHost asks that a host which passes is a name or an address with a port, so
+// that the origin cannot take it for another, and that its letters' case, its
+// final dot and its port do not change the route.
+func FuzzHost(f *testing.F) {
+	for _, s := range []string{
+		"edge.test", "EDGE.test.:443", "edge.test:443@evil", "[::1]:443", "[::1", "x.wild.test", "a.b.wild.test", "..", "[edge.test]", "\u212a.test", "edge.test:+1",
+	} {
+		f.Add(s)
+	}
+	table := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
+	for _, host := range []string{"edge.test", "*.wild.test", "default"} {
+		table.add(host, []*route{pathRoute(host, "/*")})
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		rt, why := table.match(&http.Request{Method: "GET", Host: host}, "/")
+		if why != outcome.None {
+			return
+		}
+		name, port, _ := strings.Cut(host, "]")
+		if !strings.HasPrefix(host, "[") {
+			name, port, _ = strings.Cut(host, ":")
+			port = ":" + port
+		} else if _, err := netip.ParseAddr(name[1:]); err != nil {
+			t.Fatalf("%q passes: %v", host, err)
+		}
+		if strings.Trim(port, ":0123456789") != "" || strings.Count(port, ":") > 1 || strings.ContainsAny(name, "@/?#\\,; \t\r\n\x00\"'<>%") || name == "" {
+			t.Fatalf("%q passes", host)
+		}
+		want := "default"
+		switch lower := strings.ToLower(strings.TrimSuffix(name, ".")); {
+		case lower == "edge.test":
+			want = lower
+		case strings.HasSuffix(lower, ".wild.test") && strings.Count(lower, ".") == 2:
+			want = "*.wild.test"
+		}
+		if rt.originName != want {
+			t.Fatalf("%q is taken for %s, want %s", host, rt.originName, want)
+		}
+	})
+}

@@ -1,0 +1,93 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+	_ "unsafe" // for go:linkname
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"github.com/quic-go/quic-go/quicvarint"
+)
+
+// newRawServerConn is http3.Server.NewRawServerConn, which keeps to itself the
+// control stream that GOAWAY has to be written to.
+//
+//go:linkname newRawServerConn github.com/quic-go/quic-go/http3.(*Server).newRawServerConn
+func newRawServerConn(*http3.Server, *quic.Conn) (*http3.RawServerConn, *quic.SendStream, error)
+
+// serve answers a connection's requests until it has ended, and its handlers
+// too. It does what http3.Server does, and knows of each stream: how long its
+// header may take, and whether it ever brought a request.
+func (q *quicServer) serve(c *connection) error {
+	h3, control, err := newRawServerConn(q.server, c.quic)
+	if err != nil {
+		return fmt.Errorf("open the control stream: %w", err)
+	}
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	streams.Go(func() { q.takeUni(c, h3) })
+
+	var next quic.StreamID
+	patience, draining := q.l.drain, false
+	for {
+		str, err := c.quic.AcceptStream(patience)
+		switch {
+		case err == nil && !draining:
+			next = str.StreamID() + 4
+			streams.Go(func() { q.request(c, h3, str) })
+		case err == nil:
+			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+		case c.quic.Context().Err() != nil:
+			return context.Cause(c.quic.Context())
+		case draining:
+			return c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		default:
+			patience, draining = q.l.patience, true
+			// A visitor may hold even this back.
+			streams.Go(func() { control.Write(goAway(next)) })
+		}
+	}
+}
+
+// request handles one stream. Its deadline is for the header, and lifted when
+// that is complete (see Listeners.ServeHTTP).
+func (q *quicServer) request(c *connection, h3 *http3.RawServerConn, str *quic.Stream) {
+	begun := time.Now()
+	str.SetReadDeadline(begun.Add(q.l.c.Timeouts.Header))
+	h3.HandleRequestStream(str)
+	headless, excess := c.streamEnded()
+	if headless && time.Since(begun) >= q.l.c.Timeouts.Header {
+		q.l.conns.stalls.Add(1)
+	}
+	if excess {
+		q.l.excess(c)
+	}
+}
+
+// takeUni handles the streams that flow to the node only. Three are of use, and
+// browsers add some to keep servers tolerant; who opens them without end is up to
+// something.
+func (q *quicServer) takeUni(c *connection, h3 *http3.RawServerConn) {
+	for n := 0; ; n++ {
+		str, err := c.quic.AcceptUniStream(context.Background())
+		if err != nil {
+			return // the connection has ended
+		}
+		go h3.HandleUnidirectionalStream(str)
+		if n >= quicUniStreams && c.giveUp() {
+			q.l.excess(c)
+		}
+	}
+}
+
+// goAway returns the frame that tells which streams are not answered any more
+// (RFC 9114 section 5.2).
+func goAway(first quic.StreamID) []byte {
+	const frameGoAway = 0x7
+	b := quicvarint.Append([]byte{frameGoAway}, uint64(quicvarint.Len(uint64(first))))
+	return quicvarint.Append(b, uint64(first))
+}

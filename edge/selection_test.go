@@ -1,0 +1,97 @@
+package edge
+
+import (
+	"crypto/tls"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// hello is what a client says that verifies ECDSA, or only RSA.
+func hello(name string, ecdsa bool) *tls.ClientHelloInfo {
+	h := &tls.ClientHelloInfo{
+		ServerName:        name,
+		SupportedVersions: []uint16{tls.VersionTLS13},
+		SignatureSchemes:  []tls.SignatureScheme{tls.PSSWithSHA256},
+	}
+	if ecdsa {
+		h.SignatureSchemes = append(h.SignatureSchemes, tls.ECDSAWithP256AndSHA256)
+	}
+	return h
+}
+
+func testPairs(t testing.TB, configs ...TLSConfig) []*certPair {
+	t.Helper()
+	var pairs []*certPair
+	for _, c := range configs {
+		p := &certPair{from: c.Pairs()[0]}
+		if err := p.read(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, p)
+	}
+	return pairs
+}
+
+func TestSelection(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	pair := func(rsa bool, names ...string) TLSConfig { return writePair(t, t.TempDir(), until, rsa, names...) }
+	pairs := testPairs(t,
+		pair(true, "edge.test"),
+		pair(true, "*.shop.test", "shop.test"),
+		pair(false, "www.shop.test"),
+		pair(false, "edge.test"),
+		pair(false, "*.Wide.test"),
+	)
+	s := newSelection(pairs)
+	f := func(name string, ecdsa bool, want int) {
+		t.Helper()
+		got, err := s.pick(hello(name, ecdsa))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != pairs[want].cert {
+			t.Errorf("%q, ECDSA %v: certificate for %v, want that for %v", name, ecdsa, got.Leaf.DNSNames, pairs[want].cert.Leaf.DNSNames)
+		}
+	}
+	f("edge.test", true, 3) // the faster of two for one name
+	f("edge.test", false, 0)
+	f("", true, 3)
+	f("", false, 0)
+	f("unknown.test", true, 3)
+	f("unknown.test", false, 0)
+	f("www.shop.test", true, 2) // the very name before *.name
+	f("WWW.Shop.Test", true, 2)
+	f("www.shop.test", false, 1) // what the client cannot verify is no help to it
+	f("img.shop.test", true, 1)
+	f("shop.test", true, 1)
+	f("a.img.shop.test", true, 3) // a star is one label
+	f("x.wide.test", true, 4)
+	f("wide.test", true, 3)
+}
+
+// A client that verifies none of them is told so by the alert for the default.
+func TestSelectionWithoutAny(t *testing.T) {
+	s := newSelection(testPairs(t, writePair(t, t.TempDir(), time.Now().Add(time.Hour), false)))
+	if cert, err := s.pick(hello("a.test", false)); cert != s.standard[0] || err != nil {
+		t.Errorf("%v, %v", cert, err)
+	}
+}
+
+// BenchmarkSelection shows that many certificates cost as much as one.
+func BenchmarkSelection(b *testing.B) {
+	until := time.Now().Add(time.Hour)
+	for _, n := range []int{1, 1000} {
+		var pairs []*certPair
+		for i := range n {
+			pairs = append(pairs, testPairs(b, writePair(b, b.TempDir(), until, false, fmt.Sprintf("h%d.test", i)))...)
+		}
+		s, h := newSelection(pairs), hello(fmt.Sprintf("h%d.test", n-1), true)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.pick(h)
+			}
+		})
+	}
+}
