@@ -22,8 +22,12 @@ demo: build ## show a flash crowd on this machine; ARGS="--for 30s --json"
 check: setup ## format, vet, lint, modules: everything but the tests
 	@scripts/check
 
-test: setup ## all tests, with the race detector, in random order
-	@scripts/test ./...
+test: setup ## the tests, with the race detector, in random order
+	@scripts/test
+
+test-more: ## browsers and other programs against the node: some 20 minutes
+	@scripts/setup more
+	@scripts/test more
 
 bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"
 	@bin/surge bench $(ARGS)
@@ -35,7 +39,20 @@ fuzz: ## run every fuzz test for FUZZTIME=30s
 generate: ## make the example photographs again
 	@go generate ./...
 
+licenses: ## write the licences of all that is linked into the program again
+	@mkdir -p bin && go run ./scripts/licenses ./cmd/spillway > bin/licenses && mv bin/licenses LICENSES/THIRD-PARTY.txt
+
+sbom: build ## write bin/spillway.cdx.json: what the program is made of (CycloneDX)
+	@go run ./scripts/sbom bin/spillway > bin/spillway.cdx.json
+
+install: ## run the node as a service of this machine, as root; ARGS="--dry-run"
+	@scripts/install.sh $(ARGS)
+
+tour: build ## a flash crowd on five virtual machines, by Vagrant
+	@vagrant up
+	@scripts/tour
+
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test bench fuzz generate clean
+.PHONY: help setup build demo check test test-more bench fuzz generate licenses sbom install tour clean

@@ -77,6 +77,7 @@ const renewBy = 14 * 24 * time.Hour
 
 // warnCertificates looks at the certificates as visitors will.
 func warnCertificates(c *Config, r *report) {
+	warnSecret(c.Edge.TLS.Secret, r)
 	if c.Edge.TLS.SelfSigned {
 		warnSelfSigned(c.Sites, r)
 		return
@@ -90,8 +91,14 @@ func warnCertificates(c *Config, r *report) {
 		leaves = append(leaves, leaf)
 		warnPair(leaf, p, group, r)
 	})
+	none := func(host string) bool {
+		return !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return covered(leaf, host) })
+	}
+	if name := c.Edge.TLS.ECH.PublicName; name != "" && none(name) {
+		r.warn("tls.ech.public_name", "no certificate of tls covers "+name, "get one that does; browsers whose ECH record is old fail without")
+	}
 	eachHost(c.Sites, func(key, host string) {
-		if !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return covered(leaf, host) }) {
+		if none(host) {
 			r.warn(key, "no certificate of tls covers "+host, "get one that does; browsers refuse the others")
 		}
 	})
@@ -107,6 +114,17 @@ func warnPair(leaf *x509.Certificate, p edge.CertificateConfig, group string, r 
 	}
 	if info, err := os.Stat(p.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
 		r.warn(group+".key", fmt.Sprintf("everyone on this machine may read the key: its mode is %s", modeOf(info)), "chmod 0640 "+p.Key)
+	}
+}
+
+// warnSecret looks at who may read the secret that several nodes share.
+func warnSecret(reference string, r *report) {
+	path, isFile := strings.CutPrefix(reference, "file:")
+	if !isFile {
+		return
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		r.warn("tls.secret", fmt.Sprintf("everyone on this machine may read the secret: its mode is %s", modeOf(info)), "chmod 0640 "+path)
 	}
 }
 

@@ -183,6 +183,9 @@ func warnOverflow(c *Config, key string, rc edge.RouteConfig, r *report) {
 	if o.MaxBody > limits.BodyBytes {
 		r.warn(over+".max_body", "this is more than limits.body_bytes, so it has no effect", "lower it, or raise limits.body_bytes")
 	}
+	if buffer := c.Edge.Overflow.Buffer; o.MaxBody > buffer && buffer > 0 {
+		r.warn(over+".max_body", "this is more than overflow.buffer, so the largest requests never spill", "lower it, or raise overflow.buffer")
+	}
 	if matched := rc.Match.Methods; len(matched) > 0 && !slices.ContainsFunc(o.Methods, func(m string) bool { return slices.Contains(matched, m) }) {
 		r.warn(over+".methods", "the route matches only "+strings.Join(matched, ", ")+", so nothing of it spills",
 			"list one of them, or remove overflow")

@@ -90,6 +90,9 @@ func TestWarningsOfRoutes(t *testing.T) {
 	f("", "{origin: app, overflow: {to: [w], max_body: 5MiB}}")
 	f("limits: {body_bytes: 2MiB}", "{origin: app, overflow: {to: [w], max_body: 5MiB}}",
 		"f:5:45: warning: sites[0].routes[1].overflow.max_body: this is more than limits.body_bytes, so it has no effect; lower it, or raise limits.body_bytes")
+	f("overflow: {buffer: 4MiB}", "{origin: app, overflow: {to: [w], max_body: 5MiB}}",
+		"f:5:45: warning: sites[0].routes[1].overflow.max_body: this is more than overflow.buffer, so the largest requests never spill; lower it, or raise overflow.buffer")
+	f("overflow: {buffer: 5MiB}", "{origin: app, overflow: {to: [w], max_body: 5MiB}}")
 	f("", "{origin: app, match: {methods: [POST]}, overflow: {to: [w]}}",
 		"f:5:41: warning: sites[0].routes[1].overflow.methods: the route matches only POST, so nothing of it spills; list one of them, or remove overflow")
 	f("", "{origin: app, match: {methods: [POST]}, overflow: {to: [w], methods: [POST]}}")
@@ -129,6 +132,27 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	f(cert, key, "img.example.com", "f:3:8: warning: tls.key: everyone on this machine may read the key: its mode is 0644; chmod 0640 DIR/open.key")
+}
+
+func TestWarningsOfSharedSecretAndECH(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	cert, key := writePair(t, dir, "good", now.Add(-time.Hour), now.Add(90*24*time.Hour))
+	secret := filepath.Join(dir, "secret")
+	f := func(mode os.FileMode, name, want string) {
+		t.Helper()
+		os.Remove(secret)
+		if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), mode); err != nil {
+			t.Fatal(err)
+		}
+		part := "tls:\n  cert: " + cert + "\n  key: " + key + "\n  secret: file:" + secret + "\n  ech: {public_name: " + name + "}"
+		if got := strings.ReplaceAll(warnings(t, part), dir, "DIR"); got != want {
+			t.Errorf("got:  %s\nwant: %s", got, want)
+		}
+	}
+	f(0o600, "img.example.com", "")
+	f(0o640, "img.example.com", "")
+	f(0o644, "img.example.com", "f:4:11: warning: tls.secret: everyone on this machine may read the secret: its mode is 0644; chmod 0640 DIR/secret")
+	f(0o600, "cloud.example.net", "f:5:22: warning: tls.ech.public_name: no certificate of tls covers cloud.example.net; get one that does; browsers whose ECH record is old fail without")
 }
 
 func TestSelfSignedIsForTests(t *testing.T) {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"syscall"
 
 	"spillway/edge/outcome"
 	"spillway/origin/limit"
@@ -67,6 +69,8 @@ func judge(req *http.Request, err error, sent bool) *verdict {
 		return &verdict{err, outcome.OriginTimeout, limit.Drop, false}
 	case ctx.Err() != nil, uploadError(req) != nil:
 		return &verdict{err, outcome.ClientGone, limit.Cancel, false}
+	case exhausted(err):
+		return &verdict{err, outcome.OriginDown, limit.Cancel, false}
 	case errors.As(err, &dial):
 		return &verdict{err, outcome.OriginDown, limit.Drop, true}
 	case !sent || strings.Contains(err.Error(), headTooLarge): // the transport refused to send it
@@ -98,6 +102,14 @@ func headSize(req *http.Request) int {
 		}
 	}
 	return n
+}
+
+// exhausted reports whether the node itself lacked what a connection needs: file
+// descriptors, ports or memory. The servers can do nothing for it.
+func exhausted(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL,
+	}, func(why syscall.Errno) bool { return errors.Is(err, why) })
 }
 
 func timedOut(err error) bool {

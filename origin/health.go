@@ -36,7 +36,9 @@ func (o *Origin) watch(ctx context.Context, s *server, c HealthConfig) {
 		if ctx.Err() != nil {
 			return
 		}
-		o.pool.probed(s, err)
+		if !exhausted(err) {
+			o.pool.probed(s, err)
+		}
 		// Give or take a tenth, so that the probes of many nodes do not meet.
 		timer.Reset(c.Interval*9/10 + rand.N(c.Interval/5))
 	}

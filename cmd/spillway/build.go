@@ -22,6 +22,7 @@ import (
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
+	"spillway/origin/faas/lambda"
 	"spillway/origin/faas/process"
 	"spillway/origin/faas/web"
 )
@@ -45,11 +46,16 @@ type node struct {
 	ctx      context.Context // of the background work; stop ends it
 	stop     context.CancelFunc
 
-	mu       sync.Mutex // guards what follows; held for a reload as a whole
-	config   *config.Config
-	parts    *parts
-	lastFail string // why the last reload was refused
-	loaded   time.Time
+	reloading sync.Mutex // held while a file is read and put in force
+
+	mu      sync.Mutex // guards what follows; held for a reload as a whole
+	config  *config.Config
+	parts   *parts
+	refused refusal  // the last reload, if it was refused
+	changed []string // by the last reload that was not
+	// How many reloads took effect, and how many did not.
+	reloads, refusals uint64
+	loaded  time.Time
 }
 
 // parts are what the configuration names: origins, functions and budgets. A
@@ -57,8 +63,10 @@ type node struct {
 type parts struct {
 	origins   map[string]*origin.Origin
 	stop      map[string]context.CancelFunc // ends an origin's background work
+	changes   []func()                      // of origins, put into force by adopt
 	functions map[string]*faas.Function
 	budgets   map[string]*budget.Budget
+	aws       *lambda.Account // shared by all functions there; outlives reloads
 }
 
 // build makes a node. It opens the sockets and starts nothing.
@@ -68,7 +76,7 @@ func build(c *config.Config, path string, log *slog.Logger) (*node, error) {
 	n.cache = cache.New(c.Cache)
 	n.admit = admit.New(c.Admission, runtime.GOMAXPROCS(0))
 	var err error
-	if n.parts, err = newParts(c, &config.Config{}, &parts{}, log); err != nil {
+	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log)}, log); err != nil {
 		return nil, err
 	}
 	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
@@ -100,6 +108,7 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 	p := &parts{
 		origins: map[string]*origin.Origin{}, stop: map[string]context.CancelFunc{},
 		functions: map[string]*faas.Function{}, budgets: map[string]*budget.Budget{},
+		aws: old.aws,
 	}
 	for name, bc := range c.Budgets {
 		if b := old.budgets[name]; b != nil {
@@ -109,15 +118,9 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 		}
 	}
 	for name, oc := range c.Origins {
-		if o := old.origins[name]; o != nil && reflect.DeepEqual(oc, was.Origins[name]) {
-			p.origins[name], p.stop[name] = o, old.stop[name]
-			continue
+		if err := p.addOrigin(name, oc, was, old, log); err != nil {
+			return nil, err
 		}
-		o, err := origin.New(name, oc, log)
-		if err != nil {
-			return nil, fmt.Errorf("origin %s: %w", name, err)
-		}
-		p.origins[name] = o
 	}
 	for name, fc := range c.Functions {
 		same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget]
@@ -125,7 +128,7 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 			p.functions[name] = f
 			continue
 		}
-		provider, err := newProvider(fc)
+		provider, err := newProvider(fc, p.aws)
 		if err != nil {
 			return nil, fmt.Errorf("function %s: %w", name, err)
 		}
@@ -134,13 +137,34 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 	return p, nil
 }
 
+// addOrigin takes an origin over from old, so that what it has learned is kept,
+// or makes it. What changes in its settings does so in adopt.
+func (p *parts) addOrigin(name string, oc origin.Config, was *config.Config, old *parts, log *slog.Logger) (err error) {
+	o := old.origins[name]
+	switch {
+	case o == nil:
+		o, err = origin.New(name, oc, log)
+	case !reflect.DeepEqual(oc, was.Origins[name]):
+		var apply func()
+		apply, err = o.Prepare(oc)
+		p.changes = append(p.changes, apply)
+	}
+	p.origins[name] = o
+	if stop := old.stop[name]; stop != nil {
+		p.stop[name] = stop
+	}
+	return err
+}
+
 // newProvider is the table of function platforms.
-func newProvider(c config.Function) (faas.Provider, error) {
+func newProvider(c config.Function, aws *lambda.Account) (faas.Provider, error) {
 	switch c.Provider {
 	case "web":
 		return web.New(c.Web)
 	case "process":
 		return process.New(c.Process), nil
+	case "lambda":
+		return lambda.New(c.Lambda, aws)
 	}
 	return nil, fmt.Errorf("provider %q is not known", c.Provider)
 }
@@ -229,15 +253,9 @@ func (n *node) drain() error {
 }
 
 // Reload puts c in force, or returns why not and leaves everything as it was.
-func (n *node) Reload(c *config.Config) (err error) {
+func (n *node) Reload(c *config.Config) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	defer func() {
-		n.lastFail = ""
-		if err != nil {
-			n.lastFail = err.Error()
-		}
-	}()
 	if err := fixed(n.config, c); err != nil {
 		return err
 	}
@@ -260,6 +278,10 @@ func (n *node) adopt(c *config.Config, next *parts) {
 	for name, b := range next.budgets {
 		b.SetConfig(c.Budgets[name])
 	}
+	for _, apply := range next.changes {
+		apply()
+	}
+	next.changes = nil
 	old := n.parts
 	n.runOrigins(next)
 	for name, o := range old.origins {
@@ -267,25 +289,9 @@ func (n *node) adopt(c *config.Config, next *parts) {
 			old.stop[name]() // requests in flight keep the origin; only probes end
 		}
 	}
+	n.reloads++
+	n.changed, n.refused = config.Diff(n.config, c), refusal{}
 	n.config, n.parts, n.loaded = c, next, time.Now()
-}
-
-// fixed names a setting that differs and cannot change while the node runs. The
-// listeners know their own.
-func fixed(was, c *config.Config) error {
-	for _, s := range []struct {
-		key  string
-		a, b any
-	}{
-		{"admin", was.Admin, c.Admin},
-		{"admission", was.Admission, c.Admission},
-		{"cache", was.Cache, c.Cache},
-	} {
-		if !reflect.DeepEqual(s.a, s.b) {
-			return fmt.Errorf("%s cannot change while the node runs; restart it", s.key)
-		}
-	}
-	return nil
 }
 
 // ready says why the node should get no traffic, or nil.
@@ -299,6 +305,6 @@ func (n *node) ready() error {
 func (n *node) adminOptions() admin.Options {
 	return admin.Options{
 		Metrics: n.writeMetrics, Ready: n.ready, Status: func() any { return n.status() },
-		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget)},
+		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/reload": http.HandlerFunc(n.serveReload)},
 	}
 }

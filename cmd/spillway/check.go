@@ -1,23 +1,38 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/spf13/cobra"
 
 	"spillway/config"
+	"spillway/edge"
+	"spillway/edge/admit"
+	"spillway/edge/cache"
+	"spillway/origin"
+	"spillway/origin/faas/lambda"
 )
 
 func newCheckCommand() *cobra.Command {
 	var path string
+	var strict, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "check FILE... | --config FILE",
+		Use:   "check FILE... | --config FILE [--strict] [--json]",
 		Short: "Say what is wrong with configuration files",
 		Long: `Read each configuration file as run would, with the environment on top, and
 print everything that is wrong with it. Nothing is started, and no server is
-asked. The exit code is 1 when a file does not pass.`,
+asked. The exit code is 0 when all files pass, 1 when one does not, and with
+--strict 2 when one passes with warnings.`,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if path != "" {
 				files = append(files, path)
@@ -25,58 +40,147 @@ asked. The exit code is 1 when a file does not pass.`,
 			if len(files) == 0 {
 				return usageError{fmt.Errorf("name a configuration file")}
 			}
-			return check(files, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			var results []checked
+			for _, file := range files {
+				results = append(results, checkFile(file))
+			}
+			if asJSON {
+				if err := writeChecked(cmd.OutOrStdout(), results); err != nil {
+					return err
+				}
+			} else {
+				showChecked(cmd.OutOrStdout(), cmd.ErrOrStderr(), results)
+			}
+			return verdict(results, strict)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file`, as for run")
+	cmd.Flags().BoolVar(&strict, "strict", false, "let warnings end in exit code 2")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
 	return cmd
 }
 
-func check(files []string, out, errs io.Writer) error {
-	var failed error
-	for _, file := range files {
-		c, err := config.Load(file, os.Environ())
-		if err != nil {
-			fmt.Fprintln(errs, err)
-			failed = errReported
-			continue
-		}
-		fmt.Fprintf(out, "%s: ok\n", file)
-		summarize(out, c)
-	}
-	return failed
+// checked is what was found in a file. Its keys in JSON do not change from
+// version to version.
+type checked struct {
+	File string `json:"file"`
+	OK   bool   `json:"ok"` // it has no errors; it may have warnings
+	// Hash names the settings in force; empty when it is not OK.
+	Hash     string          `json:"hash"`
+	Problems config.Problems `json:"problems"`
+
+	config *config.Config
 }
 
-// summarize shows what the node would do, so that a file that passes and is not
-// meant shows as well.
-func summarize(out io.Writer, c *config.Config) {
-	protocols := "h1, h2, h3"
-	if !c.Edge.HTTP3.Enabled {
-		protocols = "h1, h2"
+// load reads a configuration and makes sure that a node can be built of it.
+func load(file string) (*config.Config, error) {
+	c, err := config.Load(file, os.Environ())
+	if err != nil {
+		return nil, err
 	}
-	servers := 0
-	for _, o := range c.Origins {
-		servers += len(o.Servers)
+	if problems := rehearse(c); len(problems) > 0 {
+		return nil, problems
 	}
-	routes, spilling := 0, 0
-	for _, s := range c.Sites {
-		for _, r := range s.Routes {
-			routes++
-			if r.Overflow != nil {
-				spilling++
-			}
-		}
-	}
-	fmt.Fprintf(out, "  listen     %s (%s), http %s, admin %s\n", c.Edge.Listen, protocols, c.Edge.HTTP, c.Admin)
-	fmt.Fprintf(out, "  origins    %d (%s)\n", len(c.Origins), counted(servers, "server"))
-	fmt.Fprintf(out, "  functions  %d (%s)\n", len(c.Functions), counted(len(c.Budgets), "budget"))
-	fmt.Fprintf(out, "  routes     %d in %s, %d may spill\n", routes, counted(len(c.Sites), "site"), spilling)
-	fmt.Fprintf(out, "  hash       %s\n", c.Hash())
+	return c, nil
 }
 
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
+func checkFile(file string) checked {
+	c, err := load(file)
+	if err != nil {
+		return checked{File: file, Problems: problemsOf(file, err)}
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return checked{File: file, OK: true, Hash: c.Hash(), Problems: c.Warnings(), config: c}
+}
+
+// problemsOf returns the problems that the error is made of.
+func problemsOf(file string, err error) config.Problems {
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		return problems
+	}
+	return config.Problems{{Severity: config.Error, File: file, Message: err.Error(), Remedy: "mend that, and try again"}}
+}
+
+// rehearse makes what the configuration names and throws it away, to find what
+// only its owner can know to be wrong.
+func rehearse(c *config.Config) (problems config.Problems) {
+	log := slog.New(slog.DiscardHandler)
+	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
+		if _, err := origin.New(name, c.Origins[name], log); err != nil {
+			problems = append(problems, c.Problem("origins."+name, err.Error(), "mend that setting of the origin"))
+		}
+	}
+	aws := lambda.NewAccount(log)
+	for _, name := range slices.Sorted(maps.Keys(c.Functions)) {
+		if _, err := newProvider(c.Functions[name], aws); err != nil {
+			problems = append(problems, c.Problem("functions."+name, err.Error(), "mend that setting of the function"))
+		}
+	}
+	if len(problems) == 0 {
+		return rehearseServer(c, log)
+	}
+	return problems
+}
+
+// rehearseServer makes what answers requests, without the access log: to open
+// it would make the file.
+func rehearseServer(c *config.Config, log *slog.Logger) (problems config.Problems) {
+	switch file := c.Edge.Log.Access; file {
+	case "off", "stdout", "stderr":
+	default:
+		if _, err := os.Stat(filepath.Dir(file)); err != nil {
+			problems = append(problems, c.Problem("log.access", "there is no folder "+filepath.Dir(file), "make it, and let the node write there"))
+		}
+	}
+	p, err := newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log)}, log)
+	if err == nil {
+		quiet := c.Edge
+		quiet.Log.Access = "off"
+		_, err = edge.NewServer(quiet, c.Sites, c.Origins, p.backends(c), cache.New(cache.Config{}), admit.New(c.Admission, 1), metrics.NewSet(), log)
+	}
+	if err != nil {
+		key := "sites"
+		if strings.HasPrefix(err.Error(), "error_pages:") {
+			key = "error_pages"
+		}
+		problems = append(problems, c.Problem(key, strings.TrimPrefix(err.Error(), key+": "), "mend that setting"))
+	}
+	return problems
+}
+
+func writeChecked(out io.Writer, results []checked) error {
+	for i := range results {
+		if results[i].Problems == nil {
+			results[i].Problems = config.Problems{} // a list, also when it is empty
+		}
+	}
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(map[string][]checked{"files": results})
+}
+
+func showChecked(out, errs io.Writer, results []checked) {
+	for _, r := range results {
+		if len(r.Problems) > 0 {
+			fmt.Fprintln(errs, r.Problems)
+		}
+		if r.OK {
+			fmt.Fprintf(out, "%s: ok\n", r.File)
+			summarize(out, r.config, r.File)
+		}
+	}
+}
+
+func verdict(results []checked, strict bool) error {
+	warned := false
+	for _, r := range results {
+		if !r.OK {
+			return errReported
+		}
+		warned = warned || len(r.Problems) > 0
+	}
+	if warned && strict {
+		return errWarned
+	}
+	return nil
 }

@@ -52,7 +52,7 @@ listen: 127.0.0.1:0
 http: off
 admin: unix:%s/a.sock
 state: ""
-access_log: off
+log: {access: off}
 tls: {self_signed: true}
 budgets: {spill: {per_hour: $1}}
 origins: {app: {servers: [%q]}}

@@ -31,8 +31,9 @@ type rules struct {
 var layout = rules{
 	module: "spillway",
 	graph: map[string][]string{
-		"cmd/spillway":      {"all"},
-		"cmd/spillway/demo": {"all"},
+		"cmd/spillway":         {"all"},
+		"cmd/spillway/demo":    {"all"},
+		"cmd/spillway/interop": {},
 
 		// The test bench counts for itself; it shares words with the node, not code.
 		"cmd/surge":                   {"cmd/surge/..."},
@@ -52,7 +53,7 @@ var layout = rules{
 		// Only cmd and config know the configuration as a whole.
 		"config": {
 			"edge", "edge/admit", "edge/cache",
-			"origin", "origin/faas", "origin/faas/budget", "origin/faas/process", "origin/faas/web",
+			"origin", "origin/faas", "origin/faas/budget", "origin/faas/lambda", "origin/faas/process", "origin/faas/web",
 		},
 
 		"edge": {
@@ -66,27 +67,36 @@ var layout = rules{
 		"edge/overflow": {"edge/outcome"},
 		"edge/edgetest": {"all"},
 
-		"origin":              {"origin/limit", "edge/outcome"},
-		"origin/limit":        {"edge/outcome"},
-		"origin/faas":         {"origin/faas/budget", "edge/outcome"},
-		"origin/faas/budget":  {"edge/outcome"},
-		"origin/faas/process": {"origin/faas", "edge/outcome"},
-		"origin/faas/web":     {"origin/faas", "edge/outcome"},
+		"origin":                     {"origin/limit", "edge/outcome"},
+		"origin/limit":               {"edge/outcome"},
+		"origin/faas":                {"origin/faas/budget", "edge/outcome"},
+		"origin/faas/budget":         {"edge/outcome"},
+		"origin/faas/lambda":         {"origin/faas", "origin/faas/sign"},
+		"origin/faas/lambda/interop": {},
+		"origin/faas/process":        {"origin/faas", "edge/outcome"},
+		"origin/faas/sign":           {},
+		"origin/faas/web":            {"origin/faas", "edge/outcome"},
+
+		"scripts/licenses": {},
+		"scripts/sbom":     {},
 	},
 	owners: map[string][]string{
 		"charm.land/bubbletea/v2":                  {"cmd/spillway/demo", "cmd/surge"},
 		"charm.land/lipgloss/v2":                   {"cmd/spillway/demo", "cmd/surge"},
 		"github.com/VictoriaMetrics/metrics":       {"cmd/spillway", "edge"},
 		"github.com/aws/aws-lambda-go":             {"cmd/thumbnail"},
+		"github.com/aws/aws-sdk-go-v2":             {"cmd/surge/functions", "origin/faas/sign"},
 		"github.com/dunglas/httpsfv":               {"cmd/surge/crowd", "edge", "edge/cache"},
 		"github.com/go-viper/mapstructure/v2":      {"config"},
 		"github.com/gobwas/glob":                   {"config", "edge"},
 		"github.com/goccy/go-yaml":                 {"config"},
 		"github.com/knadh/koanf/providers/confmap": {"config"},
 		"github.com/knadh/koanf/v2":                {"config"},
+		"github.com/pires/go-proxyproto":           {"edge"},
 		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/crowd", "edge", "edge/edgetest"},
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
+		"golang.org/x/net":                         {"edge"},
 		"golang.org/x/sys":                         {"cmd/spillway/demo", "cmd/surge/crowd", "edge", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},

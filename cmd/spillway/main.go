@@ -4,7 +4,7 @@
 //
 // This package is the command line and the wiring; what a node does is in edge
 // and origin. It exits with 0 when all went well, 1 on an error, 2 when it was
-// called wrongly.
+// called wrongly; check --strict exits with 2 on a warning.
 package main
 
 import (
@@ -20,6 +20,8 @@ func main() { os.Exit(execute()) }
 const (
 	exitError = 1
 	exitUsage = 2
+
+	exitWarned = 2
 )
 
 // usageError is an error in how the program was called, found by a command
@@ -29,14 +31,20 @@ type usageError struct{ error }
 // errReported is the error of a command that has told what is wrong already.
 var errReported = errors.New("reported")
 
+// errWarned is the error of a strict check that has told its warnings already.
+var errWarned = errors.New("warned")
+
 // execute runs the command that the arguments name and returns the exit code.
 func execute() int {
 	began := false // the arguments were understood
 	root := newRootCommand()
 	root.PersistentPreRun = func(*cobra.Command, []string) { began = true }
 	cmd, err := root.ExecuteC()
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errWarned):
+		return exitWarned
 	}
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(os.Stderr, "spillway: %v\n", err)
@@ -58,7 +66,7 @@ func newRootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCommand(), newCheckCommand(), newStatusCommand(), newFunctionsCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newStatusCommand(), newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}

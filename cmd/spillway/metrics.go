@@ -37,6 +37,9 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	counter(w, "spillway_cache_stored_total", c.Stored)
 	counter(w, "spillway_cache_evicted_total", c.Evicted)
 	writeAdmissionMetrics(w, &s)
+	counter(w, `spillway_reloads_total{result="ok"}`, s.Config.Reloads)
+	counter(w, `spillway_reloads_total{result="refused"}`, s.Config.Refusals)
+	gauge(w, "spillway_config_refused", flag(len(s.Config.Refused.Problems) > 0))
 }
 
 func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
@@ -56,9 +59,13 @@ func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
 	counter(w, "spillway_origin_blocked_total"+label, l.Blocked)
 	counter(w, "spillway_origin_waited_total"+label, l.Waited)
 	counter(w, "spillway_origin_truncated_total"+label, o.Truncated)
+	counter(w, "spillway_origin_retries_total"+label, o.Retried)
+	counter(w, "spillway_origin_retries_refused_total"+label, o.RetriesRefused)
+	counter(w, "spillway_origin_resolve_failures_total"+label, o.ResolveFailures)
 	for _, server := range o.Servers {
 		label := fmt.Sprintf("{origin=%q,server=%q}", name, server.URL)
 		gauge(w, "spillway_server_up"+label, flag(server.Up))
+		gauge(w, "spillway_server_draining"+label, flag(server.Draining))
 		gauge(w, "spillway_server_inflight"+label, server.InFlight)
 		counter(w, "spillway_server_requests_total"+label, server.Requests)
 		counter(w, "spillway_server_failures_total"+label, server.Failures)
@@ -78,6 +85,17 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, `spillway_connections_refused_total{reason="half-open"}`, a.RefusedHalfOpen)
 	counter(w, `spillway_connections_refused_total{reason="source"}`, a.RefusedSource)
 	counter(w, "spillway_requests_refused_by_source_total", a.RefusedRequests)
+	v := s.Visits
+	counter(w, `spillway_connections_closed_total{reason="no-request"}`, v.HeaderTimeouts)
+	counter(w, `spillway_connections_closed_total{reason="idle"}`, v.IdleTimeouts)
+	counter(w, `spillway_connections_closed_total{reason="excess"}`, v.Excesses)
+	counter(w, `spillway_connections_closed_total{reason="proxy-header"}`, v.ProxyHeaders)
+	counter(w, "spillway_stalls_total", v.Stalls)
+	counter(w, "spillway_accept_failures_total", v.Unaccepted)
+	gauge(w, "spillway_certificate_expiry_timestamp_seconds", v.CertificateExpiry.Unix())
+	counter(w, "spillway_certificates_refused_total", v.CertificatesRefused)
+	gauge(w, "spillway_keys_unsaved", flag(v.KeysUnsaved))
+	gauge(w, "spillway_upload_window_bytes", v.UploadWindow)
 }
 
 func gauge[T int | int64 | uint64](w io.Writer, name string, v T) {

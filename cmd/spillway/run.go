@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"spillway/config"
 )
 
 const defaultConfig = "/etc/spillway/spillway.yaml"
@@ -26,27 +25,34 @@ func newRunCommand() *cobra.Command {
 		Long: `Serve until SIGTERM or SIGINT, then drain: the node stops being ready, takes no
 new connections, finishes the requests in flight until timeouts.drain, and exits
 with 0. A second signal aborts the drain. SIGHUP reads the configuration again;
-one that does not pass changes nothing.
+one that does not pass changes nothing (see also spillway reload).
 
-The log goes to the standard error, the access log where access_log says.`,
+The log goes to the standard error, the access log where log.access says.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
-			return run(cmd.Context(), path, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), signals)
+			// Whoever reads the logs through a pipe may end; the visitors stay.
+			signal.Ignore(syscall.SIGPIPE)
+			return run(cmd.Context(), path, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), cmd.ErrOrStderr(), signals)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
 	return cmd
 }
 
-// run builds a node and serves until a signal ends it.
-func run(ctx context.Context, path string, log *slog.Logger, signals <-chan os.Signal) error {
-	c, err := config.Load(path, os.Environ())
+// run builds a node and serves until a signal ends it. It tells summary what the
+// node does.
+func run(ctx context.Context, path string, log *slog.Logger, summary io.Writer, signals <-chan os.Signal) error {
+	c, err := load(path)
 	if err != nil {
 		return err
 	}
+	for _, p := range c.Warnings() {
+		log.Warn("configuration", "problem", firstLine(p.String()))
+	}
+	summarize(summary, c, path)
 	tuneMemory()
 	n, err := build(c, path, log)
 	if err != nil {
@@ -71,7 +77,7 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP && ctx.Err() == nil:
-				reload(n, log)
+				n.reload() // it logs
 			case s == syscall.SIGHUP:
 			case ctx.Err() != nil:
 				return errAborted
@@ -81,27 +87,4 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			}
 		}
 	}
-}
-
-// reload puts the configuration file in force as it is now, or says why not.
-func reload(n *node, log *slog.Logger) {
-	was := n.config
-	c, err := config.Load(n.path, os.Environ())
-	if err == nil {
-		err = n.Reload(c)
-	} else {
-		n.refuse(err)
-	}
-	if err != nil {
-		log.Error("reload refused, the configuration in force goes on", "hash", was.Hash(), "error", err)
-		return
-	}
-	log.Info("reloaded", "hash", c.Hash(), "changed", config.Diff(was, c))
-}
-
-// refuse notes why a configuration was not even tried, for the status.
-func (n *node) refuse(err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.lastFail = err.Error()
 }

@@ -45,7 +45,7 @@ listen: 127.0.0.1:0
 http: off
 admin: unix:DIR/a.sock
 state: ""
-access_log: off
+log: {access: off}
 tls: {self_signed: true}
 origins: {app: {servers: ["ORIGIN"]}}
 sites: [{hosts: [default], routes: [{origin: app}]}]

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"spillway/config"
+	"spillway/edge"
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
@@ -17,11 +19,13 @@ import (
 
 // A nodeState is what /status answers and `spillway status` prints.
 type nodeState struct {
-	Version   string                     `json:"version"`
-	Uptime    float64                    `json:"uptime_seconds"`
-	Ready     string                     `json:"ready"` // ok, or why not
-	Config    configState                `json:"config"`
-	Listeners []string                   `json:"listeners"`
+	Version   string      `json:"version"`
+	Uptime    float64     `json:"uptime_seconds"`
+	Ready     string      `json:"ready"` // ok, or why not
+	Config    configState `json:"config"`
+	Listeners []string    `json:"listeners"`
+	// ECH is what the HTTPS records of the hosts must have as ech, or empty.
+	ECH       string                     `json:"ech_config_list,omitempty"`
 	InFlight  int64                      `json:"requests_in_flight"`
 	Outcomes  map[outcome.Outcome]uint64 `json:"outcomes"`
 	Origins   map[string]origin.State    `json:"origins"`
@@ -29,14 +33,28 @@ type nodeState struct {
 	Budgets   map[string]budget.State    `json:"budgets"`
 	Cache     cache.State                `json:"cache"`
 	Admission admit.State                `json:"admission"`
+	Visits    edge.ListenState           `json:"visits"`
 }
 
 type configState struct {
 	Path   string    `json:"path"`
 	Hash   string    `json:"hash"`
 	Loaded time.Time `json:"loaded"`
+	// Changed are the settings that the last reload changed.
+	Changed []string `json:"changed,omitempty"`
+	// Warnings are about the configuration in force.
+	Warnings config.Problems `json:"warnings,omitempty"`
+	// Reloads and Refusals count reloads by how they ended.
+	Reloads  uint64 `json:"reloads"`
+	Refusals uint64 `json:"refusals"`
 	// Refused says why the last reload did not take effect.
-	Refused string `json:"refused,omitempty"`
+	Refused refusal `json:"refused,omitzero"`
+}
+
+// refusal is a reload that changed nothing. The zero value is none.
+type refusal struct {
+	At       time.Time       `json:"at"`
+	Problems config.Problems `json:"problems"`
 }
 
 func (n *node) status() nodeState {
@@ -44,10 +62,13 @@ func (n *node) status() nodeState {
 	defer n.mu.Unlock()
 	s := nodeState{
 		Version: version(), Uptime: time.Since(n.started).Seconds(), Ready: "ok",
-		Config:    configState{Path: n.path, Hash: n.config.Hash(), Loaded: n.loaded, Refused: n.lastFail},
-		Listeners: n.addresses(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
+		Config: configState{
+			Path: n.path, Hash: n.config.Hash(), Loaded: n.loaded, Changed: n.changed, Warnings: n.config.Warnings(),
+			Reloads: n.reloads, Refusals: n.refusals, Refused: n.refused,
+		},
+		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Budgets: map[string]budget.State{},
-		Cache: n.cache.State(), Admission: n.admit.State(),
+		Cache: n.cache.State(), Admission: n.admit.State(), Visits: n.listeners.State(),
 	}
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()
@@ -84,6 +105,28 @@ func (n *node) serveBudget(w http.ResponseWriter, r *http.Request) {
 		n.log.Info("budget reset by the operator", "budget", name)
 	default:
 		http.Error(w, "say ?empty=1 or ?reset=1", http.StatusBadRequest)
+	}
+}
+
+// serveOrigin keeps new requests from a server, or gives it requests again:
+// POST /origin/NAME/drain?server=URL, and ?undo=1 beside it.
+func (n *node) serveOrigin(w http.ResponseWriter, r *http.Request) {
+	name, act, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/origin/"), "/")
+	n.mu.Lock()
+	o := n.parts.origins[name]
+	n.mu.Unlock()
+	query := r.URL.Query()
+	switch {
+	case r.Method != http.MethodPost:
+		http.Error(w, "use POST", http.StatusMethodNotAllowed)
+	case o == nil:
+		http.Error(w, fmt.Sprintf("there is no origin %q", name), http.StatusNotFound)
+	case act != "drain" || !query.Has("server"):
+		http.Error(w, "say /origin/NAME/drain?server=URL, and &undo=1 to end it", http.StatusBadRequest)
+	default:
+		if err := o.Drain(query.Get("server"), !query.Has("undo")); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+		}
 	}
 }
 

@@ -50,6 +50,9 @@ address of the listener is read from the configuration file.`,
 // configuration.
 func adminAddress(path, given string) (string, error) {
 	if given != "" {
+		if err := config.CheckAdmin(given); err != nil {
+			return "", usageError{fmt.Errorf("--admin %s: %w", given, err)}
+		}
 		return given, nil
 	}
 	c, err := config.Load(path, os.Environ())
@@ -87,11 +90,11 @@ func (s *nodeState) write(out io.Writer) error {
 	uptime := time.Duration(s.Uptime * float64(time.Second)).Round(time.Second)
 	fmt.Fprintf(w, "node\t%s, up %s, %s\n", s.Version, uptime, readiness(s.Ready))
 	fmt.Fprintf(w, "listen\t%s\n", strings.Join(s.Listeners, ", "))
-	fmt.Fprintf(w, "config\t%s, hash %s, loaded %s\n", s.Config.Path, s.Config.Hash, s.Config.Loaded.Local().Format(time.DateTime))
-	if s.Config.Refused != "" {
-		reason, _, _ := strings.Cut(s.Config.Refused, "\n")
-		fmt.Fprintf(w, "reload refused\t%s\n", reason)
+	if s.ECH != "" {
+		fmt.Fprintf(w, "ech\t%s\n", s.ECH)
 	}
+	fmt.Fprintf(w, "config\t%s, hash %s, loaded %s\n", s.Config.Path, s.Config.Hash, s.Config.Loaded.Local().Format(time.DateTime))
+	s.Config.write(w)
 	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
 	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
 	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
@@ -100,6 +103,19 @@ func (s *nodeState) write(out io.Writer) error {
 	writeFunctions(w, s.Functions)
 	writeBudgets(w, s.Budgets)
 	return w.Flush()
+}
+
+// write shows what the last reloads did, and what the node warns of.
+func (c *configState) write(w io.Writer) {
+	if len(c.Changed) > 0 {
+		fmt.Fprintf(w, "reload changed\t%s\n", strings.Join(c.Changed, ", "))
+	}
+	for _, p := range c.Refused.Problems {
+		fmt.Fprintf(w, "reload refused\t%s, %s\n", c.Refused.At.Local().Format(time.DateTime), firstLine(p.String()))
+	}
+	for _, p := range c.Warnings {
+		fmt.Fprintf(w, "warning\t%s\n", firstLine(p.String()))
+	}
 }
 
 func readiness(ready string) string {
@@ -130,18 +146,21 @@ func writeOrigins(w io.Writer, origins map[string]origin.State) {
 	fmt.Fprintf(w, "\nORIGIN\tSTATE\tLIMIT\tIN FLIGHT\tQUEUED\tLONG-LIVED\tSERVERS UP\n")
 	for _, name := range slices.Sorted(maps.Keys(origins)) {
 		o := origins[name]
-		up := 0
+		up, draining := 0, ""
 		for _, server := range o.Servers {
 			if server.Up {
 				up++
+			}
+			if server.Draining {
+				draining = ", draining"
 			}
 		}
 		state := "up"
 		if !o.Up {
 			state = "down"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d of %d\n",
-			name, state, o.Limit.Limit, o.Limit.InFlight, o.Limit.Queued, o.Limit.LongLived, up, len(o.Servers))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d of %d%s\n",
+			name, state, o.Limit.Limit, o.Limit.InFlight, o.Limit.Queued, o.Limit.LongLived, up, len(o.Servers), draining)
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *stage) configuration(control, functions string) string {
 http: "off"
 admin: unix:%[1]s
 state: %[2]s/state
-access_log: %[2]s/access.log
+log: {access: %[2]s/access.log}
 tls: { self_signed: true }
 budgets:
   spill: { per_hour: $1 }

@@ -29,7 +29,9 @@ const (
 // that is due. Without any that hold it waits for the load.
 func (s *Signer) credentials(ctx context.Context) (aws.Credentials, error) {
 	s.mu.Lock()
-	if s.loading == nil && !time.Now().Before(s.next) {
+	// A clock that jumps ends credentials before their time.
+	ended := s.err == nil && s.keys.HasKeys() && !s.hold(s.keys)
+	if s.loading == nil && (ended || !time.Now().Before(s.next)) {
 		s.loading = make(chan struct{})
 		go s.load(s.loading)
 	}

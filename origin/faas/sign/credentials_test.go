@@ -135,6 +135,26 @@ func TestRefusedCredentialsAreLoadedAnew(t *testing.T) {
 	}
 }
 
+// A clock that is set ahead ends credentials before their replacement is due:
+// others are fetched, rather than to sign with none.
+func TestClockThatJumpsReplacesCredentials(t *testing.T) {
+	m := newMachine(t, false)
+	s := machineOf(t, m)
+	s.key(t)
+	m.life.Store(int64(24 * time.Hour))
+	s.offset.Store(int64(2 * time.Hour))
+	if key := s.key(t); key != "key2" {
+		t.Errorf("signs with %q", key)
+	}
+	s.offset.Store(int64(48 * time.Hour))
+	if keys, err := s.credentials(t.Context()); err == nil {
+		t.Errorf("signs with %q", keys.AccessKeyID)
+	}
+	if _, err := s.credentials(t.Context()); err == nil || m.asked.Load() != 3 {
+		t.Errorf("asked %d times: a load that failed is not repeated at once (%v)", m.asked.Load(), err)
+	}
+}
+
 // What has expired is not used, even if nothing else can be had.
 func TestExpiredCredentialsAreNotUsed(t *testing.T) {
 	m := newMachine(t, false)

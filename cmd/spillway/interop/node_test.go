@@ -1,0 +1,302 @@
+package interop
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"spillway/edge/admin"
+)
+
+// A node is the program, running in front of an origin.
+type node struct {
+	addr  string // host:port, of all protocols
+	port  string
+	url   string // of localhost, by which the certificate knows it
+	dir   string
+	log   string // the access log
+	admin *admin.Client
+	roots *x509.CertPool
+	ca    string // PEM file
+	spki  string // SHA-256 of the certificate's key, in base64
+	cmd   *exec.Cmd
+}
+
+// settings of a node that are not the same in all tests.
+type settings struct {
+	server  string // the origin's
+	more    string // YAML at the top level
+	program string // instead of the one with the race detector
+	origin  string // YAML behind the origin's servers, such as ", timeout: 1s"
+}
+
+func startNode(t *testing.T, s settings) *node {
+	t.Helper()
+	n := &node{dir: t.TempDir()}
+	n.log = filepath.Join(n.dir, "access.log")
+	n.certify(t)
+	file := filepath.Join(n.dir, "spillway.yaml")
+	text := strings.NewReplacer("DIR", n.dir, "SERVER", s.server, "MORE", s.more, "ORIGIN", s.origin).Replace(`
+listen: 127.0.0.1:0
+http: off
+admin: unix:DIR/a.sock
+state: DIR/state
+expose: full
+log: {access: DIR/access.log}
+tls: {cert: DIR/cert.pem, key: DIR/key.pem}
+origins: {app: {servers: ["SERVER"]ORIGIN}}
+sites: [{hosts: [default], routes: [{origin: app}]}]
+MORE
+`)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var output lockedBuffer
+	n.cmd = exec.Command(cmp.Or(s.program, spillway), "run", "--config", file)
+	n.cmd.Stderr = &output
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- n.cmd.Wait() }()
+	t.Cleanup(func() { n.stop(t, ended, &output) })
+	n.admin = admin.NewClient("unix:" + filepath.Join(n.dir, "a.sock"))
+	n.awaitReady(t, ended, &output)
+	return n
+}
+
+// stop ends the program as an operator does. A race or a panic that it met in
+// its life fails the test.
+func (n *node) stop(t *testing.T, ended <-chan error, output *lockedBuffer) {
+	n.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the node ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the node does not end")
+		n.cmd.Process.Kill()
+	}
+	text := output.String()
+	for _, bad := range []string{"DATA RACE", "panic"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("the node says:\n%s", text)
+			return
+		}
+	}
+}
+
+func (n *node) awaitReady(t *testing.T, ended <-chan error, output *lockedBuffer) {
+	t.Helper()
+	for {
+		if _, err := n.admin.Get(t.Context(), "/readyz"); err == nil {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the node does not start: %v\n%s", err, output.String())
+		case <-t.Context().Done():
+			t.Fatal("the node is never ready")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var state struct {
+		Listeners []string `json:"listeners"`
+	}
+	if err := n.admin.Status(t.Context(), &state); err != nil {
+		t.Fatal(err)
+	}
+	n.addr = state.Listeners[0]
+	_, port, err := net.SplitHostPort(n.addr)
+	if err != nil {
+		t.Fatalf("no port in %v: %v", state.Listeners, err)
+	}
+	n.port, n.url = port, "https://localhost:"+port
+}
+
+// certify makes an authority, and a certificate for localhost.
+func (n *node) certify(t *testing.T) {
+	t.Helper()
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "interop"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
+		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	authorityKey, leafKey := newKey(t), newKey(t)
+	root := sign(t, authority, authority, authorityKey, authorityKey)
+	cert := sign(t, leaf, root, leafKey, authorityKey)
+	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.ca = filepath.Join(n.dir, "ca.pem")
+	writePEM(t, n.ca, "CERTIFICATE", root.Raw)
+	writePEM(t, filepath.Join(n.dir, "cert.pem"), "CERTIFICATE", cert.Raw)
+	writePEM(t, filepath.Join(n.dir, "key.pem"), "PRIVATE KEY", der)
+	n.roots = x509.NewCertPool()
+	n.roots.AddCert(root)
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	n.spki = base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func sign(t *testing.T, c, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *node) tls(protocols ...string) *tls.Config {
+	return &tls.Config{RootCAs: n.roots, ServerName: "localhost", NextProtos: protocols}
+}
+
+// metric returns the sum of a metric over its labels.
+func (n *node) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	body, err := n.admin.Get(context.Background(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for line := range strings.Lines(string(body)) {
+		metric, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if base, _, _ := strings.Cut(metric, "{"); base != name {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+// await waits until a condition holds, and says what it waited for otherwise.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// atRest waits until no request is in flight.
+func (n *node) atRest(t *testing.T) {
+	t.Helper()
+	await(t, "no request is in flight", func() bool { return n.metric(t, "spillway_requests_in_flight") == 0 })
+}
+
+// logged reads the access log once it has as many lines as the node counts
+// requests.
+func (n *node) logged(t *testing.T) []logLine {
+	t.Helper()
+	n.atRest(t)
+	want := int(n.metric(t, "spillway_requests_total"))
+	var lines []logLine
+	await(t, fmt.Sprintf("the access log has %d lines", want), func() bool {
+		lines = readLog(t, n.log)
+		return len(lines) >= want
+	})
+	return lines
+}
+
+type logLine struct {
+	Client  string `json:"client"`
+	Proto   string `json:"proto"`
+	Path    string `json:"path"`
+	Status  int    `json:"status"`
+	Bytes   int64  `json:"bytes"`
+	Outcome string `json:"outcome"`
+}
+
+func readLog(t *testing.T, file string) []logLine {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []logLine
+	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
+		var line logLine
+		if err := json.Unmarshal(s.Bytes(), &line); err != nil {
+			t.Fatalf("%s: %v", s.Text(), err)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// A lockedBuffer takes what a program writes while a test may read it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// String returns what was written so far.
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

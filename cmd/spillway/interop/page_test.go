@@ -1,0 +1,47 @@
+package interop
+
+// page tries what the node offers from within a browser, and reports what the
+// browser saw.
+const page = `<!doctype html><title>interop</title><script>
+const hex = b => [...new Uint8Array(b)].map(x => x.toString(16).padStart(2, '0')).join('')
+const sha = async b => hex(await crypto.subtle.digest('SHA-256', b))
+const pattern = n => fetch('/bytes/' + n).then(r => r.arrayBuffer())
+const cases = {
+  small: async () => sha(await pattern(1024)),
+  large: async () => sha(await pattern(1048576)),
+  head: async () => (await fetch('/bytes/1024', {method: 'HEAD'})).headers.get('content-length'),
+  echo: async () => {
+    const r = await fetch('/echo', {method: 'POST', body: await pattern(1048576)})
+    return sha(await r.arrayBuffer())
+  },
+  fields: async () => (await fetch('/fields', {headers: {'x-several': 'a, b'}})).headers.get('x-many'),
+  odd: async () => (await fetch('ODD')).text(),
+  gzip: async () => (await (await fetch('/gzip')).text()).length + '',
+  conditional: async () => (await fetch('/bytes/1024', {headers: {'if-none-match': '"1024"'}})).status + '',
+  range: async () => {
+    const r = await fetch('/bytes/1048576', {headers: {range: 'bytes=1000-1999'}})
+    return r.status + ' ' + await sha(await r.arrayBuffer())
+  },
+  events: () => new Promise((done, fail) => {
+    const seen = [], source = new EventSource('/events')
+    source.onmessage = e => { if (seen.push(e.data) == 5) { source.close(); done(seen.join()) } }
+    source.onerror = () => { source.close(); fail('the stream broke') }
+  }),
+  socket: () => new Promise((done, fail) => {
+    const s = new WebSocket('wss://' + location.host + '/socket', 'echo')
+    s.onopen = () => s.send('hello')
+    s.onmessage = e => { s.close(); done(s.protocol + ' ' + e.data) }
+    s.onerror = () => fail('the socket broke')
+  }),
+}
+async function main() {
+  const seen = {}
+  for (const [name, run] of Object.entries(cases))
+    seen[name] = await Promise.race([
+      run().catch(e => 'error: ' + e),
+      new Promise(done => setTimeout(done, 15000, 'error: no end in sight'))])
+  seen.protocols = [...new Set(performance.getEntriesByType('resource').map(e => e.nextHopProtocol))].sort().join()
+  await fetch('/report', {method: 'POST', body: JSON.stringify(seen)})
+}
+main()
+</script>`
