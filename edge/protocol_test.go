@@ -87,6 +87,21 @@ func TestTrailersBothWays(t *testing.T) {
 	})
 }
 
+func TestTrailersThatWereNotAnnounced(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			io.WriteString(rw, "body")
+			http.NewResponseController(rw).Flush()
+			rw.Header().Set(http.TrailerPrefix+"Grpc-Status", "5")
+		})
+		resp := w.visitor.Get(t, "/plain/a")
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); string(body) != "body" || err != nil || resp.Trailer.Get("Grpc-Status") != "5" {
+			t.Errorf("got %q (%v), trailers %v", body, err, resp.Trailer)
+		}
+	})
+}
+
 // A conversation needs the answer to begin before the request has ended.
 func TestRequestAndResponseStreamAtOnce(t *testing.T) {
 	runWorld(t, func(t *testing.T, w *world) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,8 @@ func newTCPServer(l *Listeners) (*tcpServer, error) {
 			MaxConcurrentStreams:          l.c.Limits.Streams,
 			MaxReceiveBufferPerStream:     maxStreamWindow,
 			MaxReceiveBufferPerConnection: maxConnWindow,
+			// The least that RFC 9113 section 6.5.2 allows: a frame is read whole.
+			MaxReadFrameSize: 16 << 10,
 			// A visitor who vanished while it waits for an answer.
 			SendPingTimeout: timeouts.Idle,
 			PingTimeout:     timeouts.Header,
@@ -284,8 +287,12 @@ func (p panicsOnly) Handle(ctx context.Context, r slog.Record) error {
 		return nil
 	}
 	r.Level = slog.LevelError
+	// How much of an address is kept is log.client's to say.
+	r.Message = servedAddress.ReplaceAllString(r.Message, "panic serving a visitor: ")
 	return p.Handler.Handle(ctx, r)
 }
+
+var servedAddress = regexp.MustCompile(`panic serving \S+:\d+: `)
 
 // Enabled implements slog.Handler.
 func (p panicsOnly) Enabled(ctx context.Context, _ slog.Level) bool {

@@ -64,6 +64,7 @@ func (w *world) openSocket(t *testing.T, path string) (*socket, error) {
 	if w.visitor.Proto == "h2" {
 		// net/http's own transport sends no extended CONNECT unless told by GODEBUG.
 		req.Header[":protocol"] = []string{"websocket"}
+		//lint:ignore SA1019 see above
 		client = &http2.Transport{TLSClientConfig: w.node.Client.Clone()}
 	} else {
 		req.Proto = "websocket"

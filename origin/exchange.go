@@ -364,13 +364,9 @@ func (e *exchange) aborted() { e.end(limit.Cancel) }
 // trailers hands over what came after the body.
 func (e *exchange) trailers() {
 	for name, values := range e.from.Trailer {
-		if noTrailer(name) || values == nil {
-			continue
+		if !noTrailer(name) && values != nil {
+			e.resp.Trailer[name] = values
 		}
-		if e.resp.Trailer == nil {
-			e.resp.Trailer = make(http.Header)
-		}
-		e.resp.Trailer[name] = values
 	}
 }
 

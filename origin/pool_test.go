@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +10,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +180,35 @@ func TestBreaker(t *testing.T) {
 		}
 		o.checkRest(t)
 	})
+}
+
+// What the node itself lacks for a connection is not the server's fault: neither
+// requests nor probes take it out of the pool, and it is used as soon as that is
+// there again.
+func TestShortageOfTheNodeIsNotTheServersFault(t *testing.T) {
+	for _, why := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL} {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{Health: HealthConfig{Path: "/healthz"}})
+			o.dial = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", why)}
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { defer close(ended); o.Run(ctx) }()
+			for range 20 {
+				checkFailureOf(t, o, outcome.OriginDown)
+				time.Sleep(time.Second)
+			}
+			if s := o.State().Servers[0]; !s.Up || s.Failures != 0 {
+				t.Errorf("%v: %+v", why, s)
+			}
+			if s := o.State(); s.Dropped != 0 {
+				t.Errorf("%v: the limiter was told of %d failures", why, s.Dropped)
+			}
+			stop()
+			<-ended
+		})
+	}
 }
 
 func checkFailureOf(t *testing.T, o *Origin, reason outcome.Reason) {

@@ -35,17 +35,14 @@ func setTrailer(out, in *http.Request, trusted bool) {
 	out.TransferEncoding = []string{"chunked"}
 }
 
-// allowedTrailers returns the trailers that may be forwarded.
+// allowedTrailers returns the trailers that may be forwarded. It is never nil:
+// what was not announced is put into it when it has come.
 func allowedTrailers(all http.Header) http.Header {
-	var allowed http.Header
+	allowed := make(http.Header, len(all))
 	for name, values := range all {
-		if noTrailer(name) {
-			continue
+		if !noTrailer(name) {
+			allowed[name] = values
 		}
-		if allowed == nil {
-			allowed = make(http.Header, len(all))
-		}
-		allowed[name] = values
 	}
 	return allowed
 }

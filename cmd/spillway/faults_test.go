@@ -68,8 +68,10 @@ var faults = []fault{
 	{"function that answers garbage", nil, say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{garbage}"), "/spill", 502, "failed", "function-error"},
 	{"function that fails", nil, say("HTTP/1.1 200 OK\r\nX-Amz-Function-Error: Unhandled\r\nContent-Length: 52\r\n\r\n" +
 		`{"errorType":"X","errorMessage":"secret","stack":[]}`), "/spill", 502, "failed", "function-error"},
-	{"function that is throttled", nil, say("HTTP/1.1 429 Too Many Requests\r\nX-Amzn-ErrorType: TooManyRequestsException\r\nContent-Length: 2\r\n\r\n{}"),
-		"/spill", 503, "shed", "function-throttled"},
+	{
+		"function that is throttled", nil, say("HTTP/1.1 429 Too Many Requests\r\nX-Amzn-ErrorType: TooManyRequestsException\r\nContent-Length: 2\r\n\r\n{}"),
+		"/spill", 503, "shed", "function-throttled",
+	},
 }
 
 // backend is a server that does one thing. It returns its address.
