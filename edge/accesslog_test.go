@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -92,6 +94,69 @@ func TestAccessLogLoss(t *testing.T) {
 	if lost := l.losses(); uint64(written)+lost != lines || lost == 0 {
 		t.Errorf("%d written and %d lost of %d", written, lost, lines)
 	}
+}
+
+// A disk holds so many bytes more, and writes what fits.
+type disk struct {
+	bytes.Buffer
+	room int
+}
+
+func (d *disk) Write(b []byte) (int, error) {
+	n, err := min(len(b), d.room), error(nil)
+	if n < len(b) {
+		err = syscall.ENOSPC
+	}
+	d.room -= n
+	d.Buffer.Write(b[:n])
+	return n, err
+}
+
+// TestAccessLogOutlivesAFullDisk asks that what a full disk cuts off spoils no
+// other line, that all lines are either whole or counted, and that the log tells
+// of it twice.
+func TestAccessLogOutlivesAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told bytes.Buffer
+		d := &disk{}
+		l := newAccessLog(d, "prefix", slog.New(slog.NewTextHandler(&told, nil)))
+		size := len(loggedExchange().appendJSON(nil, new(logShard).stampOf(day0), &l.client, 0))
+		const lines = 10
+		write := func(room int) {
+			d.room = room
+			for range lines {
+				l.add(loggedExchange(), 0)
+			}
+			l.flush(nil)
+			time.Sleep(logEvery)
+		}
+		full := lines * size * 2
+		write(full)
+		write(3*size + size/2) // cut in the middle of a line
+		write(0)
+		write(1) // room for the end of that line only
+		write(4 * size)
+		if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") {
+			t.Errorf("while it lasts the log says:\n%s", got)
+		}
+		time.Sleep(troubleOver)
+		write(full)
+		write(full)
+		if got := told.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "is written again") {
+			t.Errorf("at the end the log says:\n%s", got)
+		}
+		whole, torn := 0, 0
+		for line := range bytes.Lines(d.Bytes()) {
+			if json.Valid(line) {
+				whole++
+			} else {
+				torn++
+			}
+		}
+		if lost := int(l.losses()); whole+lost != 7*lines || torn != 1 || lost != lines-3+2*lines+lines-4 {
+			t.Errorf("%d lines whole, %d torn and %d lost of %d", whole, torn, lost, 7*lines)
+		}
+	})
 }
 
 func TestAccessLogRotation(t *testing.T) {

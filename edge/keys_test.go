@@ -1,12 +1,16 @@
 package edge
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 var day0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -120,6 +124,96 @@ func TestKeysRefuseBadFiles(t *testing.T) {
 	f("no ticket key", 0o600, func(k *keyFile) []byte { k.Tickets = nil; return nil })
 	f("unexpected EOF", 0o600, func(*keyFile) []byte { return []byte(`{"version":1`) })
 	f("EOF", 0o600, func(*keyFile) []byte { return []byte{} })
+}
+
+// Whatever the clock does, the key that encrypts is never older than a day by it,
+// nor from a time that is a day away; and the one before it opens tickets for no
+// more than another day.
+func TestKeysUnderAClockThatJumps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := day0
+		own, err := openKeys("", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared, err := sharedKeys(bytes.Repeat([]byte("s"), leastSecret), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"a step": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(3*time.Hour)).Draw(t, "step")))
+			},
+			"a jump": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(-1000, 1000).Draw(t, "hours")) * time.Hour)
+			},
+			"": func(t *rapid.T) {
+				for _, k := range []*keys{own, shared} {
+					if _, err := k.rotate(now); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tickets := own.file.Tickets
+				if age := now.Sub(tickets[0].Made).Abs(); age >= ticketAge {
+					t.Fatalf("the key that encrypts is %v away", age)
+				}
+				if len(tickets) > 2 || len(tickets) == 2 && now.Sub(tickets[1].Made) >= 3*ticketAge {
+					t.Fatalf("%d keys, the last of %v at %v", len(tickets), tickets[len(tickets)-1].Made, now)
+				}
+				if made := shared.file.Tickets[0].Made; !made.Equal(now.Truncate(ticketAge)) || len(shared.file.Tickets) != 3 {
+					t.Fatalf("the shared key is of %v at %v", made, now)
+				}
+			},
+		})
+	})
+}
+
+// A state folder that cannot be written costs a restart the new key, and the log
+// one line; the key is written as soon as it can be.
+func TestKeysOutliveTheirFolder(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "state")
+	k := mustKeys(t, folder, day0)
+	first := mustTickets(t, k, "x")[0]
+	var log bytes.Buffer
+	certs := &certs{log: slog.New(slog.DiscardHandler)}
+	if err := certs.load(TLSConfig{SelfSigned: true}, nil, day0); err != nil {
+		t.Fatal(err)
+	}
+	s := &tlsState{log: slog.New(slog.NewTextHandler(&log, nil)), keys: k, certs: certs}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	now := day0.Add(ticketAge)
+	for range 3 {
+		s.refresh(now)
+		now = now.Add(tlsPoll)
+	}
+	if got := mustTickets(t, k, "x"); got[0] == first || got[1] != first || !k.held() {
+		t.Error("the ticket key in memory is not a new one")
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "in memory only") {
+		t.Errorf("the log says:\n%s", got)
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.refresh(now)
+	if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "on disk again") || k.held() {
+		t.Errorf("afterwards the log says:\n%s", got)
+	}
+	if again := mustKeys(t, folder, now); mustTickets(t, again, "x")[0] != mustTickets(t, k, "x")[0] {
+		t.Error("the key on disk is not the one in memory")
+	}
+}
+
+func TestStateThatCannotBeKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openKeys(file, day0); err == nil || !strings.Contains(err.Error(), stateRemedy) {
+		t.Errorf("with a file in its place: %v", err)
+	}
 }
 
 func FuzzKeyFile(f *testing.F) {

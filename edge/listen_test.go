@@ -68,6 +68,42 @@ func TestListenWithoutHTTP3ClearsAltSvc(t *testing.T) {
 	}
 }
 
+// While handshakes hang in numbers nobody is invited to HTTP/3, and afterwards
+// everybody is again.
+func TestListenInvitesToHTTP3OnlyWithRoom(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(echoProto))
+	s.Admit.HalfOpen = 2
+	s.Config.Timeouts.Header = 400 * time.Millisecond // several sweeps in that time
+	n := s.Start(t)
+	v := n.Visitor(t, "h2")
+	await := func(invited bool) {
+		t.Helper()
+		for range 1000 {
+			resp := v.Get(t, "/")
+			read(t, resp)
+			if (resp.Header.Get("Alt-Svc") != "") == invited {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("never invited=%v", invited)
+	}
+	await(true)
+	var hanging []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", n.Listeners.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hanging = append(hanging, c)
+	}
+	await(false)
+	for _, c := range hanging {
+		c.Close()
+	}
+	await(true)
+}
+
 func TestListenHeaderLimit(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(echoProto))
 	s.Config.Limits.HeaderBytes = 4 << 10

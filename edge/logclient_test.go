@@ -55,6 +55,13 @@ func TestLogClientHash(t *testing.T) {
 	if first == morning {
 		t.Error("a visitor has the same hash on two days")
 	}
+	// A clock that was far ahead leaves no secret that lasts until then.
+	future := hash(c, "203.0.113.77", evening.AddDate(1, 0, 0))
+	if back := hash(c, "203.0.113.77", evening.AddDate(0, 1, 0)); back == future {
+		t.Error("a secret lasts for a year")
+	}
+	c = &logClient{mode: "hash"}
+	morning = hash(c, "203.0.113.77", evening.Add(time.Second))
 	if late := hash(c, "203.0.113.77", evening); late != morning {
 		t.Error("a request that ends after midnight brings the old secret back")
 	}

@@ -216,6 +216,74 @@ func TestTLSWarnings(t *testing.T) {
 	}
 }
 
+// A certificate that expires while the node runs stays in use. The log tells of it
+// once a day, whatever the clock does.
+func TestTLSGoesOnWithAnExpiredCertificate(t *testing.T) {
+	folder := t.TempDir()
+	end := time.Now().Add(time.Hour).Truncate(time.Second)
+	c := writePair(t, folder, end, false)
+	c.Certificates = writePair(t, t.TempDir(), end.Add(time.Hour), false, "a.test").Pairs()
+	s, log, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.current.Load().expiry; !got.Equal(end) {
+		t.Errorf("expiry %v, want %v", got, end)
+	}
+	first := shown(t, s, "edge.test")
+	f := func(at time.Time, want int) {
+		t.Helper()
+		log.Reset()
+		s.refresh(at)
+		if n := strings.Count(log.String(), "level=ERROR"); n != want || shown(t, s, "edge.test") != first {
+			t.Errorf("%d errors, want %d, or the certificate is gone: %s", n, want, log)
+		}
+	}
+	f(end, 0)
+	f(end.Add(time.Second), 1)
+	f(end.Add(time.Minute), 0)
+	f(end.Add(2*time.Hour), 1) // the other one
+	f(end.Add(mournEvery), 0)
+	f(end.Add(mournEvery+time.Second), 1)
+	f(end.Add(100*mournEvery), 2)
+	f(end.Add(50*mournEvery), 2) // set back
+	f(end.Add(-time.Minute), 0)
+
+	writePair(t, folder, end.Add(1000*time.Hour), false)
+	s.refresh(end.Add(time.Minute))
+	if got := s.current.Load().expiry; !got.Equal(end.Add(time.Hour)) {
+		t.Errorf("expiry %v after the renewal, want %v", got, end.Add(time.Hour))
+	}
+}
+
+// A renewal that puts the key there before the certificate is complained of once,
+// and completes when the certificate has come.
+func TestTLSFilesThatChangeOneAfterTheOther(t *testing.T) {
+	folder, next := t.TempDir(), t.TempDir()
+	s, log, err := newTestTLS(t, writePair(t, folder, time.Now().Add(time.Hour), false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.leaf().SerialNumber
+	renewed := writePair(t, next, time.Now().Add(2*time.Hour), false)
+	move := func(from, to string) {
+		if err := os.Rename(from, filepath.Join(folder, to)); err != nil {
+			t.Fatal(err)
+		}
+		s.refresh(time.Now())
+		s.refresh(time.Now())
+	}
+	move(renewed.Key, "key.pem")
+	if s.leaf().SerialNumber.Cmp(first) != 0 || strings.Count(log.String(), "level=WARN") != 1 || s.certs.refused.Load() != 1 {
+		t.Errorf("with the key alone: %s", log)
+	}
+	log.Reset()
+	move(renewed.Cert, "cert.pem")
+	if s.leaf().SerialNumber.Cmp(first) == 0 || strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("with both: %s", log)
+	}
+}
+
 func TestTLSSelfSignedIsStable(t *testing.T) {
 	folder := t.TempDir()
 	f := func(now time.Time, hosts ...string) *x509.Certificate {

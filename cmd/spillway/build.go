@@ -53,9 +53,9 @@ type node struct {
 	parts   *parts
 	refused refusal  // the last reload, if it was refused
 	changed []string // by the last reload that was not
+	loaded  time.Time
 	// How many reloads took effect, and how many did not.
 	reloads, refusals uint64
-	loaded  time.Time
 }
 
 // parts are what the configuration names: origins, functions and budgets. A

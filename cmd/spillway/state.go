@@ -40,13 +40,13 @@ type configState struct {
 	Path   string    `json:"path"`
 	Hash   string    `json:"hash"`
 	Loaded time.Time `json:"loaded"`
+	// Reloads and Refusals count reloads by how they ended.
+	Reloads  uint64 `json:"reloads"`
+	Refusals uint64 `json:"refusals"`
 	// Changed are the settings that the last reload changed.
 	Changed []string `json:"changed,omitempty"`
 	// Warnings are about the configuration in force.
 	Warnings config.Problems `json:"warnings,omitempty"`
-	// Reloads and Refusals count reloads by how they ended.
-	Reloads  uint64 `json:"reloads"`
-	Refusals uint64 `json:"refusals"`
 	// Refused says why the last reload did not take effect.
 	Refused refusal `json:"refused,omitzero"`
 }

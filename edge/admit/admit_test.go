@@ -206,6 +206,21 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+func TestShort(t *testing.T) {
+	f := func(enforce bool) {
+		t.Helper()
+		k := New(Config{Enforce: enforce, HandshakesPerCore: 500, HalfOpen: 2}, 1)
+		for i, want := range []bool{false, false, enforce} {
+			if got := k.Short(); got != want {
+				t.Errorf("enforced %v, %d half open: short %v", enforce, i, got)
+			}
+			k.Connect(netip.MustParseAddrPort("192.0.2.1:1"), true)
+		}
+	}
+	f(true)
+	f(false)
+}
+
 func TestFullNodeRefusesAll(t *testing.T) {
 	c := config()
 	c.Connections = 3

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 const httpDate = http.TimeFormat
@@ -92,6 +94,27 @@ func TestAge(t *testing.T) {
 	f(maxDelta, time.Hour, time.Hour, "Age: 99999999999999999999")
 	f(maxDelta, 0, 0, "Date: Mon, 01 Jan 0001 00:00:00 GMT")
 	f(0, 0, -time.Hour) // a clock that went back
+}
+
+// Whatever an origin's clock says, and however the node's own jumps between
+// request, answer and visit, an age is neither negative nor past the largest
+// delta, and never falls below what it was at the answer.
+func TestAgeUnderClocksThatJump(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		jump := func(name string) time.Time {
+			return epoch0.Add(time.Duration(rapid.Int64Range(-int64(100*365*24*time.Hour), int64(100*365*24*time.Hour)).Draw(t, name)))
+		}
+		requested, received := jump("requested"), jump("received")
+		h := header("Cache-Control:max-age=60", "Date:"+jump("date").Format(httpDate))
+		e, _ := entryAt(get("/"), answer{status: 200, header: h, length: -1, requested: requested, received: received})
+		first, now := e.Age(received), jump("now")
+		if age := e.Age(now); age < first || first < 0 || age > maxDelta {
+			t.Fatalf("an age of %v, and %v at the answer", age, first)
+		}
+		if e.TTL(now) > time.Minute {
+			t.Fatalf("fresh for %v, more than the origin said", e.TTL(now))
+		}
+	})
 }
 
 func TestSatisfies(t *testing.T) {
