@@ -183,31 +183,34 @@ func dismiss(c *quic.Conn, code http3.ErrCode, why string) {
 
 // ListenState is what the listeners hold and have done, for metrics and status.
 type ListenState struct {
-	TCP, QUIC int // connections
-	// Closed because no request came, or none any more (HTTP/3; the other
-	// protocols' server does not tell).
-	HeaderTimeouts, IdleTimeouts uint64
+	// TCP and QUIC are the connections there are.
+	TCP  int `json:"tcp"`
+	QUIC int `json:"quic"`
+	// HeaderTimeouts and IdleTimeouts count connections closed because no request
+	// came, or none any more (HTTP/3; the other protocols' server does not tell).
+	HeaderTimeouts uint64 `json:"header_timeouts"`
+	IdleTimeouts   uint64 `json:"idle_timeouts"`
 	// Stalls counts requests and connections cut for want of progress.
-	Stalls uint64
+	Stalls uint64 `json:"stalls"`
 	// ProxyHeaders counts connections of trusted proxies that were closed because
 	// their PROXY header was malformed, too long or late.
-	ProxyHeaders uint64
+	ProxyHeaders uint64 `json:"proxy_headers"`
 	// Excesses counts connections closed because their requests were given up too
 	// often, or because they brought too much that was no request.
-	Excesses uint64
+	Excesses uint64 `json:"excesses"`
 	// Unaccepted counts failures to accept a TCP connection, such as for want of
 	// file descriptors.
-	Unaccepted uint64
+	Unaccepted uint64 `json:"unaccepted"`
 	// CertificateExpiry is when the first of the certificates in use expires.
-	CertificateExpiry time.Time
+	CertificateExpiry time.Time `json:"certificate_expiry"`
 	// CertificatesRefused counts changed files of certificates that did not load.
-	CertificatesRefused uint64
+	CertificatesRefused uint64 `json:"certificates_refused"`
 	// KeysUnsaved tells that ticket keys are in memory only, because the state
 	// folder cannot be written.
-	KeysUnsaved bool
+	KeysUnsaved bool `json:"keys_unsaved"`
 	// UploadWindow is how many bytes beyond the initial windows visitors may
 	// have under way to the node over HTTP/3.
-	UploadWindow int64
+	UploadWindow int64 `json:"upload_window"`
 }
 
 // State returns the present state.
