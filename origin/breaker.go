@@ -23,10 +23,11 @@ const (
 // trial claims the trial of a server whose breaker should have let a request
 // through at the time by, or before. The claim is a lease: how long the request
 // takes may be up to its client, and a server must not stay out for that. Whoever
-// gets it calls succeeded, failed or undecided.
-func (p *pool) trial(not *server, by time.Duration) *server {
+// gets it calls succeeded, failed or undecided. Only servers that are fit count,
+// with nil all.
+func (p *pool) trial(not *server, by time.Duration, fit func(*server) bool) *server {
 	for _, s := range p.all() {
-		if s != not && s.due(by) && p.claim(s, by) {
+		if s != not && (fit == nil || fit(s)) && s.due(by) && p.claim(s, by) {
 			return s
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,6 +235,52 @@ func TestGoAway(t *testing.T) {
 	}
 	o.checkRest(t)
 	o.retire()
+}
+
+// TestTakenBack: a server that takes back what it gets is asked once more if the
+// retry budget allows it, and then another one.
+func TestTakenBack(t *testing.T) {
+	goAway := func(f *frames, _ uint32) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }
+	refuse := func(f *frames, id uint32) { f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }
+	f := func(name string, budget float64, another bool, most int32, answer func(*frames, uint32)) {
+		t.Run(name, func(t *testing.T) {
+			var asked, open atomic.Int32
+			serve := speaks(func(f *frames, id uint32) bool {
+				asked.Add(1)
+				answer(f, id)
+				return true
+			})
+			o := newOrigin(t, Config{RetryBudget: budget, Servers: []string{listenFrames(t, func(c net.Conn) {
+				open.Add(1)
+				defer open.Add(-1)
+				serve(c)
+			})}})
+			if another {
+				well, _ := serverOf(t, "http", echoes)
+				o.reconfigure(t, func(c *Config) { c.Servers = append(c.Servers, well) })
+				o.pool.named(well).inFlight.Store(1) // the busier one
+				defer o.pool.named(well).inFlight.Store(0)
+			}
+			resp, err := o.ask(t)
+			if another {
+				bodyOf(t, resp, err)
+			} else {
+				checkFailure(t, err, outcome.OriginFailed, true)
+				checkResult(t, o, limit.Drop)
+			}
+			if asked.Load() != most || o.pool.all()[0].failures.Load() != 1 {
+				t.Errorf("asked %d times, %+v", asked.Load(), o.State())
+			}
+			for open.Load() > 0 { // the last one is idle as soon as the transport has given up
+				o.retire()
+				runtime.Gosched()
+			}
+		})
+	}
+	f("all connections", .2, false, 2, goAway)
+	f("all connections, no budget", -1, false, 1, goAway)
+	f("all streams, no budget", -1, false, 1, refuse)
+	f("all connections, another server", .2, true, 2, goAway)
 }
 
 // TestManyStreams: requests beyond what a server takes on one connection go over

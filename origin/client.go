@@ -3,9 +3,11 @@ package origin
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -27,6 +29,10 @@ const (
 	// writeMost is written in one deadline, so that the deadline bounds a stall
 	// and not the transfer.
 	writeMost = 64 << 10
+	// lastWords is how long a failure to write is kept back. A server that refuses
+	// a body answers and closes; the transport would not look for the answer once it
+	// knows that writing failed.
+	lastWords = 50 * time.Millisecond
 )
 
 // newTransport returns the client that speaks to one server. It follows no
@@ -125,6 +131,9 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		m, err := c.Conn.Write(p[n:min(n+writeMost, len(p))])
 		n += m
 		c.written.Add(int64(m))
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			time.Sleep(lastWords)
+		}
 		if err != nil || n == len(p) {
 			return n, err
 		}

@@ -21,9 +21,10 @@ type Config struct {
 	// HTTP2 is auto to use HTTP/2 with https servers that offer it, or off. h2c
 	// servers speak nothing else. Empty means auto.
 	HTTP2 string `koanf:"http2" default:"auto" enum:"auto,off"`
-	// Resolve is how often the names of servers are looked up. When an address is
-	// gone, connections to the server are given up as they go idle. Zero looks a
-	// name up for each new connection, and leaves those that there are alone.
+	// Resolve is how often the names of servers are looked up. When all addresses
+	// are new, or one was missing from six answers in a row, connections to the
+	// server are given up as they go idle. Zero looks a name up for each new
+	// connection, and leaves those that there are alone.
 	Resolve time.Duration `koanf:"resolve" unit:"duration" default:"10s"`
 	// Limit bounds what the node learns about the capacity of the origin. The
 	// word auto stands for the defaults.
@@ -42,16 +43,16 @@ type Config struct {
 	// once.
 	SlowStart time.Duration `koanf:"slow_start" unit:"duration" default:"10s"`
 	// RetryBudget bounds the requests that are sent a second time, as a share of
-	// the requests of the last ten seconds; three a second are always allowed.
-	// Zero sends nothing twice.
+	// the requests of the last ten seconds; three a second are always allowed, of
+	// which up to ten may come in one second. Zero sends nothing twice.
 	RetryBudget float64 `koanf:"retry_budget" unit:"ratio" default:"20%" max:"100%"`
 	// ConnectTimeout bounds connecting to a server, TLS included.
 	ConnectTimeout time.Duration `koanf:"connect_timeout" unit:"duration" default:"2s" min:"1ms"`
-	// Timeout bounds the wait for the response headers, each wait of the node for
-	// the next bytes of a body that is no event stream, and how long a response
-	// may hold its permit at the visitor's pace when no long-lived place is free.
-	// At least 50 times the usual latency keeps abandoned work from filling the
-	// origin unseen.
+	// Timeout bounds the wait for the response headers, retries included, each
+	// wait of the node for the next bytes of a body that is no event stream, and
+	// how long a response may hold its permit at the visitor's pace when no
+	// long-lived place is free. At least 50 times the usual latency keeps abandoned
+	// work from filling the origin unseen.
 	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"30s" min:"1ms"`
 }
 

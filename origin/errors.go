@@ -41,6 +41,9 @@ var (
 	// errUnanswered stands for the failure after which the transport would have
 	// sent the request once more.
 	errUnanswered = errors.New("server closed the connection without an answer")
+	// errTurnedAway and errLate end what the transport would go on with.
+	errTurnedAway = errors.New("server took the request back, and may not be asked again")
+	errLate       = errors.New("no answer in time")
 )
 
 // A dialError is a failure to connect: no byte of the request has left.
@@ -57,31 +60,42 @@ type verdict struct {
 	result limit.Result
 	// blame reports that the failure counts against the server.
 	blame bool
+	// untouched reports that no server has worked on the request.
+	untouched bool
 }
 
 // judge finds out whose fault it is that an exchange failed. Only what the
 // server did may count against it, or a client could shut it off with requests
-// that cannot be sent. sent reports whether a server was reached.
-func judge(req *http.Request, err error, sent bool) *verdict {
-	ctx, dial := req.Context(), (*dialError)(nil)
+// that cannot be sent.
+func (e *exchange) judge(err error) *verdict {
+	ctx, why, dial := e.asker, context.Cause(e.req.Context()), (*dialError)(nil)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return &verdict{err, outcome.OriginTimeout, limit.Drop, false}
-	case ctx.Err() != nil, uploadError(req) != nil:
-		return &verdict{err, outcome.ClientGone, limit.Cancel, false}
+		return &verdict{err: err, reason: outcome.OriginTimeout, result: limit.Drop}
+	case ctx.Err() != nil, uploadError(e.req) != nil:
+		return &verdict{err: err, reason: outcome.ClientGone, result: limit.Cancel}
+	case why == errLate:
+		return &verdict{err: errLate, reason: outcome.OriginTimeout, result: limit.Drop, blame: true}
+	case why == errTurnedAway:
+		return &verdict{err: errTurnedAway, reason: outcome.OriginFailed, result: limit.Drop, blame: true, untouched: !e.unsure}
 	case exhausted(err):
-		return &verdict{err, outcome.OriginDown, limit.Cancel, false}
+		return &verdict{err: err, reason: outcome.OriginDown, result: limit.Cancel}
 	case errors.As(err, &dial):
-		return &verdict{err, outcome.OriginDown, limit.Drop, true}
-	case !sent || strings.Contains(err.Error(), headTooLarge): // the transport refused to send it
-		return &verdict{err, outcome.BadRequest, limit.Cancel, false}
+		return &verdict{err: err, reason: outcome.OriginDown, result: limit.Drop, blame: true, untouched: !e.unsure}
+	case !e.sent.Load() || strings.Contains(err.Error(), headTooLarge): // the transport refused to send it
+		return &verdict{err: err, reason: outcome.BadRequest, result: limit.Cancel}
 	case timedOut(err):
-		return &verdict{err, outcome.OriginTimeout, limit.Drop, true}
-	case headSize(req) > headUsual:
-		return &verdict{err, outcome.OriginFailed, limit.Cancel, false}
+		return &verdict{err: err, reason: outcome.OriginTimeout, result: limit.Drop, blame: true}
+	case e.cutShort(), headSize(e.req) > headUsual:
+		return &verdict{err: err, reason: outcome.OriginFailed, result: limit.Cancel}
 	}
-	return &verdict{err, outcome.OriginFailed, limit.Drop, true}
+	return &verdict{err: err, reason: outcome.OriginFailed, result: limit.Drop, blame: true}
 }
+
+// cutShort reports whether the body was not sent to its end. Servers close the
+// connection on one that is too large for them or too slow, which is up to the
+// client; their answer may be lost in the reset.
+func (e *exchange) cutShort() bool { return e.req.Body != nil && !e.written.Load() }
 
 const (
 	// headTooLarge is in the error of a request whose head is larger than an
@@ -119,14 +133,14 @@ func timedOut(err error) bool {
 
 // answered is what the limiter is told of an answer that came whole. A
 // gateway's 502 and 504 say the same as a 503: what is behind it has too much to
-// do, or is gone. Other server errors and 429, which is about one client, come
-// faster or slower than the work they stand for and would teach a wrong
-// baseline.
+// do, or is gone. Other server errors, 429, which is about one client, and 413,
+// which does not wait for the body, come faster or slower than the work they
+// stand for and would teach a wrong baseline.
 func answered(status int) limit.Result {
 	switch {
 	case status == 502 || status == 503 || status == 504:
 		return limit.Drop
-	case status >= 500 || status == 429:
+	case status >= 500 || status == 429 || status == 413:
 		return limit.Cancel
 	}
 	return limit.OK

@@ -24,14 +24,28 @@ import (
 type exchange struct {
 	o      *Origin
 	permit limit.Permit
+	asker  context.Context // of the request as the caller gave it
 	req    *http.Request
 	trace  httptrace.ClientTrace
-	server *server
-	link   *link  // to server; its configuration holds for the exchange
-	host   string // that was asked for
+	// stop ends what is under way at the transport, and says why.
+	stop context.CancelCauseFunc
+	// deadline is when the header must be there. An upload has none: it takes as
+	// long as its client.
+	deadline time.Time
+	server   *server
+	link     *link  // to server; its configuration holds for the exchange
+	host     string // that was asked for
 
 	sent    atomic.Bool // a server was connected
+	written atomic.Bool // the request as a whole; told only if it has a body
 	retried bool
+	// unsure reports that it was sent once more although a server may have worked
+	// on it.
+	unsure bool
+	// Over HTTP/2: whether its head was written since it was last counted, and how
+	// many connections one server was tried on.
+	headed atomic.Bool
+	tries  int
 	// line is the connection that carries this request alone, and before what it
 	// had written until then. With HTTP/2 there is none.
 	line   *conn
@@ -50,15 +64,33 @@ type exchange struct {
 }
 
 func newExchange(o *Origin, req *http.Request, p limit.Permit) *exchange {
-	e := &exchange{o: o, permit: p, host: req.Host}
-	e.trace.GotConn = e.connected
+	e := &exchange{o: o, permit: p, asker: req.Context(), req: req, host: req.Host}
+	e.trace.GotConn, e.trace.WroteHeaders = e.connected, e.wroteHead
+	if req.Body != nil {
+		e.trace.WroteRequest = e.wrote
+	}
+	if !isUpload(req) {
+		e.deadline = time.Now().Add(o.config.Load().Timeout)
+	}
 	if relay, ok := req.Context().Value(informationalKey{}).(func(int, http.Header)); ok {
 		e.interim.relay = relay
 		e.trace.Got1xxResponse = e.interim.got
 	}
-	ctx := context.WithValue(req.Context(), exchangeKey{}, e)
-	e.req = req.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
 	return e
+}
+
+// bind gives the request a context of its own for one server. The context is not
+// ended with the exchange, but with that of the caller: HTTP/2 would reset a
+// stream that has just ended.
+func (e *exchange) bind() (release func() bool) {
+	ctx, stop := context.WithCancelCause(e.asker)
+	e.stop = stop
+	ctx = context.WithValue(ctx, exchangeKey{}, e)
+	e.req = e.req.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
+	if e.deadline.IsZero() {
+		return e.watchUpload()
+	}
+	return time.AfterFunc(time.Until(e.deadline), func() { stop(errLate) }).Stop
 }
 
 // upgrade reports whether the request asks for the connection for itself.
@@ -83,15 +115,19 @@ func (e *exchange) nowhere() *Error {
 // again makes the request ready to be sent a second time, if that can and may be
 // done.
 func (e *exchange) again() bool {
-	if !e.rewind() {
-		return false
-	}
+	late := !e.deadline.IsZero() && !time.Now().Before(e.deadline)
+	return !late && e.rewind() && e.allow()
+}
+
+// allow asks the retry budget whether the request may be sent once more.
+func (e *exchange) allow() bool {
 	if !e.o.retries.allow(e.o.pool.now()) {
 		e.o.counts.refused.Add(1)
 		return false
 	}
 	e.o.counts.retried.Add(1)
 	e.retried, e.line = true, nil
+	e.headed.Store(false)
 	return true
 }
 
@@ -101,11 +137,14 @@ type exchangeKey struct{}
 // request, before it writes to it.
 func (e *exchange) connected(info httptrace.GotConnInfo) {
 	e.sent.Store(true)
+	e.written.Store(false)
 	if e.line = nil; e.server.address.scheme != "h2c" {
 		e.line = lineOf(info.Conn)
 	}
 	if e.line != nil {
 		e.before = e.line.written.Load()
+	} else if !e.mayTry() {
+		e.stop(errTurnedAway)
 	}
 	if e.trial && isUpload(e.req) {
 		// When the answer comes is up to the client, so this must do as a proof.
@@ -113,6 +152,25 @@ func (e *exchange) connected(info httptrace.GotConnInfo) {
 		e.o.pool.succeeded(e.server, true)
 	}
 }
+
+// triesMost is how many connections of HTTP/2 a request may find closed or full
+// before it was written to one; not a knob: when many requests come at once, all
+// but a few meet the bound on streams on each new connection.
+const triesMost = 100
+
+// mayTry decides whether a request may go on with one more connection of HTTP/2.
+// If it was written before, the server has taken it back.
+func (e *exchange) mayTry() bool {
+	if e.tries++; e.tries > triesMost {
+		return false
+	}
+	return !e.headed.Swap(false) || !e.retried && e.allow()
+}
+
+func (e *exchange) wroteHead() { e.headed.Store(true) }
+
+// wrote is called when the request was written, or could not be.
+func (e *exchange) wrote(info httptrace.WroteRequestInfo) { e.written.Store(info.Err == nil) }
 
 // lineOf returns the connection below c if it carries one request at a time.
 func lineOf(c net.Conn) *conn {
@@ -132,8 +190,9 @@ func lineOf(c net.Conn) *conn {
 // the server down would run once for each of them, on one permit. It may go on
 // only while nothing was written.
 //
-// HTTP/2 goes its own way: a request is sent again, a few times, when the server
-// has said that it has not processed it (RFC 9113 section 8.7).
+// HTTP/2 goes its own way: a request is sent again, and without end, when the
+// server has said that it has not processed it (RFC 9113 section 8.7). There
+// connected sees to it that this happens once, and not without the retry budget.
 func onlyOnce(req *http.Request) (*url.URL, error) {
 	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if ok && e.line != nil && e.line.written.Load() != e.before {
@@ -149,6 +208,7 @@ func (e *exchange) roundTrip() (*http.Response, error) {
 	transport := e.link.transport(e.upgrade())
 	resp, err := transport.RoundTrip(e.req)
 	if errors.Is(err, errUnanswered) && safe(e.req.Method) && e.again() {
+		e.unsure = true
 		resp, err = transport.RoundTrip(e.req)
 	}
 	return resp, err
@@ -181,16 +241,15 @@ func (e *exchange) rewind() bool {
 // send sends the request to a server and waits for the header of the response.
 // After a failure the server is rid of the exchange; the permit is not touched.
 func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
-	e.server, e.link, e.trial, e.line = s, s.link.Load(), trial, nil
+	e.server, e.link, e.trial, e.line, e.tries = s, s.link.Load(), trial, nil, 0
+	e.headed.Store(false)
 	s.inFlight.Add(1)
 	s.requests.Add(1)
+	defer e.bind()()
 	// The URL was made for this request; it is set anew for every server.
 	e.req.URL.Scheme, e.req.URL.Host = s.address.url()
 	if e.req.Host = e.host; e.link.config.Host != "" {
 		e.req.Host = e.link.config.Host
-	}
-	if isUpload(e.req) {
-		defer e.watchUpload()()
 	}
 	resp, err := e.roundTrip()
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && !e.upgrade() {
@@ -202,7 +261,7 @@ func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
 		return resp, nil
 	}
 	s.inFlight.Add(-1)
-	v := judge(e.req, err, e.sent.Load())
+	v := e.judge(err)
 	if v.blame {
 		e.o.pool.failed(s, e.trial, "error", err.Error())
 	} else {
@@ -282,11 +341,22 @@ func bodyless(method string, resp *http.Response) bool {
 }
 
 // isStream reports whether a response goes on as long as somebody has something
-// to say: event streams and gRPC calls.
+// to say: event streams and conversations.
 func isStream(h http.Header) bool {
+	return mediaType(h) == "text/event-stream" || Converses(h)
+}
+
+// Converses reports whether a message is one side of a conversation, in which a
+// request and its response flow at the same time: gRPC, and Connect's streams.
+// gRPC-Web is none, since browsers send requests whole.
+func Converses(h http.Header) bool {
+	t := mediaType(h)
+	return t == "application/grpc" || strings.HasPrefix(t, "application/grpc+") || strings.HasPrefix(t, "application/connect+")
+}
+
+func mediaType(h http.Header) string {
 	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	t = strings.ToLower(strings.TrimSpace(t))
-	return t == "text/event-stream" || strings.HasPrefix(t, "application/grpc")
+	return strings.ToLower(strings.TrimSpace(t))
 }
 
 // detach makes the permit a long-lived one if there is room for it. From here on
@@ -339,7 +409,7 @@ func (e *exchange) ended(err, givenUp error) error {
 		e.end(e.result())
 		return io.EOF
 	}
-	v := judge(e.req, err, true)
+	v := e.judge(err)
 	switch givenUp {
 	case errStalled:
 		e.o.counts.stalled.Add(1)
@@ -348,11 +418,11 @@ func (e *exchange) ended(err, givenUp error) error {
 		e.o.counts.truncated.Add(1)
 		v = &verdict{err: errCrowded, reason: outcome.OriginSaturated, result: limit.Cancel}
 	}
-	if v.result == limit.Drop {
+	if v.result == limit.Drop || v.reason == outcome.OriginFailed {
 		e.o.counts.truncated.Add(1)
-		if e.paced {
-			v.result = limit.Cancel
-		}
+	}
+	if v.result == limit.Drop && e.paced {
+		v.result = limit.Cancel
 	}
 	e.end(v.result)
 	return &Error{Reason: v.reason, Sent: true, Err: v.err}

@@ -1,13 +1,16 @@
 package origin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -379,3 +382,93 @@ func TestNoPermit(t *testing.T) {
 		o.checkRest(t)
 	})
 }
+
+// TestTimeoutAsAWhole: the wait for the header is bounded however often the
+// request is sent.
+func TestTimeoutAsAWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(t, Config{})
+		var asked atomic.Int32
+		o.dial = network{"a": requests(func(c net.Conn, _ *http.Request) bool {
+			switch asked.Add(1) {
+			case 1:
+				io.WriteString(c, ok+"Content-Length: 0\r\n\r\n")
+				return true
+			case 2:
+				time.Sleep(20 * time.Second)
+			default:
+				io.Copy(io.Discard, c)
+			}
+			return false
+		})}.dial
+		if _, err := o.ask(t); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		_, err := o.ask(t)
+		checkFailure(t, err, outcome.OriginTimeout, true)
+		if took := time.Since(start); asked.Load() != 3 || took != 30*time.Second {
+			t.Errorf("asked %d times, took %v", asked.Load(), took)
+		}
+		o.checkRest(t)
+	})
+}
+
+// TestRefusedUpload: a server that closes before it has the whole body is not
+// blamed for what clients send. If it has answered, most often that is found.
+func TestRefusedUpload(t *testing.T) {
+	refused := "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!"
+	streamed := func() io.Reader { return io.LimitReader(zeroes{}, refusedSize) }
+	kept := func() io.Reader { return bytes.NewReader(make([]byte, refusedSize)) }
+	t.Run("streamed", func(t *testing.T) { refuseUploads(t, refused, streamed) })
+	t.Run("kept", func(t *testing.T) { refuseUploads(t, refused, kept) })
+	t.Run("streamed, without an answer", func(t *testing.T) { refuseUploads(t, "", streamed) })
+	t.Run("kept, without an answer", func(t *testing.T) { refuseUploads(t, "", kept) })
+}
+
+const refusedSize = 8_000_000 // more than the system's buffers take
+
+func refuseUploads(t *testing.T, answer string, body func() io.Reader) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			http.ReadRequest(bufio.NewReader(c))
+			io.WriteString(c, answer)
+			c.Close() // with the rest unread: a reset
+		}
+	}()
+	o := newOrigin(t, Config{Servers: []string{"http://" + l.Addr().String()}})
+	answers := 0
+	for range 20 {
+		in := incoming(t, fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", refusedSize))
+		resp, err := o.Do(Outgoing(t.Context(), in, visitor, body()), o.acquire(t))
+		if err != nil {
+			checkFailure(t, err, outcome.OriginFailed, true)
+			continue
+		}
+		if resp.StatusCode == http.StatusRequestEntityTooLarge {
+			answers++
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	if s := o.State(); s.Servers[0].Failures > 0 || s.OK > 0 || s.Dropped > 0 || !s.Up {
+		t.Errorf("%+v", s)
+	}
+	if answer != "" && answers < 15 {
+		t.Errorf("%d answers of 20 were found", answers)
+	}
+	o.checkRest(t)
+}
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) { return len(p), nil }

@@ -106,7 +106,9 @@ func (p *pool) forgetProbes() {
 	defer p.mu.Unlock()
 	for _, s := range p.all() {
 		s.probes = 0
-		s.sick.Store(false)
+		if s.sick.Swap(false) {
+			p.cool(s)
+		}
 	}
 	p.rebuild()
 }

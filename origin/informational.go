@@ -19,7 +19,8 @@ type informationalKey struct{}
 // WithInformational returns a context for requests to Do. Do calls f for each
 // informational response of the server (RFC 9110 section 15.2) but 100 and 101,
 // from any goroutine, never two at a time and never after it has returned. The
-// fields belong to f.
+// fields belong to f. f must not block: all requests of an HTTP/2 connection wait
+// for it, and Do holds its permit meanwhile.
 func WithInformational(ctx context.Context, f func(status int, h http.Header)) context.Context {
 	return context.WithValue(ctx, informationalKey{}, f)
 }

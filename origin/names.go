@@ -14,6 +14,10 @@ import (
 
 // names knows the addresses of the servers that are given by name. When a look-up
 // fails, those that were found last stay.
+//
+// An answer need not be the whole truth: of many addresses resolvers give some,
+// and others each time. So an address counts as gone only after a while, or when
+// none that was seen lately is left.
 type names struct {
 	ask      func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dialer   net.Dialer
@@ -23,11 +27,51 @@ type names struct {
 	kept atomic.Bool
 
 	mu    sync.Mutex
-	known map[string][]netip.Addr
+	known map[string]*found
+}
+
+// found is what was found for a name.
+type found struct {
+	addrs []netip.Addr // last
+	// absent counts for each address that was seen lately the answers in a row that
+	// were without it.
+	absent map[netip.Addr]int
+}
+
+// absentToGo is how many answers in a row an address may be missing from; not a
+// knob: one minute with the usual interval.
+const absentToGo = 6
+
+// update takes in an answer and returns the addresses that are gone: those that
+// were away for long, or all, if none of them is left.
+func (f *found) update(addrs []netip.Addr) (gone []netip.Addr) {
+	left := len(f.absent) == 0
+	for _, a := range addrs {
+		if _, ok := f.absent[a]; ok {
+			left = true
+		}
+	}
+	for a, times := range f.absent {
+		if slices.Contains(addrs, a) {
+			continue
+		}
+		f.absent[a] = times + 1
+		if !left || f.absent[a] >= absentToGo {
+			gone = append(gone, a)
+		}
+		if f.absent[a] >= absentToGo {
+			delete(f.absent, a)
+		}
+	}
+	for _, a := range addrs {
+		f.absent[a] = 0
+	}
+	f.addrs = addrs
+	return gone
 }
 
 func newNames() *names {
-	return &names{ask: net.DefaultResolver.LookupNetIP, known: map[string][]netip.Addr{}}
+	return &names{ask: net.DefaultResolver.LookupNetIP, known: map[string]*found{}}
 }
 
 // dial connects to one of the addresses of a server: to the first that answers.
@@ -82,32 +126,37 @@ func (n *names) addresses(ctx context.Context, host string) ([]netip.Addr, error
 func (n *names) of(host string) []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.known[host]
+	if f := n.known[host]; f != nil {
+		return f.addrs
+	}
+	return nil
 }
 
-// lookup asks for the addresses of a name and returns those known before and
-// now. An error means that there are none.
-func (n *names) lookup(ctx context.Context, host string) (was, now []netip.Addr, err error) {
-	found, err := n.ask(ctx, "ip", host)
-	if err == nil && len(found) == 0 {
+// lookup asks for the addresses of a name and returns those that are gone, and
+// those that there are now. An error means that there are none.
+func (n *names) lookup(ctx context.Context, host string) (gone, now []netip.Addr, err error) {
+	addrs, err := n.ask(ctx, "ip", host)
+	if err == nil && len(addrs) == 0 {
 		err = errors.New("no addresses")
 	}
-	for i := range found {
-		found[i] = found[i].Unmap()
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	was = n.known[host]
-	switch {
-	case err == nil:
-		n.known[host] = found
-		return was, found, nil
-	case len(was) > 0:
+	f := n.known[host]
+	if err != nil {
 		n.failures.Add(1)
-		return was, was, nil
+		if f != nil {
+			return nil, f.addrs, nil
+		}
+		return nil, nil, err
 	}
-	n.failures.Add(1)
-	return nil, nil, err
+	if f == nil {
+		f = &found{absent: map[netip.Addr]int{}}
+		n.known[host] = f
+	}
+	return f.update(addrs), addrs, nil
 }
 
 // forget drops the names that are not among those given.
@@ -150,12 +199,12 @@ func (o *Origin) resolve(ctx context.Context, c *Config) {
 	o.names.forget(named)
 	for host, servers := range named {
 		ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
-		was, now, err := o.names.lookup(ctx, host)
+		gone, now, err := o.names.lookup(ctx, host)
 		cancel()
-		if err != nil || !slices.ContainsFunc(was, func(a netip.Addr) bool { return !slices.Contains(now, a) }) {
+		if err != nil || len(gone) == 0 {
 			continue
 		}
-		o.pool.log.Info("origin server has moved", "name", host, "from", was, "to", now)
+		o.pool.log.Info("origin server has moved", "name", host, "from", gone, "to", now)
 		for _, s := range servers {
 			o.relink(s)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -136,7 +137,8 @@ func TestFollowsNames(t *testing.T) {
 				t.Errorf("without an answer: got %s, %d failures", got, s.ResolveFailures)
 			}
 
-			// One more address is no reason to give up connections, one less is.
+			// One more address is no reason to give up connections, one less is if it
+			// stays away.
 			link := o.pool.all()[0].link.Load()
 			z.set("127.0.0.1", "127.0.0.2")
 			resolve()
@@ -144,6 +146,12 @@ func TestFollowsNames(t *testing.T) {
 				t.Error("connections were given up for an address that was added")
 			}
 			z.set("127.0.0.1")
+			for range absentToGo - 1 {
+				resolve()
+			}
+			if o.pool.all()[0].link.Load() != link {
+				t.Error("connections were given up for an address that may come back")
+			}
 			resolve()
 			if got := ask(); got != "127.0.0.1" {
 				t.Errorf("got %s", got)
@@ -151,6 +159,40 @@ func TestFollowsNames(t *testing.T) {
 			o.checkRest(t)
 		})
 	}
+}
+
+// TestSomeOfMany: answers that hold some of the addresses, and others each time,
+// are no move.
+func TestSomeOfMany(t *testing.T) {
+	f := func(name string, size int) {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			o := newOrigin(t, Config{Servers: []string{"http://app.test"}})
+			o.pool.log = slog.New(slog.NewTextHandler(&log, nil))
+			all := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")}
+			asked := 0
+			o.names.ask = func(context.Context, string, string) (answer []netip.Addr, err error) {
+				for i := range size {
+					answer = append(answer, all[(asked+i)%len(all)])
+				}
+				asked++
+				return answer, nil
+			}
+			for range len(all) {
+				o.resolve(t.Context(), o.config.Load())
+			}
+			log.Reset()
+			link := o.pool.all()[0].link.Load()
+			for range 20 {
+				o.resolve(t.Context(), o.config.Load())
+			}
+			if o.pool.all()[0].link.Load() != link || log.Len() > 0 {
+				t.Errorf("connections were given up: %s", log.String())
+			}
+		})
+	}
+	f("two of three", 2)
+	f("one of three", 1)
 }
 
 // TestResolveInRun: Run looks names up at once, then again and again.

@@ -24,12 +24,13 @@
 // gets none for a second, and for up to 30 s if its trials fail too. The answers
 // 502, 503 and 504 count as failures until half of the pool is out. Probes of a
 // health path, when configured, take servers out and bring them back in addition.
-// A request that certainly did not reach its server moves to another one, once.
-// A safe one that went out on a used connection, which closed without an answer,
-// is sent once more to the same server. Both only as far as the retry budget
-// goes. Everything else is the caller's decision: an *Error says what went wrong
-// and whether the request may have reached the origin. A response that is cut off
-// ends with an error, never with a clean end.
+// A request on which its server certainly did not work moves to another one,
+// once. One that a server of HTTP/2 has taken back is sent once more to the same
+// server first, and so is a safe one that went out on a used connection, which
+// closed without an answer. All this only as far as the retry budget goes, and
+// within one timeout, but for uploads. Everything else is the caller's decision:
+// an *Error says what went wrong and whether the request may have reached the
+// origin. A response that is cut off ends with an error, never with a clean end.
 //
 // # What it does not do
 //
@@ -170,7 +171,7 @@ func (o *Origin) Do(req *http.Request, p limit.Permit) (*http.Response, error) {
 	}
 	o.retries.request(o.pool.now())
 	resp, failure := e.send(s, trial)
-	if failure != nil && failure.blame && movable && !e.sent.Load() {
+	if failure != nil && failure.untouched && movable {
 		if other, trial := e.pick(s, false); other != nil {
 			if e.again() {
 				resp, failure = e.send(other, trial)

@@ -82,13 +82,16 @@ func (p *pool) named(text string) *server {
 }
 
 // replace makes servers those of the pool. What was known about one that stays
-// still holds. The others begin slowly, unless all are new.
+// still holds. The others begin slowly, unless all are new: then there is nobody
+// to take the rest.
 func (p *pool) replace(servers []*server) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if was := p.servers.Load(); was != nil && len(*was) > 0 {
+	was := p.servers.Load() // nil at first, when there are no servers to ask about
+	stays := func(s *server) bool { return slices.Contains(*was, s) }
+	if slices.ContainsFunc(servers, stays) {
 		for _, s := range servers {
-			if !slices.Contains(*was, s) {
+			if !stays(s) {
 				p.cool(s)
 			}
 		}
@@ -112,7 +115,7 @@ func (p *pool) pick(not *server, brave bool) (s *server, trial bool) {
 		if !brave && len(ready) > 0 {
 			by -= noBraveOne
 		}
-		if s := p.trial(not, by); s != nil {
+		if s := p.trial(not, by, nil); s != nil {
 			return s, true
 		}
 	}
@@ -120,13 +123,23 @@ func (p *pool) pick(not *server, brave bool) (s *server, trial bool) {
 }
 
 // pickUpgrade is pick for a request that wants the connection for itself, which
-// h2c servers cannot give.
+// h2c servers cannot give. Among the others it goes as in a pool of their own:
+// one that drains still gets it when it is the last, and so does one on trial.
 func (p *pool) pickUpgrade(not *server) (s *server, trial bool) {
 	h2c := func(s *server) bool { return s.address.scheme == "h2c" }
 	if !slices.ContainsFunc(p.all(), h2c) {
 		return p.pick(not, false)
 	}
-	return p.lessBusy(slices.DeleteFunc(slices.Clone(*p.ready.Load()), h2c), not), false
+	able := slices.DeleteFunc(slices.Clone(*p.ready.Load()), h2c)
+	if len(able) > 0 {
+		return p.lessBusy(able, not), false
+	}
+	spare, _ := p.well(true)
+	if able = slices.DeleteFunc(spare, h2c); len(able) > 0 {
+		return p.lessBusy(able, not), false
+	}
+	s = p.trial(not, p.now(), func(s *server) bool { return !h2c(s) })
+	return s, s != nil
 }
 
 // lessBusy returns the less busy of two servers drawn at random, never not. A

@@ -10,8 +10,10 @@ const (
 	// retryWindow is how many seconds the share is reckoned over.
 	retryWindow = 10
 	// retryLeast is how many retries a second are allowed at any load: a share of
-	// few requests is none.
+	// few requests is none. They may be saved up, but beyond the share at most
+	// retryBurst come in one second: enough to find out that two servers are down.
 	retryLeast = 3
+	retryBurst = 2 * streakToOpen
 )
 
 // A retryBudget sees to it that an origin in trouble is not given its requests
@@ -49,10 +51,12 @@ func (b *retryBudget) allow(now time.Duration) bool {
 			retries += s.retries.Load()
 		}
 	}
-	if float64(retries) >= max(share*float64(requests), retryLeast*retryWindow) {
+	current := b.at(this)
+	saved := retries < retryLeast*retryWindow && current.retries.Load() < retryBurst
+	if !saved && float64(retries) >= share*float64(requests) {
 		return false
 	}
-	b.at(this).retries.Add(1)
+	current.retries.Add(1)
 	return true
 }
 

@@ -33,15 +33,18 @@ func TestRetryBudget(t *testing.T) {
 		}
 	}
 	b := budget(.2)
-	f("without requests", spend(b, 0), 30)
-	f("at once again", spend(b, 9*time.Second), 0)
-	f("ten seconds later", spend(b, 10*time.Second), 30)
+	f("without requests", spend(b, 0), retryBurst)
+	f("at once again", spend(b, 999*time.Millisecond), 0)
+	f("a second later", spend(b, time.Second), retryBurst)
+	f("two seconds later", spend(b, 2*time.Second), 30-2*retryBurst)
+	f("three seconds later", spend(b, 3*time.Second), 0)
+	f("ten seconds later", spend(b, 10*time.Second), retryBurst)
 	b = budget(.2)
 	for i := range 1000 {
 		b.request(time.Duration(i) * 10 * time.Millisecond) // 100 a second
 	}
 	f("a share", spend(b, 9999*time.Millisecond), 200)
-	f("of the last ten seconds", spend(b, time.Minute), 30)
+	f("of the last ten seconds", spend(b, time.Minute), retryBurst)
 	f("zero", spend(budget(0), 0), 0)
 }
 

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -184,6 +186,37 @@ func TestUpgradeAnywhere(t *testing.T) {
 	})
 }
 
+// TestUpgradeWithTheLast: the only server that can take an upgrade takes it also
+// while it drains, and as its trial when its breaker is open.
+func TestUpgradeWithTheLast(t *testing.T) {
+	h2c, _ := serverOf(t, "h2c", echoes)
+	server, _ := serverOf(t, "http", echoes)
+	o := newOrigin(t, Config{Servers: []string{h2c, server}})
+	f := func(when string) {
+		t.Helper()
+		resp, err := o.switchOver(t)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		resp.Body.Close()
+	}
+	if err := o.Drain(server, true); err != nil {
+		t.Fatal(err)
+	}
+	f("drained")
+	o.Drain(server, false)
+	s := o.pool.named(server)
+	o.pool.mu.Lock()
+	s.trialAt.Store(1)
+	o.pool.rebuild()
+	o.pool.mu.Unlock()
+	f("on trial")
+	if s.trialAt.Load() != 0 {
+		t.Error("the breaker is open after a trial that went well")
+	}
+	o.checkRest(t)
+}
+
 // An authority signs certificates for tests.
 type authority struct {
 	t    testing.TB
@@ -299,6 +332,56 @@ func TestMutualTLS(t *testing.T) {
 	config.Servers, config.TLS.ServerName = []string{b}, ""
 	_, err = newOrigin(t, config).ask(t) // Host is not in the certificate
 	checkFailure(t, err, outcome.OriginDown, false)
+}
+
+// TestCredentialsChange: files of another content are noticed whatever their time
+// and size say, and files that did not pass are tried again as they are.
+func TestCredentialsChange(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ca.pem")
+	var files [2][]byte
+	for i := range files {
+		writePEM(t, path, "CERTIFICATE", newAuthority(t).cert.Raw)
+		files[i], _ = os.ReadFile(path)
+	}
+	size := max(len(files[0]), len(files[1]))
+	put := func(content []byte) {
+		t.Helper()
+		content = append(bytes.Clone(content), bytes.Repeat([]byte("\n"), size-len(content))...)
+		next := filepath.Join(dir, "next")
+		if err := os.WriteFile(next, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		os.Chtimes(next, time.Unix(1, 0), time.Unix(1, 0))
+		if err := os.Rename(next, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(content []byte) *x509.CertPool {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(content)
+		return pool
+	}
+	put(files[0])
+	k, err := newCredentials(TLSConfig{CA: path}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(files[1])
+	if roots, _ := k.current(); !roots.Equal(holds(files[1])) {
+		t.Error("a file of the same time and size was not read")
+	}
+	put(files[0])
+	k.seen, k.failed = k.config.stamps(), true // as if it could not be opened just now
+	if roots, _ := k.current(); !roots.Equal(holds(files[0])) {
+		t.Error("a file that did not pass once is not read again")
+	}
+	os.Remove(path)
+	for range 2 {
+		if roots, _ := k.current(); !roots.Equal(holds(files[0])) {
+			t.Error("without the file others are trusted")
+		}
+	}
 }
 
 // TestTLSByAddress: the certificate of a server that is given by its address

@@ -78,6 +78,22 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// TestSlowStartOfAll: servers that come instead of all others take their full
+// shares at once.
+func TestSlowStartOfAll(t *testing.T) {
+	o := newOrigin(t, Config{Servers: []string{"http://a"}, SlowStart: time.Minute})
+	f := func(server string, cold bool, servers ...string) {
+		t.Helper()
+		o.reconfigure(t, func(c *Config) { c.Servers = servers })
+		if got := o.pool.named(server).cold.Load() != 0; got != cold {
+			t.Errorf("%s of %v: cold %v", server, servers, got)
+		}
+	}
+	f("http://b", false, "http://b", "http://c")
+	f("http://d", true, "http://c", "http://d")
+	f("http://c", false, "http://c", "http://d")
+}
+
 // TestSlowStartAlone: a cold server without others gets everything.
 func TestSlowStartAlone(t *testing.T) {
 	o := newOrigin(t, Config{Servers: []string{"http://a"}, SlowStart: time.Hour})

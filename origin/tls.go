@@ -8,28 +8,37 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Check reads the files and says which setting is wrong, and why; or "" and nil.
 func (c TLSConfig) Check() (key string, err error) {
+	_, _, key, err = c.read()
+	return key, err
+}
+
+// read returns what the files hold, or which setting is wrong, and why.
+func (c TLSConfig) read() (roots *x509.CertPool, cert *tls.Certificate, key string, err error) {
 	switch {
 	case c.Cert != "" && c.Key == "":
-		return "cert", errors.New("its key is missing")
+		return nil, nil, "cert", errors.New("its key is missing")
 	case c.Key != "" && c.Cert == "":
-		return "key", errors.New("its certificate is missing")
+		return nil, nil, "key", errors.New("its certificate is missing")
 	}
 	if c.CA != "" {
-		if _, err := readRoots(c.CA); err != nil {
-			return "ca", err
+		if roots, err = readRoots(c.CA); err != nil {
+			return nil, nil, "ca", err
 		}
 	}
 	if c.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
-			return "cert", err
+		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, nil, "cert", err
 		}
+		cert = &pair
 	}
-	return "", nil
+	return roots, cert, "", nil
 }
 
 func readRoots(path string) (*x509.CertPool, error) {
@@ -51,16 +60,18 @@ type credentials struct {
 	config TLSConfig
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	seen  [3]stamp
-	roots *x509.CertPool // nil means those of the system
-	cert  *tls.Certificate
+	mu     sync.Mutex
+	seen   [3]stamp       // of the files as they were looked at last
+	failed bool           // they did not pass then
+	roots  *x509.CertPool // nil means those of the system
+	cert   *tls.Certificate
 }
 
 // A stamp tells two versions of a file apart.
 type stamp struct {
-	modified time.Time
-	size     int64
+	modified, changed time.Time // a move and a change of rights leave the first as it is
+	size              int64
+	file              uint64 // its inode
 }
 
 func stampOf(path string) stamp {
@@ -68,52 +79,45 @@ func stampOf(path string) stamp {
 	if path == "" || err != nil {
 		return stamp{}
 	}
-	return stamp{info.ModTime(), info.Size()}
+	s := stamp{modified: info.ModTime(), size: info.Size()}
+	if system, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.changed, s.file = time.Unix(system.Ctim.Unix()), system.Ino
+	}
+	return s
+}
+
+func (c TLSConfig) stamps() [3]stamp {
+	return [3]stamp{stampOf(c.CA), stampOf(c.Cert), stampOf(c.Key)}
 }
 
 func newCredentials(c TLSConfig, log *slog.Logger) (*credentials, error) {
-	if key, err := c.Check(); err != nil {
+	k := &credentials{config: c, log: log, seen: c.stamps()}
+	var key string
+	var err error
+	if k.roots, k.cert, key, err = c.read(); err != nil {
 		return nil, fmt.Errorf("tls.%s: %w", key, err)
 	}
-	k := &credentials{config: c, log: log}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k, k.read()
+	return k, nil
 }
 
-// current returns what the files hold now, or held when they last passed.
+// current returns what the files hold now, or held when they last passed. As long
+// as they do not pass they are read each time, whatever their stamps say, and it
+// complains once about a version.
 func (k *credentials) current() (*x509.CertPool, *tls.Certificate) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.read(); err != nil {
+	now := k.config.stamps()
+	if now == k.seen && !k.failed {
+		return k.roots, k.cert
+	}
+	roots, cert, _, err := k.config.read()
+	if err == nil {
+		k.roots, k.cert = roots, cert
+	} else if now != k.seen || !k.failed {
 		k.log.Warn("origin's tls files do not pass, those read before stay in use", "error", err.Error())
 	}
+	k.seen, k.failed = now, err != nil
 	return k.roots, k.cert
-}
-
-// read reads the files if they changed. It complains once about a version.
-func (k *credentials) read() error {
-	now := [3]stamp{stampOf(k.config.CA), stampOf(k.config.Cert), stampOf(k.config.Key)}
-	if now == k.seen {
-		return nil
-	}
-	k.seen = now
-	roots, cert := (*x509.CertPool)(nil), (*tls.Certificate)(nil)
-	if k.config.CA != "" {
-		var err error
-		if roots, err = readRoots(k.config.CA); err != nil {
-			return err
-		}
-	}
-	if k.config.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(k.config.Cert, k.config.Key)
-		if err != nil {
-			return err
-		}
-		cert = &pair
-	}
-	k.roots, k.cert = roots, cert
-	return nil
 }
 
 // clientConfig returns the settings of one handshake with the server called

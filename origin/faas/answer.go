@@ -63,16 +63,18 @@ func answer(
 	return respond(status, header, body, method), nil
 }
 
-// answerStatus takes a number or, as some functions write it, a string.
+// answerStatus takes a whole number or, as some functions write it, its digits in
+// quotes. What only comes to one, such as 200.0 or +200, is taken for a mistake.
 func answerStatus(raw json.RawMessage) (int, error) {
-	status, err := strconv.Atoi(strings.Trim(string(raw), `"`))
+	digits := strings.Trim(string(raw), `"`)
+	status, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("statusCode %.40s is not a number", raw)
+		return 0, fmt.Errorf("statusCode %.40s is not a whole number", raw)
 	}
 	if status < 200 || status > 599 {
 		return 0, fmt.Errorf("statusCode %d is not a final status", status)
 	}
-	return status, nil
+	return int(status), nil
 }
 
 func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
@@ -85,7 +87,12 @@ func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(header, multi)
+	for name, values := range multi {
+		if name == "Set-Cookie" {
+			values = merged(header[name], values) // two cookies are no contradiction
+		}
+		header[name] = values
+	}
 	var cookies []string
 	if err := unmarshal(fields, "cookies", &cookies); err != nil {
 		return nil, err
@@ -94,6 +101,20 @@ func answerHeader(fields map[string]json.RawMessage) (http.Header, error) {
 		header.Add("Set-Cookie", cookie)
 	}
 	return header, nil
+}
+
+// merged returns values and, behind them, those of more that are not among them.
+func merged(values, more []string) []string {
+	seen := map[string]bool{}
+	for _, value := range values {
+		seen[value] = true
+	}
+	for _, value := range more {
+		if !seen[value] {
+			seen[value], values = true, append(values, value)
+		}
+	}
+	return values
 }
 
 // singleValues reads the headers that have one value each. Of names that differ in
@@ -179,9 +200,15 @@ func answerBody(fields map[string]json.RawMessage) ([]byte, error) {
 
 // decodeBase64 forgives missing padding and nothing else.
 func decodeBase64(text []byte) ([]byte, error) {
-	text = bytes.TrimRight(text, "=")
-	body := make([]byte, base64.RawStdEncoding.DecodedLen(len(text)))
-	n, err := base64.RawStdEncoding.Strict().Decode(body, text)
+	encoding := base64.RawStdEncoding
+	if bytes.HasSuffix(text, []byte("=")) {
+		encoding = base64.StdEncoding
+	}
+	if i := max(bytes.IndexByte(text, '\r'), bytes.IndexByte(text, '\n')); i >= 0 { // the decoder passes over these
+		return nil, fmt.Errorf("body is not base64: %w", base64.CorruptInputError(i))
+	}
+	body := make([]byte, encoding.DecodedLen(len(text)))
+	n, err := encoding.Strict().Decode(body, text)
 	if err != nil {
 		return nil, fmt.Errorf("body is not base64: %w", err)
 	}

@@ -71,9 +71,16 @@ func TestAnswerThatMakesNoSense(t *testing.T) {
 	f(`{"statusCode":100}`)
 	f(`{"statusCode":600}`)
 	f(`{"statusCode":-200}`)
+	f(`{"statusCode":"+200"}`)
+	f(`{"statusCode":200.0}`)
+	f(`{"statusCode":2e2}`)
 	f(`{"statusCode":200,"body":{"a":1}}`)
 	f(`{"statusCode":200,"body":"!","isBase64Encoded":true}`)
 	f(`{"statusCode":200,"body":"AP9=","isBase64Encoded":true}`) // bits after the end
+	f(`{"statusCode":200,"body":"AP8==","isBase64Encoded":true}`)
+	f(`{"statusCode":200,"body":"AP8A=","isBase64Encoded":true}`)
+	f(`{"statusCode":200,"body":"A\nP8=","isBase64Encoded":true}`)
+	f(`{"statusCode":200,"body":"AP8=\r\n","isBase64Encoded":true}`)
 	f(`{"statusCode":200,"isBase64Encoded":"yes"}`)
 	f(`{"statusCode":200,"headers":[]}`)
 	f(`{"statusCode":200,"headers":{"a":["b"]}}`)
@@ -89,6 +96,17 @@ func TestAnswerHeaders(t *testing.T) {
 		"Content-Type": {"text/plain"}, "X-Number": {"7"}, "X-Length": {"12345678"}, "X-Float": {"1.50"}, "X-Bool": {"true"}, "X-Twice": {"b"},
 		"Set-Cookie": {"x=1", "y=2"}, "Vary": {"Accept", "Cookie"},
 	}
+	if fmt.Sprint(resp.Header) != fmt.Sprint(want) {
+		t.Errorf("header %v, want %v", resp.Header, want)
+	}
+}
+
+// A cookie of headers stays beside those of multiValueHeaders; any other field is
+// what the list says.
+func TestAnswerCookiesAddUp(t *testing.T) {
+	resp, _ := decodeOK(t, `{"statusCode":200,"headers":{"Set-Cookie":"a=1","Vary":"Accept"},
+		"multiValueHeaders":{"set-cookie":["b=2","a=1"],"vary":["Cookie"]},"cookies":["c=3"]}`, "GET")
+	want := http.Header{"Set-Cookie": {"a=1", "b=2", "c=3"}, "Vary": {"Cookie"}}
 	if fmt.Sprint(resp.Header) != fmt.Sprint(want) {
 		t.Errorf("header %v, want %v", resp.Header, want)
 	}

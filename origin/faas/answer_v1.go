@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 )
 
 // DecodeAnswerV1 reads what a function returned in AWS Lambda's payload format
@@ -37,11 +36,7 @@ func answerHeaderV1(fields map[string]json.RawMessage) (http.Header, error) {
 		return nil, err
 	}
 	for name, values := range single {
-		for _, value := range values {
-			if !slices.Contains(header[name], value) {
-				header[name] = append(header[name], value)
-			}
-		}
+		header[name] = merged(header[name], values)
 	}
 	return header, nil
 }

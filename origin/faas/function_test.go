@@ -526,7 +526,7 @@ func TestWarnsOfACallThatCanNeverBePaid(t *testing.T) {
 	f := func(c budget.Config, warned bool) {
 		t.Helper()
 		var log bytes.Buffer
-		New("thumb", priced, answering(200, "", true), budget.New("spill", c), slog.New(slog.NewTextHandler(&log, nil)))
+		New("thumb", priced, answering(200, "", true), budget.New("spill", budget.Config{}), slog.New(slog.NewTextHandler(&log, nil))).WarnUnpayable(c)
 		if strings.Contains(log.String(), "can never be called") != warned {
 			t.Errorf("%+v: %s", c, &log)
 		}

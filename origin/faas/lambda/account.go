@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+	"weak"
 
 	"spillway/origin/faas"
 	"spillway/origin/faas/sign"
@@ -26,10 +28,11 @@ type Account struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	regions map[place]*region
+	regions map[place]weak.Pointer[region] // each is kept by the functions that use it
 }
 
-// A place is an account, as far as its name is known, and a region in it.
+// A place is an account, as far as its name is known, and a region in it. The
+// source's region is never empty.
 type place struct {
 	source   sign.Source
 	endpoint string
@@ -37,27 +40,31 @@ type place struct {
 
 // NewAccount returns an account that is asked for nothing yet.
 func NewAccount(log *slog.Logger) *Account {
-	return &Account{log: log, regions: map[place]*region{}}
+	return &Account{log: log, regions: map[place]weak.Pointer[region]{}}
 }
 
-// region returns what functions share that have the same source and endpoint.
+// region returns what functions share that have the same source and endpoint. The
+// region of a source without one is looked up each time: it may have been changed.
 func (a *Account) region(source sign.Source, endpoint string) (*region, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	at := place{source, endpoint}
-	if r := a.regions[at]; r != nil {
-		return r, nil
-	}
 	signer, err := sign.New(context.Background(), source)
 	if err != nil {
 		return nil, err
 	}
-	u, err := parseEndpoint(endpoint, signer.Region())
+	source.Region = signer.Region()
+	u, err := parseEndpoint(endpoint, source.Region)
 	if err != nil {
 		return nil, err
 	}
-	a.regions[at] = &region{endpoint: u, signer: signer, log: a.log.With("region", signer.Region())}
-	return a.regions[at], nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.regions, func(_ place, r weak.Pointer[region]) bool { return r.Value() == nil })
+	at := place{source, endpoint}
+	if r := a.regions[at].Value(); r != nil {
+		return r, nil
+	}
+	r := &region{endpoint: u, signer: signer, log: a.log.With("region", source.Region)}
+	a.regions[at] = weak.Make(r)
+	return r, nil
 }
 
 // A region is where functions are called with the same credentials.

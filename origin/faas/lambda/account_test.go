@@ -2,9 +2,11 @@ package lambda
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -133,5 +135,39 @@ func TestAccountIsSharedByRegionAndSource(t *testing.T) {
 	}
 	if _, err := New(Config{Function: "a"}, a); err == nil {
 		t.Error("a function without a region was made")
+	}
+	t.Setenv("AWS_REGION", "eu-central-1")
+	f := func(same bool) {
+		t.Helper()
+		p, err := New(Config{Function: "one"}, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if got := p.region == one.region; got != same {
+			t.Errorf("the account is shared: %t, want %t", got, same)
+		}
+	}
+	f(true)
+	t.Setenv("AWS_REGION", "us-east-1")
+	f(false) // the region has been changed
+}
+
+// What no function uses any more is forgotten, as often as the settings change.
+func TestAccountForgetsWhatNobodyUses(t *testing.T) {
+	machine(t, accessKey, secretKey)
+	a := NewAccount(slog.New(slog.DiscardHandler))
+	kept := providerOf(t, Config{Function: "kept"}, a)
+	for i := range 20 {
+		p, err := New(Config{Function: "a", Region: "eu-central-1", RoleARN: fmt.Sprint("arn:aws:iam::123456789012:role/", i)}, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+	}
+	runtime.GC()
+	again := providerOf(t, Config{Function: "again"}, a)
+	if len(a.regions) != 1 || kept.region != again.region {
+		t.Errorf("%d regions are kept, one is used", len(a.regions))
 	}
 }

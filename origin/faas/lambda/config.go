@@ -6,7 +6,8 @@ type Config struct {
 	// Function is a name, a name and an alias or version (thumb:live), or an ARN.
 	Function string `koanf:"function" required:"true"`
 	// Region is where the function is. Empty means that of the ARN, else what the
-	// environment (AWS_REGION) or the shared configuration says.
+	// environment (AWS_REGION) or the shared configuration said when the function
+	// was set up: at the start, or when one of its settings changed.
 	Region string `koanf:"region"`
 	// Endpoint is called instead of AWS's own, such as a VPC endpoint. It is https,
 	// but for an address of this machine.

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // How credentials are kept. Not knobs.
@@ -29,7 +30,7 @@ const (
 // that is due. Without any that hold it waits for the load.
 func (s *Signer) credentials(ctx context.Context) (aws.Credentials, error) {
 	s.mu.Lock()
-	// A clock that jumps ends credentials before their time.
+	// A clock that is set ahead ends credentials before their time.
 	ended := s.err == nil && s.keys.HasKeys() && !s.hold(s.keys)
 	if s.loading == nil && (ended || !time.Now().Before(s.next)) {
 		s.loading = make(chan struct{})
@@ -56,9 +57,9 @@ func (s *Signer) credentials(ctx context.Context) (aws.Credentials, error) {
 	return aws.Credentials{}, s.err
 }
 
-// hold reports whether AWS will still take the credentials.
+// hold reports whether AWS may still take the credentials.
 func (s *Signer) hold(keys aws.Credentials) bool {
-	return keys.HasKeys() && (!keys.CanExpire || s.now().Before(keys.Expires))
+	return keys.HasKeys() && (!keys.CanExpire || s.earlier().Before(keys.Expires))
 }
 
 // load replaces the credentials. It starts from nothing, so that files and the
@@ -75,7 +76,7 @@ func (s *Signer) load(done chan<- struct{}) {
 	s.loaded, s.err, s.loading = time.Now(), err, nil
 	if err == nil {
 		s.keys = keys
-		s.next = s.loaded.Add(life(keys, s.now(), rand.Float64()))
+		s.next = s.loaded.Add(life(keys, s.earlier(), rand.Float64()))
 	} else {
 		s.next = s.loaded.Add(retryPause)
 	}
@@ -108,30 +109,38 @@ func (s Source) config(ctx context.Context) (aws.Config, error) {
 	// Credentials are fetched rarely: a connection that is kept would only be one
 	// more thing that is open.
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client)}
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}), // it would write to this process's standard error
+	}
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))
 	}
 	if s.Profile != "" {
 		options = append(options, config.WithSharedConfigProfile(s.Profile))
 	}
-	return config.LoadDefaultConfig(ctx, options...)
+	c, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return c, fmt.Errorf("read AWS configuration: %w", reason(err))
+	}
+	return c, nil
 }
 
 func (s Source) load(ctx context.Context) (aws.Credentials, error) {
 	c, err := s.config(ctx)
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("read AWS configuration: %w", err)
+		return aws.Credentials{}, err
 	}
-	provider := c.Credentials
+	provider, name := c.Credentials, nameOf(c.Credentials)
 	if s.RoleARN != "" {
 		provider = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(c), s.RoleARN,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "spillway" })
+		name = "the role, by " + name
 	}
 	keys, err := provider.Retrieve(ctx)
 	if err != nil {
 		return aws.Credentials{}, fmt.Errorf("load AWS credentials (asked in turn: the environment, the shared configuration, "+
-			"a web identity, the container, the instance): %w", err)
+			"a web identity, the container, the instance): %s: %w", name, reason(err))
 	}
 	return keys, nil
 }

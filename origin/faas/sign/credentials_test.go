@@ -135,18 +135,25 @@ func TestRefusedCredentialsAreLoadedAnew(t *testing.T) {
 	}
 }
 
+// expire ends the credentials in hand, as a clock that is set ahead does.
+func (s *Signer) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys.Expires = time.Now().Add(-time.Hour)
+}
+
 // A clock that is set ahead ends credentials before their replacement is due:
 // others are fetched, rather than to sign with none.
 func TestClockThatJumpsReplacesCredentials(t *testing.T) {
 	m := newMachine(t, false)
 	s := machineOf(t, m)
 	s.key(t)
-	m.life.Store(int64(24 * time.Hour))
-	s.offset.Store(int64(2 * time.Hour))
+	s.expire()
 	if key := s.key(t); key != "key2" {
 		t.Errorf("signs with %q", key)
 	}
-	s.offset.Store(int64(48 * time.Hour))
+	m.life.Store(int64(-time.Hour))
+	s.expire()
 	if keys, err := s.credentials(t.Context()); err == nil {
 		t.Errorf("signs with %q", keys.AccessKeyID)
 	}
@@ -160,12 +167,36 @@ func TestExpiredCredentialsAreNotUsed(t *testing.T) {
 	m := newMachine(t, false)
 	s := machineOf(t, m)
 	s.key(t)
-	s.offset.Store(int64(2 * time.Hour)) // they expired an hour ago
-	s.mu.Lock()
-	s.next = time.Now()
-	s.mu.Unlock()
+	m.life.Store(int64(-time.Hour))
+	s.expire()
 	if keys, err := s.credentials(t.Context()); err == nil {
 		t.Errorf("signs with %s", keys.AccessKeyID)
+	}
+}
+
+// A machine whose clock was two hours behind is put right. The correction, which
+// is wrong by then, must not end the credentials that it gives: nothing would be
+// signed, and nobody would say that the correction is wrong.
+func TestClockThatIsPutRightKeepsCredentials(t *testing.T) {
+	m := newMachine(t, false)
+	s := machineOf(t, m)
+	s.Correct(time.Now().Add(2 * time.Hour))
+	if key := s.key(t); key != "key1" {
+		t.Errorf("signs with %q", key)
+	}
+	if behind := s.Correct(time.Now()); behind != 0 || s.correct.Load() != nil {
+		t.Errorf("AWS's clock says that ours is right, and it is %v behind", behind)
+	}
+}
+
+// A machine whose clock is two hours ahead gets credentials that have ended by it.
+func TestCredentialsOfAMachineAhead(t *testing.T) {
+	m := newMachine(t, false)
+	m.life.Store(int64(-time.Hour))
+	s := machineOf(t, m)
+	s.Correct(time.Now().Add(-2 * time.Hour))
+	if key := s.key(t); key != "key1" {
+		t.Errorf("signs with %q", key)
 	}
 }
 

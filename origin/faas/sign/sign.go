@@ -8,7 +8,8 @@
 // waits for it only while there are none that still hold. When they cannot be
 // loaded, the ones in hand are used to their end, and then nothing is signed.
 //
-// It never keeps credentials on disk, and never writes them into an error.
+// It never keeps credentials on disk, and never writes them into an error: what a
+// source of credentials says about its failure is not passed on.
 package sign
 
 import (
@@ -16,7 +17,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -25,10 +25,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
-
-// tolerance is how far AWS lets a signature's time be off, less a minute for the
-// way there. Not a knob.
-const tolerance = 4 * time.Minute
 
 // A Source says whose credentials are used. The zero value is the machine's own.
 type Source struct {
@@ -44,9 +40,9 @@ type Source struct {
 
 // A Signer signs requests. It is safe for concurrent use.
 type Signer struct {
-	source Source
-	v4     *v4.Signer
-	offset atomic.Int64 // of AWS's clock from ours, in nanoseconds
+	source  Source
+	v4      *v4.Signer
+	correct atomic.Pointer[correction] // nil while this machine's clock is taken for right
 
 	mu      sync.Mutex
 	keys    aws.Credentials
@@ -61,7 +57,7 @@ type Signer struct {
 func New(ctx context.Context, s Source) (*Signer, error) {
 	c, err := s.config(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read AWS configuration: %w", err)
+		return nil, err
 	}
 	s.Region = c.Region
 	if s.Region == "" {
@@ -82,19 +78,4 @@ func (s *Signer) Sign(ctx context.Context, req *http.Request, service string, bo
 	}
 	hash := sha256.Sum256(body)
 	return s.v4.SignHTTP(ctx, keys, req, hex.EncodeToString(hash[:]), service, s.source.Region, s.now())
-}
-
-// now is the time on AWS's clock, as far as it is known.
-func (s *Signer) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
-
-// Correct takes the time at which AWS refused a signature, and returns by how much
-// this machine's clock is behind it. It is zero when the clock cannot have been the
-// reason; otherwise later signatures go by AWS's clock.
-func (s *Signer) Correct(date time.Time) time.Duration {
-	if off := date.Sub(s.now()); off.Abs() < tolerance {
-		return 0
-	}
-	behind := time.Until(date)
-	s.offset.Store(int64(behind))
-	return behind
 }

@@ -137,5 +137,13 @@ func TestClockIsCorrected(t *testing.T) {
 		f(-time.Hour, -time.Hour, "19991231T230000Z")
 		f(-time.Hour, 0, "19991231T230000Z") // known by now: the clock is not the reason
 		f(0, 0, "20000101T000000Z")
+		f(2*time.Hour, 2*time.Hour, "20000101T020000Z")
+		// Someone sets the clock, which the monotonic one does not follow.
+		c := *s.correct.Load()
+		c.wall = c.wall.Add(-2 * time.Hour)
+		s.correct.Store(&c)
+		if date := sign(); date != "20000101T000000Z" || s.correct.Load() != nil {
+			t.Errorf("signed at %s by a clock that has been set since it was corrected", date)
+		}
 	})
 }
