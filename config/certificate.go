@@ -1,12 +1,16 @@
 package config
 
 import (
+	"cmp"
+	"crypto/ecdh"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +33,64 @@ func validatePair(p edge.CertificateConfig, group string, r *report) {
 		r.add(group+".cert", strings.TrimPrefix(err.Error(), "tls: "), "get the certificate again from who issued it")
 	case time.Now().After(leaf.NotAfter):
 		r.add(group+".cert", "the certificate expired on "+dateOf(leaf.NotAfter), "renew it")
+	}
+}
+
+// validateECH checks the name that is published, and the keys if they are there
+// already: the node makes those that are not.
+func validateECH(c edge.ECHConfig, r *report) {
+	switch name := c.PublicName; {
+	case name == "" && c.Keys != "":
+		r.add("tls.ech.keys", "the name that is readable instead is missing", "set tls.ech.public_name")
+		return
+	case name == "":
+		return
+	case !hostName.MatchString(name) || len(name) > 253 || !strings.Contains(name, "."):
+		r.add("tls.ech.public_name", fmt.Sprintf("%q is not a host name", name), "write a name that the node has a certificate for, such as cover.example.com")
+	}
+	if c.Keys != "" {
+		validateKeysOfECH(c.Keys, r)
+	}
+}
+
+func validateKeysOfECH(path string, r *report) {
+	const key = "tls.ech.keys"
+	info, err := os.Stat(path)
+	switch folder, _ := os.Stat(filepath.Dir(path)); {
+	case errors.Is(err, fs.ErrNotExist) && folder == nil:
+		r.add(key, "there is no folder "+filepath.Dir(path), "make it, and let the node write there")
+	case errors.Is(err, fs.ErrNotExist): // the node makes it
+	case err != nil || openable(path) != nil:
+		bad := missingFile(path, cmp.Or(err, openable(path)))
+		r.add(key, bad.message, bad.remedy)
+	case info.Mode().Perm()&0o077 != 0:
+		r.add(key, "others may have read the keys: the mode is "+modeOf(info), "delete the file, or chmod 0600 it if nobody has")
+	case !holdsKeysOfECH(path):
+		r.add(key, "there are no pairs of PRIVATE KEY and ECHCONFIG in "+path, "delete the file, and the node starts with a new key")
+	}
+}
+
+// holdsKeysOfECH reports whether the file is made of pairs as RFC 9934 section 3
+// has them.
+func holdsKeysOfECH(path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	for pairs := 0; ; pairs++ {
+		secret, rest := pem.Decode(text)
+		if secret == nil {
+			return pairs > 0
+		}
+		list, rest := pem.Decode(rest)
+		if list == nil || secret.Type != "PRIVATE KEY" || list.Type != "ECHCONFIG" {
+			return false
+		}
+		key, err := x509.ParsePKCS8PrivateKey(secret.Bytes)
+		if _, ok := key.(*ecdh.PrivateKey); err != nil || !ok {
+			return false
+		}
+		text = rest
 	}
 }
 
@@ -77,7 +139,6 @@ const renewBy = 14 * 24 * time.Hour
 
 // warnCertificates looks at the certificates as visitors will.
 func warnCertificates(c *Config, r *report) {
-	warnSecret(c.Edge.TLS.Secret, r)
 	if c.Edge.TLS.SelfSigned {
 		warnSelfSigned(c.Sites, r)
 		return
@@ -114,17 +175,6 @@ func warnPair(leaf *x509.Certificate, p edge.CertificateConfig, group string, r 
 	}
 	if info, err := os.Stat(p.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
 		r.warn(group+".key", fmt.Sprintf("everyone on this machine may read the key: its mode is %s", modeOf(info)), "chmod 0640 "+p.Key)
-	}
-}
-
-// warnSecret looks at who may read the secret that several nodes share.
-func warnSecret(reference string, r *report) {
-	path, isFile := strings.CutPrefix(reference, "file:")
-	if !isFile {
-		return
-	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		r.warn("tls.secret", fmt.Sprintf("everyone on this machine may read the secret: its mode is %s", modeOf(info)), "chmod 0640 "+path)
 	}
 }
 

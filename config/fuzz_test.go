@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +15,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\nb: {<<: *a}"), "FUNCTIONS__F__URL=x")
 	f.Add([]byte("sites: [[{}], {hosts: {}}]\norigins: []"), "LISTEN=")
 	f.Add([]byte("{{{: - ? | >"), "=")
+	f.Add([]byte("a: "+strings.Repeat("[", 100)), "SITES="+strings.Repeat("- ", 100))
+	f.Add([]byte("a: 'it''s\n  b: \"\\\"\n- - - &x {c: [d\r\n, e"), "SITES=[{'")
 	f.Fuzz(func(t *testing.T, data []byte, variable string) {
 		c, err := Parse("f", data, []string{Prefix + variable})
 		if err == nil {
@@ -35,6 +38,19 @@ func FuzzParse(f *testing.F) {
 			if p.Message == "" || p.Remedy == "" || p.Line > 0 && p.Column < 1 {
 				t.Errorf("a problem without a place or words: %+v", p)
 			}
+		}
+	})
+}
+
+// FuzzBound checks that any text is let through, or refused with a place and words.
+func FuzzBound(f *testing.F) {
+	f.Add([]byte("a: 'it''s\n  b: \"\\\"\n- - - &x {c: [d\r\n, e"))
+	f.Add([]byte(strings.Repeat("[", 40)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := bound(data); err == nil {
+			return
+		} else if e, ok := errors.AsType[*excess](err); !ok || e.at.line < 1 || e.at.column < 1 || e.remedy == "" {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"spillway/origin/faas/process"
 )
 
 // whole makes a configuration that passes out of a part: top-level keys that
@@ -223,6 +226,8 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	f("tls: {self_signed: true, secret: hunter2}", "f:1:34: tls.secret: this is neither env:NAME nor file:PATH; a secret does not stand in the configuration: write file:/etc/spillway/secrets/NAME")
 	f("tls: {self_signed: true, ech: {keys: /x.pem}}", "f:1:38: tls.ech.keys: the name that is readable instead is missing; set tls.ech.public_name")
 	f("tls: {self_signed: true, ech: {public_name: 'a b'}}", `f:1:45: tls.ech.public_name: "a b" is not a host name; write a name that the node has a certificate for, such as cover.example.com`)
+	f("state: /dev/null/spillway", "f:1:8: state: this cannot be a folder: /dev/null is a file; name another, such as /var/lib/spillway")
+	f("state: /nowhere/spillway")
 	f("listen: ''", "f:1:9: listen: this must not be empty; write :443")
 	f("listen: ':443'\nhttp: '127.0.0.1:443'", "f:2:7: http: port 443 is taken by listen; write another port, or off")
 	f("listen: '127.0.0.1:0'\nhttp: '127.0.0.1:0'")
@@ -231,6 +236,25 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	f("cache: {memory: 0}")
 	f("origins: {app: {servers: ['http://a'], limit: {min: 9, max: 3}}}", "f:1:53: origins.app.limit.min: 9 is more than max, 3; lower it, or raise max")
 	f("origins: {app: {servers: ['http://a', 'http://a']}}", "f:1:39: origins.app.servers[1]: this server stands twice; first as number 1; remove one")
+	twice := func(one, other string, want bool) {
+		t.Helper()
+		part := "origins: {app: {servers: ['" + one + "',\n'" + other + "']}}"
+		if want {
+			f(part, "f:2:1: origins.app.servers[1]: this server stands twice; first as number 1; remove one")
+		} else {
+			f(part)
+		}
+	}
+	twice("http://a", "http://a/", true)
+	twice("http://a", "http://A:80", true)
+	twice("https://a:443", "HTTPS://a", true)
+	twice("h2c://a", "h2c://a:80", true)
+	twice("http://[::1]:8080", "http://[0:0::1]:8080", true)
+	twice("unix:/x", "unix:///x", true)
+	twice("unix:/x/y", "unix:/x/./y", true)
+	twice("http://a", "https://a", false)
+	twice("http://a", "http://a:8080", false)
+	twice("unix:/x", "unix:/X", false)
 	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses; lower it, or raise total")
 	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour or per_day, such as per_day: $20")
 	f("sites: [{hosts: [a, A], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "A" has capitals; hosts are compared in small letters; write a`)
@@ -325,7 +349,7 @@ sites:
 	f("per_client", c.Budgets["b"].PerClient, 0.05)
 	f("memory", c.Functions["p"].Memory, int64(128<<20))
 	f("function", c.Functions["p"].Process.Function, "thumb")
-	f("socket", c.Functions["p"].Process.Socket, "/run/spillway/functions.sock")
+	f("socket", c.Functions["p"].Process.Socket, process.DefaultSocket)
 	f("per_gb_second", *c.Functions["p"].Price.PerGBSecond, 0.0000166667)
 	if c.Functions["p"].Price.PerGBOut != nil {
 		t.Error("the price that is auto is set")
@@ -355,6 +379,56 @@ func TestAliasesCannotBlowUp(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the aliases up to here stand for too many values") {
 		t.Error("a bomb of aliases was resolved")
 	}
+}
+
+func TestProblemsOfSecretsAndKeys(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	f := func(settings, want string) {
+		t.Helper()
+		_, err := Parse("f", []byte(whole("tls:\n  self_signed: true\n  "+settings)), nil)
+		if got := strings.ReplaceAll(messages(t, err), dir, "DIR"); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%s\ngot:  %s\nwant: %s", settings, got, want)
+		}
+	}
+	f("secret: file:"+file("short", 0o600, "hunter2\n"), "f:3:11: tls.secret: the secret has 7 bytes, fewer than 32; ")
+	f("secret: file:"+file("long", 0o600, strings.Repeat("s", 32)), "")
+	f("secret: file:"+file("shared", 0o640, strings.Repeat("s", 32)), "")
+	f("secret: file:"+file("public", 0o644, strings.Repeat("s", 32)), "f:3:11: tls.secret: the secret has mode 0644, ")
+
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, data []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}))
+	}
+	pair := block("PRIVATE KEY", der) + block("ECHCONFIG", []byte("list"))
+	ech := func(path, want string) {
+		t.Helper()
+		f("ech: {public_name: img.example.com,\nkeys: "+path+"}", want)
+	}
+	const broken = "f:4:7: tls.ech.keys: there are no pairs of PRIVATE KEY and ECHCONFIG in "
+	ech(file("good", 0o600, pair+pair), "")
+	ech(dir+"/new", "")
+	ech(dir+"/none/new", "f:4:7: tls.ech.keys: there is no folder DIR/none; make it, and let the node write there")
+	ech(dir, "f:4:7: tls.ech.keys: DIR is a folder or a device; name a file")
+	ech(file("open", 0o640, pair), "f:4:7: tls.ech.keys: others may have read the keys: the mode is 0640; delete the file, or chmod 0600 it if nobody has")
+	ech(file("empty", 0o600, ""), broken)
+	ech(file("half", 0o600, pair+block("PRIVATE KEY", der)), broken)
+	ech(file("certificate", 0o600, block("CERTIFICATE", der)+block("PRIVATE KEY", der)), broken)
+	ech(file("damaged", 0o600, block("PRIVATE KEY", der[1:])+block("ECHCONFIG", []byte("list"))), broken)
 }
 
 func TestCertificateIsFoundBesideTheFile(t *testing.T) {

@@ -109,8 +109,12 @@ func parseYAML(data []byte, r *report) (*node, bool) {
 	return b.node(file.Docs[0].Body, ""), true
 }
 
-// parse guards against panics of the parser: the file comes from outside.
+// parse guards against panics of the parser, and against texts that would take
+// it long: the file comes from outside.
 func parse(data []byte) (file *ast.File, err error) {
+	if err := bound(data); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("not YAML: %v", v)
@@ -127,6 +131,9 @@ func startOf(doc *ast.DocumentNode) place {
 }
 
 func syntaxError(err error) (at place, key, message, remedy string) {
+	if e, ok := errors.AsType[*excess](err); ok {
+		return e.at, "", e.message, e.remedy
+	}
 	message = err.Error()
 	if e, ok := errors.AsType[yaml.Error](err); ok {
 		at, message = placeOf(e.GetToken()), e.GetMessage()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,7 +18,9 @@ import (
 // validate checks what one setting alone cannot show.
 func validate(c *Config, r *report) {
 	validateListeners(c, r)
+	validateState(c.Edge.State, r)
 	validateTLS(c.Edge.TLS, r)
+	validateECH(c.Edge.TLS.ECH, r)
 	validateSizes(c, r)
 	validateOrigins(c, r)
 	validateBudgets(c, r)
@@ -40,6 +44,33 @@ func validateListeners(c *Config, r *report) {
 	}
 }
 
+// validateState finds a folder that cannot be made. Who checks need not be who
+// runs the node, so that nothing is said of what either may write.
+func validateState(folder string, r *report) {
+	if folder == "" {
+		return
+	}
+	if file := notFolder(folder); file != "" {
+		r.add("state", "this cannot be a folder: "+file+" is a file", "name another, such as /var/lib/spillway")
+	}
+}
+
+// notFolder returns the part of the path that is there and is no folder, or an
+// empty string.
+func notFolder(path string) string {
+	for path = filepath.Clean(path); ; path = filepath.Dir(path) {
+		if info, err := os.Stat(path); err == nil {
+			if info.IsDir() {
+				return ""
+			}
+			return path
+		}
+		if path == filepath.Dir(path) {
+			return ""
+		}
+	}
+}
+
 // validateTLS loads the certificates: a node without a valid one must not start.
 func validateTLS(c edge.TLSConfig, r *report) {
 	given := len(c.Pairs()) > 0
@@ -58,12 +89,6 @@ func validateTLS(c edge.TLSConfig, r *report) {
 	var bad *edge.FileError
 	if _, err := edge.ReadSecret(c.Secret); errors.As(err, &bad) {
 		r.add("tls.secret", bad.Problem, bad.Remedy)
-	}
-	switch name := c.ECH.PublicName; {
-	case name == "" && c.ECH.Keys != "":
-		r.add("tls.ech.keys", "the name that is readable instead is missing", "set tls.ech.public_name")
-	case name != "" && (!hostName.MatchString(name) || len(name) > 253 || !strings.Contains(name, ".")):
-		r.add("tls.ech.public_name", fmt.Sprintf("%q is not a host name", name), "write a name that the node has a certificate for, such as cover.example.com")
 	}
 }
 
@@ -85,11 +110,12 @@ func validateOrigins(c *Config, r *report) {
 		validateOriginTLS(o, key, r)
 		first := map[string]int{}
 		for i, server := range o.Servers {
-			if before, twice := first[server]; twice {
+			at := whereIs(server)
+			if before, twice := first[at]; twice {
 				r.add(index(key+".servers", i), fmt.Sprintf("this server stands twice; first as number %d", before+1), "remove one")
 				continue
 			}
-			first[server] = i
+			first[at] = i
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,7 +18,8 @@ import (
 // warn notes what works and is surely not meant: settings that contradict each
 // other, have no effect, or cost money without a bound.
 func warn(c *Config, r *report) {
-	warnProxies(c.Edge.TrustedProxies, r)
+	warnProxies("trusted_proxies", c.Edge.TrustedProxies, r)
+	warnProxies("proxy_protocol", c.Edge.ProxyProtocol, r)
 	warnCertificates(c, r)
 	if c.Edge.Timeouts.Drain == 0 {
 		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
@@ -43,10 +46,10 @@ func eachRoute(c *Config, visit func(key string, rc edge.RouteConfig)) {
 	}
 }
 
-func warnProxies(proxies []string, r *report) {
+func warnProxies(setting string, proxies []string, r *report) {
 	for i, text := range proxies {
 		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() == 0 {
-			r.warn(index("trusted_proxies", i), "everybody may pretend to be another client", "list the addresses of your own proxies only")
+			r.warn(index(setting, i), "everybody may pretend to be another client", "list the addresses of your own proxies only")
 		}
 	}
 }
@@ -78,10 +81,7 @@ func ownListener(c *Config, server string) string {
 	if err != nil || u.Hostname() == "" {
 		return ""
 	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
+	port := portOf(u)
 	for _, own := range []struct{ key, address string }{{"listen", c.Edge.Listen}, {"http", c.Edge.HTTP}} {
 		host, ownPort, err := net.SplitHostPort(own.address)
 		if err == nil && port == ownPort && reaches(u.Hostname(), host) {
@@ -89,6 +89,27 @@ func ownListener(c *Config, server string) string {
 		}
 	}
 	return ""
+}
+
+// portOf returns the port of a server's URL, which may be that of its scheme.
+func portOf(u *url.URL) string {
+	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443", "h2c": "80"}[u.Scheme])
+}
+
+// whereIs returns one spelling for all that a server's address may be written as.
+func whereIs(server string) string {
+	if path, ok := strings.CutPrefix(server, "unix:"); ok {
+		return "unix:" + filepath.Clean(path)
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return server
+	}
+	host := strings.ToLower(u.Hostname())
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.String()
+	}
+	return u.Scheme + "://" + net.JoinHostPort(host, portOf(u))
 }
 
 // reaches reports whether who connects to the name gets to a listener on the
@@ -107,13 +128,14 @@ func warnSharedServers(c *Config, r *report) {
 	first := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		for i, server := range c.Origins[name].Servers {
-			if other := first[server]; other != "" && other != name {
+			at := whereIs(server)
+			if other := first[at]; other != "" && other != name {
 				r.warn(index("origins."+name+".servers", i),
 					fmt.Sprintf("this server is in origin %s too, and each origin would find a limit of its own for it", other),
 					"use one origin in both routes")
 				continue
 			}
-			first[server] = name
+			first[at] = name
 		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -23,12 +25,16 @@ import (
 // held up.
 type accessLog struct {
 	out    io.Writer
-	path   string // of out, when it is a file of ours
+	name   string // of out, as the setting has it
+	file   bool   // whether out is a file of ours, which name leads to
 	client logClient
 	log    *slog.Logger
 	shards []logShard
 	wake   chan struct{}
 	lost   atomic.Uint64
+	// writing is how many lines are being written. Who takes them out of it counts
+	// them if they are lost.
+	writing atomic.Uint64
 	// What follows is the writer's. torn tells that out ends in half a line.
 	trouble trouble
 	torn    bool
@@ -51,6 +57,9 @@ const (
 	logWake = logBuffer / 4
 	// logEvery bounds how long a line stays in memory.
 	logEvery = 200 * time.Millisecond
+	// logFinish bounds how long the end waits for what is left to be written: who
+	// reads the other end of a pipe may have stopped.
+	logFinish = 2 * time.Second
 	// logText bounds what a visitor can write into a field; not a knob: no browser
 	// sends a path of that length, and a header may be sixteen times as long.
 	logText = 2 << 10
@@ -65,58 +74,125 @@ func openAccessLog(c LogConfig, log *slog.Logger) (*accessLog, error) {
 	case "off":
 		return nil, nil
 	case "stdout":
-		return newAccessLog(os.Stdout, c.Client, log), nil
+		return newAccessLog(os.Stdout, c, log), nil
 	case "stderr":
-		return newAccessLog(os.Stderr, c.Client, log), nil
+		return newAccessLog(os.Stderr, c, log), nil
 	}
 	f, err := openLogFile(c.Access)
 	if err != nil {
 		return nil, err
 	}
-	l := newAccessLog(f, c.Client, log)
-	l.path = c.Access
+	l := newAccessLog(f, c, log)
+	l.file = true
 	return l, nil
 }
 
 func openLogFile(path string) (*os.File, error) {
+	if err := checkLogFile(path); err != nil {
+		return nil, err
+	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+}
+
+// checkLogFile refuses what is no file to append to. To open a named pipe would
+// wait for its reader, and with it the whole start.
+func checkLogFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // it is made, or opening it says why not
+	}
+	if mode := info.Mode(); !mode.IsRegular() && mode&os.ModeCharDevice == 0 {
+		return fmt.Errorf("%s is neither a file nor a character device", path)
+	}
+	return nil
+}
+
+// Check reports whether Access can be a log, as far as that shows without opening
+// it. Its error says why not.
+func (c LogConfig) Check() error {
+	switch c.Access {
+	case "off", "stdout", "stderr":
+		return nil
+	}
+	folder := filepath.Dir(c.Access)
+	if _, err := os.Stat(folder); err != nil {
+		return fmt.Errorf("there is no folder %s", folder)
+	}
+	return checkLogFile(c.Access)
 }
 
 // follow opens the file again when it was moved away, as log rotation does. A
 // file that does not open leaves the old one in use.
 func (l *accessLog) follow() {
 	f, ok := l.out.(*os.File)
-	if l.path == "" || !ok {
+	if !l.file || !ok {
 		return
 	}
 	was, err := f.Stat()
 	if err != nil {
 		return
 	}
-	if now, err := os.Stat(l.path); err == nil && os.SameFile(was, now) {
+	if now, err := os.Stat(l.name); err == nil && os.SameFile(was, now) {
 		return
 	}
-	if next, err := openLogFile(l.path); err == nil {
+	if next, err := openLogFile(l.name); err == nil {
 		l.out, l.torn = next, false
 		f.Close()
 	}
 }
 
-func newAccessLog(out io.Writer, client string, log *slog.Logger) *accessLog {
+func newAccessLog(out io.Writer, c LogConfig, log *slog.Logger) *accessLog {
 	return &accessLog{
 		out:    out,
-		client: logClient{mode: client},
+		name:   c.Access,
+		client: logClient{mode: c.Client},
 		log:    log,
 		shards: make([]logShard, runtime.GOMAXPROCS(0)),
 		wake:   make(chan struct{}, 1),
 	}
 }
 
-// run writes lines until ctx ends, then what is left.
+// run writes lines until ctx ends, then what is left. It waits for that no longer
+// than logFinish.
 func (l *accessLog) run(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
+	done := make(chan error, 1)
+	go func() { done <- l.work(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(logFinish):
+	}
+	if n := l.abandon(); n > 0 {
+		l.log.Warn("the access log was not taken to its end, lines are lost", "file", l.name, "lost", n)
+	}
+	return nil
+}
+
+// abandon counts as lost what is left, and returns how much that is. The writer
+// is stuck, and ends with the process.
+func (l *accessLog) abandon() uint64 {
+	n := l.writing.Swap(0)
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		n += lineCount(s.buf)
+		s.buf = nil
+		s.mu.Unlock()
+	}
+	l.lost.Add(n)
+	return n
+}
+
+// work is the writer: it writes until ctx ends, then what is left.
+func (l *accessLog) work(ctx context.Context) error {
 	tick := time.NewTicker(logEvery)
 	defer tick.Stop()
 	spare := make([]byte, 0, logWake)
@@ -127,6 +203,7 @@ func (l *accessLog) run(ctx context.Context) error {
 			return l.close()
 		case <-tick.C:
 			l.follow()
+			l.client.forget(time.Now())
 		case <-l.wake:
 		}
 		spare = l.flush(spare)
@@ -134,7 +211,7 @@ func (l *accessLog) run(ctx context.Context) error {
 }
 
 func (l *accessLog) close() error {
-	if f, ok := l.out.(*os.File); ok && l.path != "" {
+	if f, ok := l.out.(*os.File); ok && l.file {
 		return f.Close()
 	}
 	return nil
@@ -167,25 +244,29 @@ func (l *accessLog) flush(spare []byte) []byte {
 
 // write writes lines, and counts those that did not get through whole.
 func (l *accessLog) write(lines []byte) {
+	l.writing.Store(lineCount(lines))
 	err := l.mend()
 	n := 0
 	if err == nil {
 		n, err = l.out.Write(lines)
 	}
+	abandoned := l.writing.Swap(0) == 0
 	switch {
-	case errors.Is(err, os.ErrClosed):
+	case errors.Is(err, os.ErrClosed) || abandoned:
 	case err != nil:
-		l.lost.Add(uint64(bytes.Count(lines[n:], []byte{'\n'})))
+		l.lost.Add(lineCount(lines[n:]))
 		l.torn = l.torn || n > 0 && lines[n-1] != '\n'
 		if l.trouble.meet(time.Now()) {
-			l.log.Warn("the access log cannot be written, lines are lost", "file", l.path, "error", err)
+			l.log.Warn("the access log cannot be written, lines are lost", "file", l.name, "error", err)
 		}
 	case l.trouble.met():
 		if l.trouble.pass(time.Now()) {
-			l.log.Info("the access log is written again", "file", l.path, "lost", l.lost.Load())
+			l.log.Info("the access log is written again", "file", l.name, "lost", l.lost.Load())
 		}
 	}
 }
+
+func lineCount(b []byte) uint64 { return uint64(bytes.Count(b, []byte{'\n'})) }
 
 // mend ends the line of which a full disk took the beginning only, so that it
 // spoils no other.

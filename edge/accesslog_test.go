@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
@@ -72,7 +73,7 @@ func TestAccessLogLine(t *testing.T) {
 // lost.
 func TestAccessLogLoss(t *testing.T) {
 	var out bytes.Buffer
-	l := newAccessLog(&out, "prefix", slog.New(slog.DiscardHandler))
+	l := newAccessLog(&out, LogConfig{Client: "prefix"}, slog.New(slog.DiscardHandler))
 	const lines = 20_000
 	var wg sync.WaitGroup
 	for range 4 {
@@ -119,7 +120,7 @@ func TestAccessLogOutlivesAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told bytes.Buffer
 		d := &disk{}
-		l := newAccessLog(d, "prefix", slog.New(slog.NewTextHandler(&told, nil)))
+		l := newAccessLog(d, LogConfig{Access: "stdout", Client: "prefix"}, slog.New(slog.NewTextHandler(&told, nil)))
 		size := len(loggedExchange().appendJSON(nil, new(logShard).stampOf(day0), &l.client, 0))
 		const lines = 10
 		write := func(room int) {
@@ -136,7 +137,7 @@ func TestAccessLogOutlivesAFullDisk(t *testing.T) {
 		write(0)
 		write(1) // room for the end of that line only
 		write(4 * size)
-		if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") {
+		if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "file=stdout") {
 			t.Errorf("while it lasts the log says:\n%s", got)
 		}
 		time.Sleep(troubleOver)
@@ -157,6 +158,84 @@ func TestAccessLogOutlivesAFullDisk(t *testing.T) {
 			t.Errorf("%d lines whole, %d torn and %d lost of %d", whole, torn, lost, 7*lines)
 		}
 	})
+}
+
+// stuck is a stream whose reader has stopped. It takes what comes once it is
+// released.
+type stuck struct{ release chan struct{} }
+
+func (s stuck) Write(b []byte) (int, error) {
+	<-s.release
+	return len(b), nil
+}
+
+// TestAccessLogEndsWithoutItsReader asks that a reader who has stopped holds the
+// end up for a moment only, and that what it did not take counts as lost once.
+func TestAccessLogEndsWithoutItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told bytes.Buffer
+		out := stuck{make(chan struct{})}
+		l := newAccessLog(out, LogConfig{Access: "stdout"}, slog.New(slog.NewTextHandler(&told, nil)))
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- l.run(ctx) }()
+		const lines = 10
+		for range 2 { // some are being written, others wait
+			for range lines {
+				l.add(loggedExchange(), 0)
+			}
+			time.Sleep(2 * logEvery)
+		}
+		end()
+		start := time.Now()
+		if err := <-ended; err != nil || time.Since(start) != logFinish {
+			t.Errorf("ended after %s: %v", time.Since(start), err)
+		}
+		if got := told.String(); l.losses() != 2*lines || !strings.Contains(got, "file=stdout") || !strings.Contains(got, "lost=20") {
+			t.Errorf("%d lost of %d, and the log says:\n%s", l.losses(), 2*lines, got)
+		}
+		close(out.release)
+		synctest.Wait()
+		if l.losses() != 2*lines {
+			t.Errorf("%d lost in the end", l.losses())
+		}
+	})
+}
+
+// TestAccessLogRefusesWhatIsNoFile asks that a name which no line can be appended
+// to is refused at once: to open a pipe would wait for its reader.
+func TestAccessLogRefusesWhatIsNoFile(t *testing.T) {
+	folder := t.TempDir()
+	pipe := filepath.Join(folder, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := func(path, want string) {
+		t.Helper()
+		c := LogConfig{Access: path}
+		_, err := openAccessLog(c, slog.New(slog.DiscardHandler))
+		for _, err := range []error{err, c.Check()} {
+			if err == nil || !strings.Contains(err.Error(), path+want) {
+				t.Errorf("%s: %v, want one about %q", path, err, want)
+			}
+		}
+	}
+	f(pipe, " is neither a file nor a character device")
+	f(folder, " is neither a file nor a character device")
+	for _, path := range []string{"/dev/null", filepath.Join(folder, "access.log"), "stdout", "off"} {
+		c := LogConfig{Access: path}
+		l, err := openAccessLog(c, slog.New(slog.DiscardHandler))
+		if err != nil || c.Check() != nil {
+			t.Errorf("%s: %v, %v", path, err, c.Check())
+			continue
+		}
+		if path != "off" {
+			l.close()
+		}
+	}
+	if err := (LogConfig{Access: filepath.Join(folder, "none", "access.log")}).Check(); err == nil {
+		t.Error("no error about a folder that is not there")
+	}
 }
 
 func TestAccessLogRotation(t *testing.T) {
@@ -207,7 +286,7 @@ func TestAccessLogBoundsWhatVisitorsWrite(t *testing.T) {
 
 func TestAccessLogDoesNotAllocate(t *testing.T) {
 	for _, mode := range clientModes {
-		l, x := newAccessLog(new(bytes.Buffer), mode, nil), loggedExchange()
+		l, x := newAccessLog(new(bytes.Buffer), LogConfig{Client: mode}, nil), loggedExchange()
 		l.add(x, 0) // makes the day's secret
 		for i := range l.shards {
 			l.shards[i].buf = make([]byte, 0, logBuffer)
@@ -222,7 +301,7 @@ func TestAccessLogDoesNotAllocate(t *testing.T) {
 func BenchmarkAccessLog(b *testing.B) {
 	for _, mode := range clientModes {
 		b.Run(mode, func(b *testing.B) {
-			l, x := newAccessLog(new(bytes.Buffer), mode, nil), loggedExchange()
+			l, x := newAccessLog(new(bytes.Buffer), LogConfig{Client: mode}, nil), loggedExchange()
 			b.ReportAllocs()
 			for b.Loop() {
 				l.add(x, time.Millisecond)

@@ -7,9 +7,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 
 	"spillway/edge/outcome"
+	"spillway/origin"
 )
 
 // A requestBody is what is in hand of a request's body.
@@ -31,21 +31,15 @@ func (b *requestBody) reader() io.Reader {
 	return http.NoBody
 }
 
-// streams reports whether a request and its answer flow at the same time: then
-// its body has no end before the answer begins, and silence is no fault.
-func streams(r *http.Request) bool {
-	t := r.Header.Get("Content-Type")
-	return strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+")
-}
-
-// prepareBody makes the server do what this request's body needs of it.
+// prepareBody makes the server do what this request's body needs of it: to ask for
+// it, or to let it flow while the answer does. Then silence is no fault.
 func (x *exchange) prepareBody() {
 	switch r := x.r; {
 	case r.Body == nil || r.Body == http.NoBody:
 	case r.ProtoMajor == 3 && hasToken(r.Header["Expect"], "100-continue"):
 		// RFC 9110 section 10.1.1; the other protocols' server does it on the first Read.
 		x.w.WriteHeader(http.StatusContinue)
-	case streams(r):
+	case origin.Converses(r.Header):
 		patient(x.w, x.s.settings.Load().tunnel)
 		if r.ProtoMajor == 1 {
 			_ = http.NewResponseController(x.w).EnableFullDuplex() // without it the answer waits for the request
@@ -68,7 +62,8 @@ func (x *exchange) readBody(rt *route) (requestBody, outcome.Reason) {
 	if r.ContentLength > settings.maxBody {
 		return b, outcome.BodyTooLarge
 	}
-	if streams(r) {
+	x.prepareBody()
+	if origin.Converses(r.Header) {
 		b.rest = r.Body
 		return b, outcome.None
 	}

@@ -183,10 +183,12 @@ func (c *certs) judgeHosts() {
 	}
 }
 
-// covers reports whether a certificate is good for a name, or for all of *.name.
+// covers reports whether a certificate is good for a name or an address, or for
+// all of *.name.
 func (c *certs) covers(host string) bool {
 	return slices.ContainsFunc(c.pairs, func(p *certPair) bool {
-		return p.cert.Leaf.VerifyHostname(host) == nil || slices.Contains(p.cert.Leaf.DNSNames, host)
+		return p.cert.Leaf.VerifyHostname(host) == nil ||
+			strings.HasPrefix(host, "*.") && slices.Contains(p.cert.Leaf.DNSNames, host)
 	})
 }
 
@@ -255,20 +257,15 @@ const (
 // hosts and keeps it, so that those who pinned or imported it need not do so
 // again after each start.
 func selfSigned(folder string, hosts []string, now time.Time) (*tls.Certificate, error) {
-	names := []string{"localhost"}
-	for _, h := range hosts {
-		if h != defaultHost && !slices.Contains(names, h) {
-			names = append(names, h)
-		}
-	}
+	names, addrs := subjects(hosts)
 	path := filepath.Join(folder, "self-signed.pem")
 	if folder != "" {
 		if cert, err := tls.LoadX509KeyPair(path, path); err == nil &&
-			slices.Equal(cert.Leaf.DNSNames, names) && now.Add(selfSignedLeft).Before(cert.Leaf.NotAfter) {
+			slices.Equal(cert.Leaf.DNSNames, names) && slices.EqualFunc(cert.Leaf.IPAddresses, addrs, net.IP.Equal) && now.Add(selfSignedLeft).Before(cert.Leaf.NotAfter) {
 			return &cert, nil
 		}
 	}
-	text, err := makeCertificate(names, now)
+	text, err := makeCertificate(names, addrs, now)
 	if err != nil {
 		return nil, fmt.Errorf("tls: make self-signed certificate: %w", err)
 	}
@@ -284,9 +281,26 @@ func selfSigned(folder string, hosts []string, now time.Time) (*tls.Certificate,
 	return &cert, nil
 }
 
+// subjects sorts the hosts into names and addresses, which a certificate must
+// keep apart (RFC 5280 section 4.2.1.6).
+func subjects(hosts []string) (names []string, addrs []net.IP) {
+	names, addrs = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	for _, h := range hosts {
+		ip := net.ParseIP(strings.Trim(h, "[]"))
+		switch {
+		case h == defaultHost:
+		case ip == nil && !slices.Contains(names, h):
+			names = append(names, h)
+		case ip != nil && !slices.ContainsFunc(addrs, ip.Equal):
+			addrs = append(addrs, ip)
+		}
+	}
+	return names, addrs
+}
+
 // makeCertificate returns a certificate and its key as PEM. P-256 is what
 // signs fastest and every client knows.
-func makeCertificate(names []string, now time.Time) ([]byte, error) {
+func makeCertificate(names []string, addrs []net.IP, now time.Time) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -299,7 +313,7 @@ func makeCertificate(names []string, now time.Time) ([]byte, error) {
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "Spillway self-signed"},
 		DNSNames:              names,
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		IPAddresses:           addrs,
 		NotBefore:             now.Add(-time.Hour), // clocks differ
 		NotAfter:              now.Add(selfSignedLife),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
@@ -17,13 +18,15 @@ import (
 // request. One that overdraws either is closed, and its source blamed for it.
 //
 // Both are far above what browsers do: one that scrolls through a page of
-// pictures gives up some sixty at once, and takes others meanwhile.
+// pictures gives up some sixty at once, and takes others meanwhile. A
+// connection that breaks gives up all that is in flight on it, which limits.streams
+// bounds. That of a trusted proxy carries many visitors.
 const (
 	// churnCost is what a request that was given up adds, in time that pays it
 	// off: 20 a second pass for ever. An answer that was taken pays for another.
 	churnCost = 50 * time.Millisecond
-	// churnDepth is what may be owed: 200 given up at once.
-	churnDepth = 200 * churnCost
+	// leastChurn is how many may be given up at once, or twice limits.streams.
+	leastChurn = 200
 	// noiseRate passes for ever, in bytes per second, and noiseDepth at once: more
 	// than a connection's windows hold of bodies that nobody has read yet.
 	noiseRate  = 64 << 10
@@ -31,11 +34,47 @@ const (
 	// excessBlame is how many unfinished handshakes an excess counts for: four of
 	// them in ten seconds, and the source is refused while the node is short.
 	excessBlame = 500
+	// proxyCarries is how many visitors' accounts a trusted proxy's connection has:
+	// 2,000 requests given up at once by default, and 200 a second for ever. Its
+	// source is never blamed, for that would refuse everybody behind the proxy.
+	proxyCarries = 10
 )
+
+// grant sets what a connection may owe, by whose it is now. After a PROXY header
+// with an address it is the visitor's.
+func (l *Listeners) grant(c *connection) {
+	c.carries = 1
+	now := l.rules.Load()
+	if peer := c.peer(); within(peer, now.trusted) || within(peer, now.proxies) {
+		c.carries = proxyCarries
+	}
+	c.churn.depth = time.Duration(c.carries) * churnDepth(l.c.Limits.Streams)
+}
+
+// churnDepth is what one visitor may owe of requests given up.
+func churnDepth(streams int) time.Duration {
+	return time.Duration(max(leastChurn, 2*streams)) * churnCost
+}
+
+// peer is the address at the other end.
+func (c *connection) peer() netip.Addr {
+	if c.quic != nil {
+		return plainAddr(addrPort(c.quic.RemoteAddr()).Addr())
+	}
+	return plainAddr(addrPort(c.tcp.RemoteAddr()).Addr())
+}
+
+// blame charges the source for harm that was done, unless it is a proxy whose
+// address stands for everybody behind it.
+func (c *connection) blame(connections int) {
+	if c.carries == 1 {
+		c.handshake.Blame(connections)
+	}
+}
 
 // A churn is a connection's account of requests given up, under its lock.
 type churn struct {
-	owed time.Duration
+	owed, depth time.Duration
 	// streams counts what came over HTTP/3 and ended, left the requests among them.
 	// headless is how many were found to have brought none.
 	streams, left, headless uint64
@@ -50,7 +89,7 @@ func (u *churn) note(givenUp bool) (excess bool) {
 		return false
 	}
 	u.owed += churnCost
-	excess = u.owed > churnDepth && !u.over
+	excess = u.owed > u.depth && !u.over
 	u.over = u.over || excess
 	return excess
 }
@@ -87,8 +126,9 @@ type noise struct {
 	owed int64
 	// What was known at the last sweep.
 	in, explained int64
-	// bodies are the bytes of requests that have ended, under the lock.
-	bodies int64
+	// unread is what may be under way of bodies whose readers have gone, under the
+	// lock.
+	unread int64
 }
 
 // unreadBody is what may be under way of a body whose reader has gone.
@@ -102,24 +142,16 @@ func (g *guard) unreadBody() int64 {
 // noisy books what came since the last sweep, and reports whether the account is
 // overdrawn.
 func (c *connection) noisy(tick time.Duration, headerBytes int64) (excess bool) {
-	in, out := c.in.Load(), c.out.Load()
-	if c.quic != nil {
-		stats := c.quic.ConnectionStats()
-		in, out = int64(stats.BytesReceived), int64(stats.BytesSent)
-	}
+	in, out := c.traffic()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := &c.noise
-	bodies := n.bodies
-	for g := c.guards; g != nil; g = g.next {
-		bodies += g.body.got.Load()
-	}
 	// A body in small pieces is mostly framing, and an answer is acknowledged.
-	explained := 4*bodies + out/8 + int64(c.starts)*headerBytes
+	explained := 4*(c.received()+n.unread) + out/8 + int64(c.starts)*headerBytes
 	came := in - n.in - (explained - n.explained)
 	n.in, n.explained = in, explained
-	n.owed = max(n.owed+came-int64(tick.Seconds()*noiseRate), 0)
-	if n.owed <= noiseDepth || c.churn.over || c.hijacked.Load() {
+	n.owed = max(n.owed+came-c.carries*int64(tick.Seconds()*noiseRate), 0)
+	if n.owed <= c.carries*noiseDepth || c.churn.over || c.hijacked.Load() {
 		return false
 	}
 	c.churn.over = true
@@ -129,7 +161,7 @@ func (c *connection) noisy(tick time.Duration, headerBytes int64) (excess bool) 
 // excess closes a connection that overdrew an account.
 func (l *Listeners) excess(c *connection) {
 	l.conns.excesses.Add(1)
-	c.handshake.Blame(excessBlame)
+	c.blame(excessBlame)
 	if c.quic != nil {
 		dismiss(c.quic, http3.ErrCodeExcessiveLoad, "too much for nothing")
 		return

@@ -129,9 +129,18 @@ func TestChurnResetsH2(t *testing.T) {
 			a := attack2(t, n)
 			go func() {
 				for range 10_000 {
-					spoil(a, a.ask("GET", "/hang"))
+					// The server itself ends a connection that resets too many before their
+					// handlers run.
+					before := h.hung.Load()
+					stream := a.ask("GET", "/hang")
+					if a.out.Flush() != nil {
+						return
+					}
+					for end := time.Now().Add(time.Second); h.hung.Load() == before && time.Now().Before(end); {
+						time.Sleep(100 * time.Microsecond)
+					}
+					spoil(a, stream)
 				}
-				a.out.Flush()
 			}()
 			if code, said := a.end(); said && code != http2.ErrCodeEnhanceYourCalm {
 				t.Errorf("closed with %v", code)
@@ -254,5 +263,80 @@ func TestChurnNoiseH2(t *testing.T) {
 			<-done
 			h.survived(t, n, 1)
 		})
+	}
+}
+
+// A connection that breaks gives up all that is in flight on it.
+func TestChurnBrokenConnectionIsNoAttack(t *testing.T) {
+	h := &hanger{}
+	setup := edgetest.New(h)
+	setup.Config.Limits.Streams = 1000
+	n := setup.Start(t)
+	a := attack2(t, n)
+	for range 1000 {
+		a.ask("GET", "/hang")
+	}
+	go io.Copy(io.Discard, a.Conn)
+	a.out.Flush()
+	await(t, "a thousand in flight", func() bool { return h.hanging.Load() == 1000 })
+	a.Close()
+	h.survived(t, n, 1000)
+	if got := n.Listeners.State().Excesses; got != 0 {
+		t.Errorf("%d excesses", got)
+	}
+}
+
+// A trusted proxy carries many visitors, and yet not everything.
+func TestChurnResetsByAProxy(t *testing.T) {
+	h := &hanger{}
+	setup := edgetest.New(h)
+	setup.Config.TrustedProxies = []string{"127.0.0.0/8"}
+	n := setup.Start(t)
+	a := attack2(t, n)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		a.end()
+	}()
+	// reset gives so many requests up, each after its handler has begun.
+	reset := func(requests int) (open bool) {
+		const batch = 50
+		for range requests / batch {
+			var streams []uint32
+			for range batch {
+				streams = append(streams, a.ask("GET", "/hang"))
+			}
+			a.out.Flush()
+			reached := func(hanging int64) bool {
+				select {
+				case <-closed:
+					return true
+				default:
+					return h.hanging.Load() == hanging
+				}
+			}
+			await(t, "a batch in flight", func() bool { return reached(batch) })
+			for _, stream := range streams {
+				a.WriteRSTStream(stream, http2.ErrCodeCancel)
+			}
+			a.out.Flush()
+			await(t, "a batch given up", func() bool { return reached(0) })
+		}
+		select {
+		case <-closed:
+			return false
+		default:
+			return true
+		}
+	}
+	if !reset(1000) {
+		t.Fatal("closed after 1000 resets")
+	}
+	if reset(20_000) {
+		t.Error("open after 20,000 resets")
+	}
+	h.survived(t, n, 5000)
+	if got := n.Listeners.State().Excesses; got != 1 {
+		t.Errorf("%d excesses, want 1", got)
 	}
 }

@@ -18,10 +18,13 @@ type Config struct {
 	State string    `koanf:"state" format:"path" default:"/var/lib/spillway"`
 	TLS   TLSConfig `koanf:"tls"`
 	// TrustedProxies are the addresses whose X-Forwarded-For and Forwarded fields
-	// are believed, and whose connections may begin with a PROXY header. After such
-	// a header the connection is the visitor's: fields count only if the address in
-	// the header is trusted as well.
+	// are believed; Forwarded only where there is no X-Forwarded-For.
 	TrustedProxies []string `koanf:"trusted_proxies" format:"prefix"`
+	// ProxyProtocol are the addresses whose connections begin with a PROXY header,
+	// each of them: without one a connection is closed, because a client behind the
+	// proxy could else write it. After the header the connection is the visitor's:
+	// its fields count only if the address in the header is in TrustedProxies.
+	ProxyProtocol []string `koanf:"proxy_protocol" format:"prefix"`
 	// Expose says how much of the reason stands in the Spillway header.
 	Expose   string         `koanf:"expose" enum:"full,outcome,off" default:"outcome"`
 	Log      LogConfig      `koanf:"log"`

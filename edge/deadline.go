@@ -33,15 +33,18 @@ import (
 // sweeps per timeout: what is cut is cut at most an eighth late.
 const sweepsPerTimeout = 8
 
-// minRate is what a visitor must take on average to keep a stream: one Write of
-// a whole body shows no progress, so that it is cut into what minRate moves
-// within the stall timeout.
+// minRate is what a visitor must take on average, of all that the connection has
+// for it: how its streams share that is decided by priorities (RFC 9218) and by
+// the network. One Write of a whole body shows no progress, so that it is cut
+// into what minRate moves within the stall timeout.
 const minRate = 8 << 10 // bytes per second
 
-// starved is how many stall timeouts a response may stand still while others of
-// its connection move: by their priorities (RFC 9218) the visitor may have asked
-// for those first.
-const starved = 4
+// starved is how many stall timeouts one response, or one body that is sent, may
+// stand still while its connection moves. With the default that is long enough
+// for the last of a hundred pictures of 1 MiB that come one after the other over
+// 1 Mbit/s. What bounds who holds a hundred open with what a single one pays for
+// is this.
+const starved = 40
 
 // finishTimeout bounds what follows the handler's return to between one and two
 // stall timeouts.
@@ -58,9 +61,6 @@ type mark struct {
 
 func (m *mark) begin() { m.count.Add(1) }
 func (m *mark) end()   { m.count.Add(1) }
-
-// moved reports whether an operation began or ended since the last sweep.
-func (m *mark) moved() bool { return m.count.Load() != m.seen }
 
 // lasted returns for how long one and the same operation has lasted.
 func (m *mark) lasted(now time.Duration) time.Duration {
@@ -84,11 +84,12 @@ type connection struct {
 	quic   *quic.Conn
 	tcp    net.Conn
 	window atomic.Int64 // of QUIC
+	served atomic.Bool  // the handshake is complete
 
 	// Of TCP: what moves, and how the connection is to end.
 	writes  mark
 	in, out atomic.Int64
-	served  atomic.Bool // the handshake is complete
+	http2   atomic.Bool
 	// hijacked: the server has forgotten the connection, see tcpServer.shutdown.
 	hijacked atomic.Bool
 	farewell atomic.Pointer[http2.ConnectionError]
@@ -97,11 +98,17 @@ type connection struct {
 	guards *guard
 	starts uint64
 	churn  churn
+	bodies int64 // bytes of requests that have ended
+
+	// carries is how many visitors' worth of excess is borne: one, or what comes
+	// through a trusted proxy.
+	carries int64
 
 	// What the sweeps remember, and the place among all connections.
+	ready bool // the handshake was complete
 	seen  uint64
 	busy  time.Duration
-	moved time.Duration // when a response last moved
+	pace  pace
 	noise noise
 	index int
 }
@@ -140,7 +147,8 @@ func (c *connection) leave(g *guard, givenUp bool) (excess bool) {
 		g.next.prev = g.prev
 	}
 	c.churn.left++
-	c.noise.bodies += g.body.got.Load() + g.unreadBody()
+	c.bodies += g.body.got.Load()
+	c.noise.unread += g.unreadBody()
 	return c.churn.note(givenUp)
 }
 
@@ -160,15 +168,13 @@ type sight struct {
 func (c *connection) sweep(s sight) (cuts int, idle bool, age time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.churn.forgive(s.tick)
-	if c.guards != nil || c.starts != c.seen {
+	c.churn.forgive(time.Duration(c.carries) * s.tick)
+	if c.guards != nil || c.starts != c.seen || !c.ready {
+		// Idleness begins when the first request can come, not with the handshake.
+		c.ready = c.served.Load()
 		c.seen, c.busy = c.starts, s.now
 	}
-	for g := c.guards; g != nil; g = g.next {
-		if g.writes.moved() {
-			c.moved = s.now
-		}
-	}
+	c.keepPace(s.tick)
 	for g := c.guards; g != nil; g = g.next {
 		if g.hijacked {
 			continue
@@ -179,6 +185,64 @@ func (c *connection) sweep(s sight) (cuts int, idle bool, age time.Duration) {
 		}
 	}
 	return cuts, c.guards == nil, s.now - c.busy
+}
+
+// received is how much was read of all bodies, under the lock.
+func (c *connection) received() int64 {
+	n := c.bodies
+	for g := c.guards; g != nil; g = g.next {
+		n += g.body.got.Load()
+	}
+	return n
+}
+
+// traffic is how many bytes came and left, with all framing.
+func (c *connection) traffic() (in, out int64) {
+	if c.quic != nil {
+		stats := c.quic.ConnectionStats()
+		return int64(stats.BytesReceived), int64(stats.BytesSent)
+	}
+	return c.in.Load(), c.out.Load()
+}
+
+// A pace is how fast a connection moves, whatever its streams: each of many that
+// share a slow one is slower than any least rate.
+type pace struct {
+	// late is how much time the visitor has had to take what it was offered, beyond
+	// what minRate grants for what it took. Acknowledgements count as taken, which
+	// is too little to matter to honest visitors and bounded for others (starved).
+	late time.Duration
+	// earned is how much waiting the bytes of bodies since the last sweep pay for.
+	earned time.Duration
+	// full tells that a body is there which the node does not read: it may fill the
+	// window that all bodies of the connection share, so that the others' silence
+	// is no fault of the visitor.
+	full bool
+	// What was known at the last sweep.
+	received, out int64
+}
+
+// keepPace looks at what moved since the last sweep, which was a tick ago.
+func (c *connection) keepPace(tick time.Duration) {
+	p := &c.pace
+	received, offered := c.received(), false
+	_, out := c.traffic()
+	p.full = false
+	for g := c.guards; g != nil; g = g.next {
+		offered = offered || g.writes.going()
+		p.full = p.full || g.body.waits()
+	}
+	p.late = max(p.late+tick-atRate(out-p.out, minRate), 0)
+	if !offered {
+		p.late = 0
+	}
+	p.earned = atRate(received-p.received, leastUpload)
+	p.received, p.out = received, out
+}
+
+// atRate is how long so many bytes take at a rate in bytes per second.
+func atRate(bytes, rate int64) time.Duration {
+	return time.Duration(bytes) * (time.Second / time.Duration(rate))
 }
 
 // fresh reports whether no request ever came.
@@ -246,7 +310,7 @@ func (g *guard) unread(s sight) bool {
 	if g.patience > 0 {
 		return g.body.reads.stuck(s.now, g.patience)
 	}
-	return g.body.behind(s.tick, s.stall)
+	return g.body.behind(s, &g.conn.pace)
 }
 
 // untaken reports whether the visitor takes too little.
@@ -255,7 +319,7 @@ func (g *guard) untaken(s sight) bool {
 		return g.writes.stuck(s.now, g.patience)
 	}
 	lasted := g.writes.lasted(s.now)
-	return lasted >= s.stall && s.now-g.conn.moved >= s.stall || lasted >= starved*s.stall
+	return lasted >= s.stall && g.conn.pace.late >= s.stall || lasted >= starved*s.stall
 }
 
 // prolong moves the deadline on that the server gave the request. Only requests
@@ -273,6 +337,18 @@ func (g *guard) prolong(now, finish time.Duration) {
 // buffered is the size below which HTTP/3 keeps a write back until the handler
 // returns.
 const buffered = 4 << 10
+
+// WriteHeader implements http.ResponseWriter. A final header waits for the body; an
+// interim one is sent, and may block, at once.
+func (g *guard) WriteHeader(status int) {
+	if status >= 200 {
+		g.ResponseWriter.WriteHeader(status)
+		return
+	}
+	g.writes.begin()
+	defer g.writes.end()
+	g.ResponseWriter.WriteHeader(status)
+}
 
 // Write implements http.ResponseWriter.
 func (g *guard) Write(p []byte) (int, error) {

@@ -3,9 +3,11 @@ package edge_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -509,4 +511,294 @@ func TestDeadlineIdleMakesRoom(t *testing.T) {
 			})
 		})
 	}
+}
+
+// inParallel asks for paths at once, each with its priority, and reads each answer
+// to its end at a rate in bytes per second. It returns how many bytes of each came.
+func inParallel(t *testing.T, client *http.Client, url string, paths []string, priority func(i int) string, rate int) []int64 {
+	t.Helper()
+	got := make([]int64, len(paths))
+	var all sync.WaitGroup
+	for i, path := range paths {
+		all.Go(func() {
+			r, err := http.NewRequest(http.MethodGet, url+path, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.Header.Set("Priority", priority(i))
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+				return
+			}
+			defer resp.Body.Close()
+			for err == nil {
+				var n int64
+				n, err = io.CopyN(io.Discard, resp.Body, int64(rate))
+				got[i] += n
+				time.Sleep(time.Second)
+			}
+		})
+	}
+	all.Wait()
+	return got
+}
+
+// Priorities of RFC 9218 for inParallel: all share, or each eighth of thirty comes
+// before the next.
+func sideBySide(int) string         { return "i" }
+func oneAfterTheOther(i int) string { return fmt.Sprintf("u=%d", i*8/30) }
+
+// narrow is a visitor who gives each stream a window of 16 KiB.
+func narrow(t *testing.T, n *edgetest.Node, proto string) *http.Client {
+	const window = 16 << 10
+	if proto == "h3" {
+		tr := &http3.Transport{Dial: func(context.Context, string, *tls.Config, *quic.Config) (*quic.Conn, error) {
+			return n.Dial(t, &quic.Config{InitialStreamReceiveWindow: window, MaxStreamReceiveWindow: window})
+		}}
+		t.Cleanup(func() { tr.Close() })
+		return &http.Client{Transport: tr}
+	}
+	dial := func(context.Context, string, string) (net.Conn, error) { return n.DialTLS(t, "h2") }
+	return h2Over(t, dial, &http.HTTP2Config{MaxReceiveBufferPerStream: window})
+}
+
+// h2Over is a visitor who speaks HTTP/2 over connections of the test's own.
+func h2Over(t *testing.T, dial func(context.Context, string, string) (net.Conn, error), c *http.HTTP2Config) *http.Client {
+	tr := &http.Transport{DialTLSContext: dial, Protocols: new(http.Protocols), HTTP2: c}
+	tr.Protocols.SetHTTP2(true)
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// h2Client is the TLS configuration of a visitor who speaks HTTP/2.
+func h2Client(n *edgetest.Node) *tls.Config {
+	c := n.Client.Clone()
+	c.NextProtos = []string{"h2"}
+	return c
+}
+
+// shared are the protocols with many requests on one connection.
+var shared = []string{"h2", "h3"}
+
+// A body answers every request with so many bytes.
+type body int
+
+func (b body) ServeHTTP(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, b)) }
+
+// Ten downloads share what the network gives: each is slower than the least rate.
+func TestDeadlineParallelDownloadsSurvive(t *testing.T) {
+	const size = 512 << 10
+	paths := make([]string, 10)
+	for i := range paths {
+		paths[i] = fmt.Sprint("/", i)
+	}
+	for _, proto := range shared {
+		t.Run(proto, func(t *testing.T) {
+			edgetest.New(body(size)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				for i, got := range inParallel(t, narrow(t, n, proto), n.URL(), paths, sideBySide, 4<<10) {
+					if got != size {
+						t.Errorf("%s: got %d bytes of %d", paths[i], got, size)
+					}
+				}
+				if stalls := n.Listeners.State().Stalls; stalls != 0 {
+					t.Errorf("%d stalls", stalls)
+				}
+			})
+		})
+	}
+}
+
+// A slowConn is a connection over a slow network.
+type slowConn struct {
+	net.Conn
+	rate int // bytes per second
+}
+
+func (c slowConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b[:min(len(b), 16<<10)])
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(c.rate))
+	return n, err
+}
+
+// A page of pictures over 1 Mbit/s takes four minutes. One after the other, by
+// their priorities, the last does not move until then.
+func TestDeadlinePageOfPicturesSurvives(t *testing.T) {
+	const size = 1 << 20
+	paths := make([]string, 30)
+	for i := range paths {
+		paths[i] = fmt.Sprint("/picture/", i)
+	}
+	for name, priority := range map[string]func(int) string{"side by side": sideBySide, "one after the other": oneAfterTheOther} {
+		t.Run(name, func(t *testing.T) {
+			edgetest.New(body(size)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				const rate = 125_000
+				dial := func(context.Context, string, string) (net.Conn, error) {
+					conn, err := n.DialTLS(t, "h2")
+					if err != nil {
+						return nil, err
+					}
+					return tls.Client(slowConn{conn.(*tls.Conn).NetConn(), rate}, h2Client(n)), nil
+				}
+				for i, got := range inParallel(t, h2Over(t, dial, nil), n.URL(), paths, priority, size) {
+					if got != size {
+						t.Errorf("%s: got %d bytes of %d", paths[i], got, size)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A download that never moves is not paid for by another for ever.
+func TestDeadlineStarvedDownloadIsCut(t *testing.T) {
+	for _, proto := range shared {
+		t.Run(proto, func(t *testing.T) {
+			var stuck atomic.Int64
+			h := func(w http.ResponseWriter, r *http.Request) {
+				start := time.Now()
+				if _, err := w.Write(make([]byte, 12<<20)); err != nil && r.URL.Path == "/stuck" {
+					stuck.Store(int64(time.Since(start)))
+				}
+			}
+			edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				client := narrow(t, n, proto)
+				resp, err := client.Get(n.URL() + "/stuck")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if got := inParallel(t, client, n.URL(), []string{"/moves"}, sideBySide, 9<<10); got[0] != 12<<20 {
+					t.Errorf("the other got %d bytes", got[0])
+				}
+				if took := time.Duration(stuck.Load()); took < 20*time.Minute || took > 21*time.Minute {
+					t.Errorf("cut after %v, want little more than 20m", took)
+				}
+			})
+		})
+	}
+}
+
+// Six uploads share what the network gives: each is slower than the least rate.
+func TestDeadlineParallelUploadsSurvive(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, " ", err)
+	}
+	for _, proto := range shared {
+		t.Run(proto, func(t *testing.T) {
+			edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				v := n.Visitor(t, proto)
+				read(t, v.Get(t, "/")) // so that all go over one connection
+				var all sync.WaitGroup
+				for range 6 {
+					all.Go(func() {
+						resp, err := v.Post(v.URL, "text/plain", &drip{left: 40, interval: 5 * time.Second, piece: 3400})
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if got := read(t, resp); got != "136000 <nil>" {
+							t.Errorf("got %q", got)
+						}
+					})
+				}
+				all.Wait()
+			})
+		})
+	}
+}
+
+// Bodies that the node leaves unread fill the window that all bodies of a
+// connection share. The others, who may not send, are not to blame.
+func TestDeadlineUnreadUploadsBlameNobody(t *testing.T) {
+	const size = 1 << 20
+	h := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/unread" {
+			time.Sleep(5 * time.Minute)
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, " ", err)
+	}
+	for _, proto := range shared {
+		t.Run(proto, func(t *testing.T) {
+			edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				v := n.Visitor(t, proto)
+				read(t, v.Get(t, "/"))
+				var all sync.WaitGroup
+				post := func(path string) {
+					all.Go(func() {
+						resp, err := v.Post(v.URL+path, "text/plain", bytes.NewReader(make([]byte, size)))
+						if err != nil {
+							t.Error(path, err)
+							return
+						}
+						if got := read(t, resp); got != fmt.Sprint(size, " <nil>") {
+							t.Errorf("%s: got %q", path, got)
+						}
+					})
+				}
+				for range 4 {
+					post("/unread")
+				}
+				time.Sleep(10 * time.Second)
+				post("/read")
+				all.Wait()
+			})
+		})
+	}
+}
+
+// A handshake over a slow network is no idleness: who has just completed it is
+// not closed to make room for others.
+func TestDeadlineSlowHandshakeOnAFullNode(t *testing.T) {
+	setup := edgetest.New(&hanger{})
+	setup.Admit.Connections = 8
+	fill := func(t *testing.T, n *edgetest.Node) {
+		for range 7 {
+			v := n.Visitor(t, "h2")
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, v.URL+"/hang", nil)
+			go v.Do(r)
+		}
+		synctest.Wait()
+	}
+	t.Run("h2", func(t *testing.T) {
+		setup.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			fill(t, n)
+			conn, err := n.DialTLS(t, "h2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			if err := conn.(*tls.Conn).HandshakeContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			conn.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
+			f := http2.NewFramer(conn, conn)
+			for err == nil {
+				var frame http2.Frame
+				frame, err = f.ReadFrame()
+				if _, away := frame.(*http2.GoAwayFrame); away {
+					t.Fatal("sent away")
+				}
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("error %v, want silence", err)
+			}
+		})
+	})
+	t.Run("h3", func(t *testing.T) {
+		slow := setup
+		slow.Latency = 1100 * time.Millisecond
+		slow.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			fill(t, n)
+			conn := dial(t, n)
+			<-conn.HandshakeComplete()
+			time.Sleep(2 * time.Second) // 0.9 s after the node has it complete
+			if err := context.Cause(conn.Context()); err != nil {
+				t.Errorf("closed: %v", err)
+			}
+		})
+	})
 }

@@ -97,8 +97,8 @@ func cut(text string) []string {
 	return append(parts, text[begin:])
 }
 
-// find returns the page for a status: the route's own before the node's, an exact
-// status before its class. Nil means that there is none.
+// find returns the page for a status, or else for its class. Nil means that there
+// is none.
 func (p errorPages) find(status int) *errorPage {
 	if len(p) == 0 {
 		return nil

@@ -12,6 +12,11 @@ import (
 // FuzzForwarded asks that nobody changes who they are by what they write into
 // the field themselves: in front of what trusted proxies have added.
 func FuzzForwarded(f *testing.F) {
+	for _, s := range []string{
+		`for=198.51.100.7;proto=https, for="[2001:db8::1]:80"`, `for=6.6.6.6;x="`, `for="\"`, `"`, `for=unknown, for=_x`, `for="10.1.1.1:_x";for=10.1.1.1`, "203.0.113.8:4711",
+	} {
+		f.Add(s)
+	}
 	f.Add("198.51.100.7")
 	f.Add("203.0.113.9, 198.51.100.7, 10.2.2.2")
 	f.Add("nonsense, 10.2.2.2")
@@ -20,23 +25,35 @@ func FuzzForwarded(f *testing.F) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
 	peer := netip.MustParseAddr("10.1.1.1")
 	f.Fuzz(func(t *testing.T, field string) {
-		of := func(lines ...string) netip.Addr {
-			return forwardedFor(http.Header{"X-Forwarded-For": lines}, peer, proxies)
-		}
-		got := of(field)
-		if !got.IsValid() || got.Is4In6() {
-			t.Fatalf("%q: %v", field, got)
-		}
-		if got != peer && !within(got, proxies) {
-			if forged := of("6.6.6.6, " + field); forged != got {
-				t.Fatalf("%q: %v, forged %v", field, got, forged)
+		// What a proxy adds, in each of the fields and the forms.
+		for _, hop := range [][3]string{
+			{"X-Forwarded-For", "6.6.6.6", "192.0.2.1"},
+			{"X-Forwarded-For", "6.6.6.6", "192.0.2.1:80"},
+			{"Forwarded", "for=6.6.6.6", "for=192.0.2.1;proto=https"},
+			{"Forwarded", `for="6.6.6.6:80"`, `host="a, \"b";for="192.0.2.1:80"`},
+		} {
+			of := func(lines ...string) netip.Addr {
+				return forwardedFor(http.Header{hop[0]: lines}, peer, proxies)
 			}
-			if split := of("6.6.6.6", field); split != got {
-				t.Fatalf("%q: %v, behind another line %v", field, got, split)
+			got := of(field)
+			if !got.IsValid() || got.Is4In6() || got.Zone() != "" {
+				t.Fatalf("%q: %v", field, got)
 			}
-		}
-		if behind := of(field, "192.0.2.1"); behind != netip.MustParseAddr("192.0.2.1") {
-			t.Fatalf("%q hides what a proxy says: %v", field, behind)
+			if got != peer && !within(got, proxies) {
+				if forged := of(hop[1] + ", " + field); forged != got {
+					t.Fatalf("%q: %v, forged %v", field, got, forged)
+				}
+				if split := of(hop[1], field); split != got {
+					t.Fatalf("%q: %v, behind another line %v", field, got, split)
+				}
+			}
+			want := netip.MustParseAddr("192.0.2.1")
+			if behind := of(field, hop[2]); behind != want {
+				t.Fatalf("%q hides what a proxy says: %v", field, behind)
+			}
+			if behind := of(field + ", " + hop[2]); behind != want {
+				t.Fatalf("%q hides what a proxy adds: %v", field, behind)
+			}
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestMarkSticksOnOneOperationOnly(t *testing.T) {
 }
 
 func TestRegistry(t *testing.T) {
-	var r registry
+	r := registry{grant: func(*connection) {}}
 	all := []*connection{{}, {}, {}, {}}
 	for _, c := range all {
 		r.add(c)

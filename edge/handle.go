@@ -72,7 +72,6 @@ func (x *exchange) lookup(rt *route) {
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route) {
 	found := &x.found
-	x.prepareBody()
 	body, why := x.readBody(rt)
 	switch why {
 	case outcome.None:

@@ -10,12 +10,23 @@ import (
 // 15.2), such as Early Hints, to the visitor who made the node ask. Those who
 // share the fetch get none: they are hints, and come too late for most of them.
 //
-// They arrive on a goroutine of the transport while the exchange waits for the
-// final response. From close on nothing is written any more.
+// They arrive while the exchange waits for the final response, on a goroutine of
+// the transport that must not wait for a visitor. So they are written by a
+// goroutine of their own, which there is only while there are any. From close on
+// nothing is written any more.
 type informational struct {
-	mu   sync.Mutex
-	w    http.ResponseWriter // nil: nobody to tell
-	left int
+	mu      sync.Mutex
+	w       http.ResponseWriter // nil: nobody to tell
+	http2   bool
+	left    int
+	waiting []interimResponse
+	writing bool
+	writer  sync.WaitGroup
+}
+
+type interimResponse struct {
+	status int
+	fields http.Header
 }
 
 // interimMost bounds the interim responses of one request; not a knob: an origin
@@ -26,11 +37,12 @@ const interimMost = 8
 // section 15.2).
 func (i *informational) open(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoAtLeast(1, 1) {
-		i.w, i.left = w, interimMost
+		i.w, i.http2, i.left = w, r.ProtoMajor == 2, interimMost
 	}
 }
 
-// relay passes one response on. It may be called by any goroutine.
+// relay passes one response on. It may be called by any goroutine, and does not
+// wait for the visitor.
 func (i *informational) relay(status int, fields http.Header) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -38,18 +50,57 @@ func (i *informational) relay(status int, fields http.Header) {
 		return
 	}
 	i.left--
-	h := i.w.Header()
-	final := maps.Clone(h)
-	clear(h)
-	maps.Copy(h, fields)
-	i.w.WriteHeader(status)
-	clear(h)
-	maps.Copy(h, final)
+	i.waiting = append(i.waiting, interimResponse{status, fields})
+	if !i.writing {
+		i.writing = true
+		i.writer.Go(i.write)
+	}
 }
 
-// close waits for a response that is being written.
-func (i *informational) close() {
+// write writes what waits.
+func (i *informational) write() {
+	for {
+		w, next := i.next()
+		if w == nil {
+			return
+		}
+		h := w.Header()
+		final := maps.Clone(h)
+		clear(h)
+		maps.Copy(h, next.fields)
+		if i.http2 {
+			// HTTP/2's server sends an interim response out of this very map, and does not
+			// wait for that when the visitor leaves. Of a header with a length it makes a copy
+			// without it first.
+			h["Content-Length"] = noLength
+		}
+		w.WriteHeader(next.status)
+		clear(h)
+		maps.Copy(h, final)
+	}
+}
+
+var noLength = []string{"0"}
+
+// next takes the response that has waited longest. Without one it returns nil, and
+// the writer must end.
+func (i *informational) next() (w http.ResponseWriter, next interimResponse) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.w = nil
+	if len(i.waiting) == 0 {
+		i.writing = false
+		return nil, next
+	}
+	next, i.waiting = i.waiting[0], i.waiting[1:]
+	return i.w, next
+}
+
+// close takes nothing in any more, and waits until what came was written: the final
+// response must not begin inside it. A visitor who does not read holds up nobody
+// else here, as the origin is done with him.
+func (i *informational) close() {
+	i.mu.Lock()
+	i.left = 0
+	i.mu.Unlock()
+	i.writer.Wait()
 }

@@ -26,8 +26,11 @@ const ticketAge = 24 * time.Hour
 // keyFile is the form of keys.json.
 type keyFile struct {
 	Version int `json:"version"`
-	// Token protects QUIC address tokens, StatelessReset authenticates resets.
-	Token          []byte `json:"quic_token_key"`
+	// Token protects QUIC address tokens.
+	Token []byte `json:"quic_token_key"`
+	// StatelessReset would authenticate resets (RFC 9000 section 10.3) and is not
+	// used. It is in the file so that nodes of this version and of one that steers
+	// packets by connection ID, which needs it, can follow each other.
 	StatelessReset []byte `json:"stateless_reset_key"`
 	// Tickets are the keys of TLS session tickets. The first encrypts.
 	Tickets []ticketKey `json:"tls_ticket_keys"`

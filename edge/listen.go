@@ -46,6 +46,7 @@ type Listeners struct {
 	endLife, startDrain, losePatience context.CancelFunc
 	mu                                sync.Mutex // starting excludes stopping
 	loops                             sync.WaitGroup
+	handlers                          atomic.Int64
 	failed                            chan error
 }
 
@@ -55,7 +56,8 @@ type rules struct {
 	step      int // see guard.step
 	bodyBytes int64
 	altSvc    []string
-	proxies   []netip.Prefix // whose connections may begin with a PROXY header
+	proxies   []netip.Prefix // whose connections begin with a PROXY header
+	trusted   []netip.Prefix // whose connections carry many visitors
 }
 
 // NewListeners opens the sockets that c names and returns Listeners on them.
@@ -90,8 +92,8 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 		return nil, err
 	}
 	l.rules.Store(first)
-	l.proxied.trusted = func() []netip.Prefix { return l.rules.Load().proxies }
-	l.conns.start = time.Now()
+	l.proxied.from = func() []netip.Prefix { return l.rules.Load().proxies }
+	l.conns.start, l.conns.grant = time.Now(), l.grant
 	if s.TCP != nil {
 		if l.tcp, err = newTCPServer(l); err != nil {
 			s.Close()
@@ -111,7 +113,11 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 }
 
 func (l *Listeners) newRules(c Config) (*rules, error) {
-	proxies, err := trustedPrefixes(c.TrustedProxies)
+	proxies, err := parsePrefixes("proxy_protocol", c.ProxyProtocol)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := parsePrefixes("trusted_proxies", c.TrustedProxies)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +128,7 @@ func (l *Listeners) newRules(c Config) (*rules, error) {
 	}
 	return &rules{
 		stall: c.Timeouts.Stall, step: step, bodyBytes: c.Limits.BodyBytes,
-		altSvc: []string{altSvc}, proxies: proxies,
+		altSvc: []string{altSvc}, proxies: proxies, trusted: trusted,
 	}, nil
 }
 
@@ -191,7 +197,7 @@ func (l *Listeners) start() {
 		l.quic.start()
 	}
 	if l.redirect != nil {
-		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(proxyListener{l.socks.HTTP, &l.proxied})) })
+		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(plainListener{l.socks.HTTP, l})) })
 	}
 }
 
@@ -241,6 +247,9 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 	}
 }
 
+// handlerPoll is how late a shutdown may notice that the last handler has ended.
+const handlerPoll = 10 * time.Millisecond
+
 // shutdown drains the servers side by side, then closes the sockets.
 func (l *Listeners) shutdown() {
 	var servers sync.WaitGroup
@@ -254,12 +263,16 @@ func (l *Listeners) shutdown() {
 		servers.Go(l.quic.shutdown)
 	}
 	servers.Wait()
+	// Closing a connection does not wait for its handlers.
+	for l.handlers.Load() > 0 {
+		time.Sleep(handlerPoll)
+	}
 	l.socks.Close()
 	l.endLife()
 }
 
 // Reload puts the parts of c in force that can change while visitors are
-// connected: certificates, hosts, trusted proxies, stall timeout, body limit and
+// connected: certificates, hosts, proxies, stall timeout, body limit and
 // Alt-Svc. It refuses any other change. On an error everything stays.
 func (l *Listeners) Reload(c Config, hosts []string) error {
 	if names := FixedChanges(l.c, c); len(names) > 0 {
@@ -304,6 +317,8 @@ func FixedChanges(a, b Config) []string {
 
 // ServeHTTP puts the guard between a protocol's server and the handler.
 func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.handlers.Add(1)
+	defer l.handlers.Add(-1)
 	c := connectionOf(r.Context())
 	now := l.rules.Load()
 	// RFC 8470 section 3: only safe methods may be acted on before the handshake

@@ -44,6 +44,7 @@ func (c *logClient) appendTo(b []byte, addr netip.Addr, at time.Time) []byte {
 	case "hash":
 		b = c.keyOf(at).appendHash(b, addr)
 	default:
+		addr = embedded(addr)
 		bits := logBits4
 		if addr.Is6() {
 			bits = logBits6
@@ -54,13 +55,47 @@ func (c *logClient) appendTo(b []byte, addr netip.Addr, at time.Time) []byte {
 	return append(b, `",`...)
 }
 
+// The networks whose addresses hold a whole IPv4 address, in their last four bytes
+// or, with 6to4, from the third on. Cut to logBits6 the one would say nothing of
+// the visitor, and the other all.
+var (
+	nat64     = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052 section 2.1
+	sixToFour = netip.MustParsePrefix("2002::/16")    // RFC 3056 section 2
+)
+
+// embedded returns the IPv4 address that a visitor's address is made of, or the
+// address itself.
+func embedded(addr netip.Addr) netip.Addr {
+	b := addr.As16()
+	switch {
+	case nat64.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[2:]))
+	}
+	return addr.Unmap()
+}
+
+// forget throws the key away once its day is over, so that it does not last until
+// somebody comes.
+func (c *logClient) forget(now time.Time) {
+	if k := c.key.Load(); k != nil && !k.holds(dayOf(now)) {
+		c.key.CompareAndSwap(k, nil)
+	}
+}
+
+func dayOf(at time.Time) int64 { return at.Unix() / int64(24*time.Hour/time.Second) }
+
+// holds reports whether the key is for a day, or for the one after it.
+func (k *logKey) holds(day int64) bool { return k.day == day || k.day == day+1 }
+
 // keyOf returns the key of a day, made with the day's first line. A request
 // that began before midnight and ends after it is hashed with the new key.
 func (c *logClient) keyOf(at time.Time) *logKey {
-	day := at.Unix() / int64(24*time.Hour/time.Second)
+	day := dayOf(at)
 	for {
 		k := c.key.Load()
-		if k != nil && (k.day == day || k.day == day+1) {
+		if k != nil && k.holds(day) {
 			return k
 		}
 		next := &logKey{day: day}

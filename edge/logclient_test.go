@@ -1,9 +1,13 @@
 package edge
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"net/netip"
 	"regexp"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -24,6 +28,12 @@ func TestLogClientForms(t *testing.T) {
 	f("prefix", "203.0.113.77", `"client":"203.0.113.0/24",`)
 	f("prefix", "2001:db8:1:2::3", `"client":"2001:db8:1::/48",`)
 	f("prefix", "fe80::1%eth0", `"client":"fe80::/48",`)
+	// What holds a whole IPv4 address is cut as one.
+	f("prefix", "2002:cb00:714d:1::1", `"client":"203.0.113.0/24",`)
+	f("prefix", "64:ff9b::203.0.113.77", `"client":"203.0.113.0/24",`)
+	f("prefix", "::ffff:203.0.113.77", `"client":"203.0.113.0/24",`)
+	f("prefix", "64:ff9b:1::203.0.113.77", `"client":"64:ff9b:1::/48",`)
+	f("prefix", "2003:cb00:714d:1::1", `"client":"2003:cb00:714d::/48",`)
 	f("", "203.0.113.77", `"client":"203.0.113.0/24",`)
 	f("hash", "203.0.113.77", `"client":"[0-9a-f]{16}",`)
 	f("hash", "2001:db8:1:2::3", `"client":"[0-9a-f]{16}",`)
@@ -31,6 +41,28 @@ func TestLogClientForms(t *testing.T) {
 	f("full", "no address", ``)
 	f("prefix", "no address", ``)
 	f("hash", "no address", ``)
+}
+
+// TestLogClientForgetsTheDay asks that the secret of a day ends with it, although
+// nobody comes on the next.
+func TestLogClientForgetsTheDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // begins at midnight
+		l := newAccessLog(io.Discard, LogConfig{Client: "hash"}, slog.New(slog.DiscardHandler))
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		go l.run(ctx)
+		x := loggedExchange()
+		x.start = time.Now()
+		l.add(x, 0)
+		time.Sleep(24*time.Hour - time.Minute)
+		if l.client.key.Load() == nil {
+			t.Error("the secret does not last for its day")
+		}
+		time.Sleep(time.Minute + 2*logEvery)
+		if l.client.key.Load() != nil {
+			t.Error("the secret is kept after its day")
+		}
+	})
 }
 
 // TestLogClientHash asks that a hash tells visitors apart within a day, and

@@ -13,6 +13,8 @@ import (
 // malformed says why a request is refused before anything looks at it.
 func malformed(r *http.Request, path string) outcome.Reason {
 	switch {
+	case r.Method == http.MethodConnect && (r.Header[":protocol"] != nil || r.ProtoMajor == 3 && r.Proto != "HTTP/3.0"):
+		return outcome.UnknownProtocol
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return outcome.MethodNotAllowed
 	case path == "" || path[0] != '/' || ambiguous(path) || misstated(r):

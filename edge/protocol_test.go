@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -183,6 +184,54 @@ func TestRefusedBeforeTheOrigin(t *testing.T) {
 		}
 		w.ask("GET", "/plain/a", "", "Early-Data", "1", "Via", "1.1 spillway").check(t, 200, "origin", "")
 	})
+}
+
+func TestMethodsThatARouteDoesNotTake(t *testing.T) {
+	for _, proto := range []string{"h1", "h2", "h3"} {
+		w := newWorldWith(t, proto, 1, func(_ *edge.Config, routes []edge.RouteConfig) {
+			routes[0].Match.Methods = []string{"HEAD", "GET"}
+		})
+		f := func(method, path, allow string) {
+			t.Helper()
+			a := w.ask(method, path, "")
+			if a.status != 405 || a.header.Get("Allow") != allow {
+				t.Errorf("%s: %s %s: got %d, Allow %q", proto, method, path, a.status, a.header.Get("Allow"))
+			}
+		}
+		f("DELETE", "/plain/a", "GET, HEAD")
+		f("TRACE", "/spill/a", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+}
+
+// The hints of a visitor who leaves while they are written are not touched any
+// more; the race detector sees if they are.
+func TestHintsForVisitorsWhoLeave(t *testing.T) {
+	w := newWorld(t, "h2", 1000)
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		for i := range 20 {
+			rw.Header().Set(fmt.Sprint("X-", i), "hint")
+		}
+		for range 6 {
+			rw.WriteHeader(http.StatusEarlyHints)
+		}
+	})
+	var visitors sync.WaitGroup
+	for i := range 8 {
+		visitors.Go(func() {
+			for j := range 150 {
+				ctx, leave := context.WithCancel(t.Context())
+				trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { leave(); return nil }}
+				path := fmt.Sprintf("/plain/%d-%d", i, j)
+				req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), "GET", w.visitor.URL+path, nil)
+				if resp, err := w.visitor.Client.Do(req); err == nil {
+					resp.Body.Close()
+				}
+				leave()
+			}
+		})
+	}
+	visitors.Wait()
+	w.settled(t)
 }
 
 func TestErrorsNameTheirCauseAndRequest(t *testing.T) {

@@ -42,21 +42,43 @@ func whoAsks(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RemoteAdd
 
 func TestProxiedVisitorHasTheAddressInTheHeader(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
-	s.Config.TrustedProxies = []string{"127.0.0.1"}
+	s.Config.ProxyProtocol = []string{"127.0.0.1"}
 	n := s.Start(t)
 	for _, proto := range []string{"h1", "h2"} {
 		if got := read(t, behind(t, n, proto, proxyLine).Get(t, "/")); got != "203.0.113.7:12345" {
 			t.Errorf("%s: the visitor is %s", proto, got)
 		}
-		// A trusted proxy need not send one, and may ask for itself.
-		for _, header := range []string{"", "PROXY UNKNOWN\r\n"} {
-			if got := read(t, behind(t, n, proto, header).Get(t, "/")); !strings.HasPrefix(got, "127.0.0.1:") {
-				t.Errorf("%s, %q: the visitor is %s", proto, header, got)
-			}
+		// The proxy may ask for itself.
+		if got := read(t, behind(t, n, proto, "PROXY UNKNOWN\r\n").Get(t, "/")); !strings.HasPrefix(got, "127.0.0.1:") {
+			t.Errorf("%s: the proxy is %s", proto, got)
 		}
 	}
 	if got := n.Listeners.State().ProxyHeaders; got != 0 {
 		t.Errorf("%d headers refused", got)
+	}
+}
+
+// A proxy that passes on what clients write would let them write the header. So
+// who is to send one and does not is closed, and nobody else is asked for one.
+func TestProxiedHeaderIsRequired(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(whoAsks))
+	s.Config.ProxyProtocol = []string{"127.0.0.1"}
+	n := s.Start(t)
+	for i, proto := range []string{"h1", "h2"} {
+		if resp, err := behind(t, n, proto, "").Client.Get(n.URL()); err == nil {
+			t.Errorf("%s: without a header the visitor is %s", proto, read(t, resp))
+		}
+		if got := n.Listeners.State().ProxyHeaders; got != uint64(i+1) {
+			t.Errorf("%s: %d headers refused", proto, got)
+		}
+	}
+	s.Config.ProxyProtocol, s.Config.TrustedProxies = []string{"192.0.2.0/24"}, []string{"127.0.0.1"}
+	n = s.Start(t)
+	if got := read(t, behind(t, n, "h1", "").Get(t, "/")); !strings.HasPrefix(got, "127.0.0.1:") {
+		t.Errorf("the visitor is %s", got)
+	}
+	if resp, err := behind(t, n, "h1", proxyLine).Client.Get(n.URL()); err == nil {
+		t.Errorf("who is trusted for fields only has a header taken: %s", read(t, resp))
 	}
 }
 
@@ -68,7 +90,7 @@ func TestProxiedHeaderOfStrangersIsNoHeader(t *testing.T) {
 	visit := func(trusted string, ok bool) {
 		t.Helper()
 		c := s.Config
-		c.TrustedProxies = []string{trusted}
+		c.ProxyProtocol = []string{trusted}
 		if err := n.Listeners.Reload(c, []string{edgetest.Host}); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +106,7 @@ func TestProxiedHeaderOfStrangersIsNoHeader(t *testing.T) {
 	visit("127.0.0.0/8", true)
 	visit("192.0.2.0/24", false)
 	bad := s.Config
-	bad.TrustedProxies = []string{"balancer"}
+	bad.ProxyProtocol = []string{"balancer"}
 	if err := n.Listeners.Reload(bad, nil); err == nil {
 		t.Error("no error")
 	}
@@ -93,7 +115,7 @@ func TestProxiedHeaderOfStrangersIsNoHeader(t *testing.T) {
 func TestProxiedPlainHTTP(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
 	s.Config.HTTP = "127.0.0.1:0"
-	s.Config.TrustedProxies = []string{"127.0.0.1"}
+	s.Config.ProxyProtocol = []string{"127.0.0.1"}
 	f := func(n *edgetest.Node, header, want string) {
 		t.Helper()
 		conn, err := dialWith(header)(t.Context(), "tcp", n.Listeners.HTTPAddr().String())
@@ -112,9 +134,9 @@ func TestProxiedPlainHTTP(t *testing.T) {
 	}
 	n := s.Start(t)
 	f(n, proxyLine, "203.0.113.7:12345")
-	f(n, "", "127.0.0.1:")
+	f(n, "", "")
 	f(n, "PROXY UNKNOWN\r\n", "127.0.0.1:")
-	s.Config.TrustedProxies = nil
+	s.Config.ProxyProtocol = nil
 	f(s.Start(t), proxyLine, "400 Bad Request")
 }
 
@@ -130,7 +152,7 @@ func proxyConn(t *testing.T, n *edgetest.Node) net.Conn {
 
 func TestProxiedHeaderInPieces(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
-	s.Config.TrustedProxies = []string{"10.0.0.0/8"}
+	s.Config.ProxyProtocol = []string{"10.0.0.0/8"}
 	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		conn, err := n.DialTLS(t, "http/1.1")
 		if err != nil {
@@ -153,7 +175,7 @@ func TestProxiedHeaderInPieces(t *testing.T) {
 // only looks whether the port is open is not.
 func TestProxiedHeaderThatDoesNotCome(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
-	s.Config.TrustedProxies = []string{"10.0.0.0/8"}
+	s.Config.ProxyProtocol = []string{"10.0.0.0/8"}
 	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		f := func(sent string, wait time.Duration, refused uint64) {
 			t.Helper()
@@ -187,7 +209,7 @@ func TestProxiedHeaderThatDoesNotCome(t *testing.T) {
 // everybody comes through.
 func TestProxiedVisitorsAreAdmittedByTheirAddress(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
-	s.Config.TrustedProxies = []string{"10.0.0.0/8"}
+	s.Config.ProxyProtocol = []string{"10.0.0.0/8"}
 	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		closed := func(line string) bool {
 			t.Helper()
@@ -212,7 +234,7 @@ func TestProxiedVisitorsAreAdmittedByTheirAddress(t *testing.T) {
 
 func TestProxiedHeaderDoesNotHoldUpAShutdown(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(whoAsks))
-	s.Config.TrustedProxies = []string{"10.0.0.0/8"}
+	s.Config.ProxyProtocol = []string{"10.0.0.0/8"}
 	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		proxyConn(t, n)
 		synctest.Wait()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,47 +26,65 @@ const (
 	maxProxyHeader   = 16 + 4096
 	maxProxyHeaderV1 = 107
 	// maxProxyWaiting bounds the connections whose header is awaited. Admission
-	// does not know them yet, and balancers send the header at once.
-	maxProxyWaiting = 4096
+	// does not know them yet, and balancers send the header at once. One of them
+	// that does not leaves room for the others.
+	maxProxyWaiting     = 4096
+	maxProxyWaitingEach = maxProxyWaiting / 8
 )
 
 // proxyHeaders takes the headers of the PROXY protocol, versions 1 and 2, off
-// connections of trusted proxies. A header is known by its first bytes, which
-// begin neither a TLS record nor an HTTP request, so that a trusted proxy may as
-// well send none. What others send is never looked at.
+// connections of the proxies that send them. Each such connection must begin with
+// one: a receiver that guesses lets clients write it (section 2 of the protocol).
+// What others send is never looked at.
 type proxyHeaders struct {
-	trusted func() []netip.Prefix // now
-	waiting atomic.Int64
-	refused atomic.Uint64 // connections closed for want of a good header
+	from    func() []netip.Prefix // the proxies now
+	refused atomic.Uint64         // connections closed for want of a good header
+
+	mu      sync.Mutex
+	waiting map[netip.Addr]int // connections whose header is awaited, by proxy
+	all     int
 }
 
 // wrap returns a connection that reads its header when it is first used, or the
-// connection itself if its peer is not trusted.
+// connection itself if its peer sends none.
 func (p *proxyHeaders) wrap(raw net.Conn) net.Conn {
-	if trusted := p.trusted(); len(trusted) == 0 || !within(addrPort(raw.RemoteAddr()).Addr().Unmap(), trusted) {
+	peer := plainAddr(addrPort(raw.RemoteAddr()).Addr())
+	if !within(peer, p.from()) {
 		return raw
 	}
-	return &proxiedConn{Conn: raw, headers: p, remote: raw.RemoteAddr()}
+	return &proxiedConn{Conn: raw, headers: p, peer: peer, remote: raw.RemoteAddr()}
 }
 
-// trustedPrefixes reads the setting trusted_proxies.
-func trustedPrefixes(settings []string) ([]netip.Prefix, error) {
-	var all []netip.Prefix
-	for _, s := range settings {
-		prefix, err := parsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("trusted_proxies: %w", err)
-		}
-		all = append(all, prefix)
+// enter finds a connection of a proxy a place to wait for its header.
+func (p *proxyHeaders) enter(proxy netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all >= maxProxyWaiting || p.waiting[proxy] >= maxProxyWaitingEach {
+		return errTooManyProxied
 	}
-	return all, nil
+	if p.waiting == nil {
+		p.waiting = map[netip.Addr]int{}
+	}
+	p.waiting[proxy]++
+	p.all++
+	return nil
 }
 
-// A proxiedConn is a connection of a trusted proxy. Its RemoteAddr is that in
-// the header, once there was one.
+func (p *proxyHeaders) leave(proxy netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all--
+	if p.waiting[proxy]--; p.waiting[proxy] == 0 {
+		delete(p.waiting, proxy)
+	}
+}
+
+// A proxiedConn is a connection of a proxy that sends headers. Its RemoteAddr is
+// that in the header, if there is one in it.
 type proxiedConn struct {
 	net.Conn
 	headers *proxyHeaders
+	peer    netip.Addr // the proxy
 	once    sync.Once
 	remote  net.Addr
 	rest    []byte // what came with the header; read by one goroutine
@@ -105,21 +124,24 @@ func (c *proxiedConn) await(ctx context.Context) error {
 // begin reads the header. A connection whose header is bad is closed: nothing
 // that its sender meant could be told from it.
 func (c *proxiedConn) begin() {
-	defer c.headers.waiting.Add(-1)
-	if c.headers.waiting.Add(1) > maxProxyWaiting {
-		c.err = errTooManyProxied
-	} else {
+	if c.err = c.headers.enter(c.peer); c.err == nil {
 		c.err = c.header()
+		c.headers.leave(c.peer)
 	}
 	if c.err != nil {
 		c.Conn.Close()
 	}
-	if c.err != nil && !errors.Is(c.err, io.EOF) {
+	if c.err != nil && !errors.Is(c.err, errLooked) {
 		c.headers.refused.Add(1)
 	}
 }
 
-var errTooManyProxied = errors.New("too many connections are waiting for their PROXY header")
+var (
+	errTooManyProxied = errors.New("too many connections are waiting for their PROXY header")
+	// errLooked is the error of a connection that its proxy gave up before it said
+	// anything: balancers see so whether the port is open, and end it as they like.
+	errLooked = errors.New("closed before the PROXY header")
+)
 
 func (c *proxiedConn) header() error {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(tcpHandshakeTimeout)); err != nil {
@@ -140,8 +162,8 @@ func (c *proxiedConn) header() error {
 			return c.Conn.SetReadDeadline(time.Time{})
 		case !errors.Is(parseErr, errShortHeader):
 			return parseErr
-		case err != nil && len(buf) == 0:
-			return err // balancers see so whether the port is open
+		case err != nil && len(buf) == 0 && !errors.Is(err, os.ErrDeadlineExceeded):
+			return errLooked
 		case err != nil:
 			return fmt.Errorf("read PROXY header: %w", noEOF(err))
 		case len(buf) == cap(buf):
@@ -161,12 +183,12 @@ func noEOF(err error) error {
 var (
 	errShortHeader = errors.New("the PROXY header is not complete")
 	errLongHeader  = errors.New("the PROXY header is too long")
+	errNoHeader    = errors.New("there is no PROXY header")
 	proxyV1        = append(bytes.Clone(proxyproto.SIGV1), ' ')
 )
 
 // parseProxyHeader reads the header at the start of b, and returns the address
-// that it gives and its size. The size is 0 if b begins with something else. The
-// address is not valid where the header gives none that a visitor could have:
+// that it gives and its size. The address is not valid where the header gives none that a visitor could have:
 // the connection is then the proxy's own, such as a health check, or one that it
 // knows nothing about. What may become a header is errShortHeader.
 func parseProxyHeader(b []byte) (source netip.AddrPort, size int, err error) {
@@ -175,8 +197,10 @@ func parseProxyHeader(b []byte) (source netip.AddrPort, size int, err error) {
 		size, err = sizeV2(b)
 	case begins(b, proxyV1):
 		size, err = sizeV1(b)
+	default:
+		err = errNoHeader
 	}
-	if err != nil || size == 0 {
+	if err != nil {
 		return netip.AddrPort{}, 0, err
 	}
 	// PROXY with an unspecified family may be refused (section 2.2); it stands for
@@ -226,20 +250,4 @@ func sizeV1(b []byte) (int, error) {
 		return 0, errLongHeader
 	}
 	return 0, errShortHeader
-}
-
-// proxyListener is a listener of which trusted proxies are visitors' envoys. Its
-// connections read their header in the goroutine that serves them.
-type proxyListener struct {
-	net.Listener
-	headers *proxyHeaders
-}
-
-// Accept implements net.Listener.
-func (l proxyListener) Accept() (net.Conn, error) {
-	raw, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.headers.wrap(raw), nil
 }

@@ -76,9 +76,9 @@ func TestProxyHeader(t *testing.T) {
 	f("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", "")
 }
 
-func TestProxyHeaderIsOptional(t *testing.T) {
+func TestProxyHeaderIsMissing(t *testing.T) {
 	for _, other := range []string{"\x16\x03\x01\x02\x00", "GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\n", "PROPFIND", "PROXYX", "\r\nGET", "\x00", "Q"} {
-		if source, size, err := parseProxyHeader([]byte(other)); size != 0 || err != nil || source.IsValid() {
+		if source, size, err := parseProxyHeader([]byte(other)); size != 0 || !errors.Is(err, errNoHeader) || source.IsValid() {
 			t.Errorf("%q: %v, %d, %v", other, source, size, err)
 		}
 	}
@@ -103,6 +103,87 @@ func TestProxyHeaderMalformed(t *testing.T) {
 		if _, _, err := parseProxyHeader([]byte(bad)); err == nil || errors.Is(err, errShortHeader) {
 			t.Errorf("%.60q: error %v", bad, err)
 		}
+	}
+}
+
+// proxiedPair is a connection of a proxy, and the proxy's end of it.
+func proxiedPair(t *testing.T, headers *proxyHeaders) (*proxiedConn, *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	proxy, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close(); raw.Close() })
+	return headers.wrap(raw).(*proxiedConn), proxy.(*net.TCPConn)
+}
+
+func testHeaders() *proxyHeaders {
+	return &proxyHeaders{from: func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }}
+}
+
+// A balancer that looks whether the port is open may end that by a reset.
+func TestProxyHeaderOfABalancerThatOnlyLooks(t *testing.T) {
+	headers := testHeaders()
+	for _, linger := range []int{0, -1} {
+		c, proxy := proxiedPair(t, headers)
+		proxy.SetLinger(linger)
+		proxy.Close()
+		if err := c.await(t.Context()); !errors.Is(err, errLooked) || headers.refused.Load() != 0 {
+			t.Errorf("linger %d: %v, %d refused", linger, err, headers.refused.Load())
+		}
+	}
+	c, proxy := proxiedPair(t, headers)
+	proxy.Write([]byte("PROXY"))
+	proxy.CloseWrite()
+	if err := c.await(t.Context()); errors.Is(err, errLooked) || err == nil || headers.refused.Load() != 1 {
+		t.Errorf("amid a header: %v, %d refused", err, headers.refused.Load())
+	}
+}
+
+// A proxy that opens connections and is silent leaves room for the others, and
+// nothing is kept of one that has no connection left.
+func TestProxyHeaderRoomIsShared(t *testing.T) {
+	p := testHeaders()
+	enter := func(proxy netip.Addr) (in int) {
+		for range maxProxyWaiting {
+			if p.enter(proxy) == nil {
+				in++
+			}
+		}
+		return in
+	}
+	silent, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for range 2 {
+		if a, b := enter(silent), enter(other); a != maxProxyWaitingEach || b != maxProxyWaitingEach {
+			t.Errorf("%d of one proxy and %d of another wait, want %d", a, b, maxProxyWaitingEach)
+		}
+		for range maxProxyWaitingEach {
+			p.leave(silent)
+			p.leave(other)
+		}
+	}
+	if len(p.waiting) != 0 || p.all != 0 {
+		t.Errorf("kept: %v, %d", p.waiting, p.all)
+	}
+	all := 0
+	for a, n := silent, 0; n < 2*maxProxyWaiting/maxProxyWaitingEach; a, n = a.Next(), n+1 {
+		all += enter(a)
+	}
+	if all != maxProxyWaiting {
+		t.Errorf("%d wait in all, want %d", all, maxProxyWaiting)
+	}
+	c, _ := proxiedPair(t, p)
+	if err := c.await(t.Context()); !errors.Is(err, errTooManyProxied) || p.refused.Load() != 1 {
+		t.Errorf("one more: %v, %d refused", err, p.refused.Load())
 	}
 }
 

@@ -172,6 +172,7 @@ func (q *quicServer) handle(conn *quic.Conn) {
 		select {
 		case <-conn.HandshakeComplete():
 			c.handshake.Done()
+			c.served.Store(true)
 			q.checkGSO(conn)
 		case <-conn.Context().Done():
 		}

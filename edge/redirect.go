@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"spillway/edge/admit"
 	"spillway/edge/outcome"
 )
 
@@ -20,18 +22,87 @@ const redirectTimeout = 5 * time.Second
 // all others, which sends them to the given port over HTTPS at its first step.
 func newRedirect(h http.Handler, port int, log *slog.Logger) *http.Server {
 	s := &http.Server{
-		Handler:        h,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c, ok := r.Context().Value(plainConnKey{}).(*plainConn); ok {
+				c.owes.Store(false)
+			}
+			h.ServeHTTP(w, r)
+		}),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, plainConnKey{}, c)
+		},
 		BaseContext:    func(net.Listener) context.Context { return context.WithValue(context.Background(), plainKey{}, port) },
 		ReadTimeout:    redirectTimeout,
 		WriteTimeout:   redirectTimeout,
 		MaxHeaderBytes: 8 << 10,
-		ErrorLog:       slog.NewLogLogger(newPanicsOnly(log.Handler()), slog.LevelDebug),
+		// OPTIONS * is refused and counted like any other request.
+		DisableGeneralOptionsHandler: true,
+
+		ErrorLog: slog.NewLogLogger(newPanicsOnly(log.Handler()), slog.LevelDebug),
 	}
 	s.SetKeepAlivesEnabled(false) // nothing more is to be had here
 	return s
 }
 
-type plainKey struct{}
+type (
+	plainKey     struct{}
+	plainConnKey struct{}
+)
+
+// plainListener admits the connections of plain HTTP like all others, so that
+// nobody fills the node through the door that leads nowhere.
+type plainListener struct {
+	net.Listener
+	l *Listeners
+}
+
+// Accept implements net.Listener. A connection counts for the proxy that it comes
+// from: its PROXY header is read in the goroutine that serves it.
+func (p plainListener) Accept() (net.Conn, error) {
+	for {
+		raw, err := p.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		h, why := p.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
+		if why != outcome.None {
+			reset(raw)
+			continue
+		}
+		h.Done() // there is no handshake
+		c := &plainConn{Conn: p.l.proxied.wrap(raw), admit: p.l.admit, handshake: h}
+		c.owes.Store(c.Conn == raw)
+		return c, nil
+	}
+}
+
+// reset closes a connection and leaves nothing of it behind.
+func reset(raw net.Conn) {
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	raw.Close()
+}
+
+// A plainConn is a connection of plain HTTP that was admitted.
+type plainConn struct {
+	net.Conn
+	admit     *admit.Controller
+	handshake *admit.Handshake
+	// owes tells that the source has asked for nothing yet. A proxy's own never
+	// does.
+	owes atomic.Bool
+}
+
+// Close implements net.Conn. Who took up room and asked for nothing while others
+// wanted it owes for it as for a handshake that it left hanging.
+func (c *plainConn) Close() error {
+	if c.owes.CompareAndSwap(true, false) && c.admit.Short() {
+		c.handshake.Blame(1)
+	}
+	c.handshake.Close()
+	return c.Conn.Close()
+}
 
 // plainPort tells a request that came over plain HTTP, and the port that it
 // belongs to.

@@ -2,8 +2,10 @@ package edge
 
 import (
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -86,6 +88,40 @@ func TestRedirectDefaultHost(t *testing.T) {
 	f("a:b:c", "")
 	f("a\\b", "")
 	f("a b", "")
+}
+
+// Who takes places up and asks for nothing is refused while the node is short, as
+// who leaves handshakes hanging is; who asks is not, and no proxy is.
+func TestPlainConnectionsThatAskForNothing(t *testing.T) {
+	f := func(asks, owes, refused bool) {
+		t.Helper()
+		k := admit.New(admit.Config{Enforce: true, HandshakesPerCore: 1 << 20, HalfOpen: 1000, Connections: 8}, 1)
+		for n := range byte(7) { // short from the seventh on
+			k.Connect(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, n}), 1), true)
+		}
+		server := newRedirect(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), 443, slog.New(slog.DiscardHandler))
+		for range 5000 {
+			h, why := k.Connect(netip.MustParseAddrPort("192.0.2.1:1"), true)
+			if why != outcome.None {
+				break
+			}
+			h.Done()
+			raw, _ := net.Pipe()
+			c := &plainConn{Conn: raw, admit: k, handshake: h}
+			c.owes.Store(owes)
+			if asks {
+				server.Handler.ServeHTTP(nil, httptest.NewRequest("GET", "/", nil).WithContext(server.ConnContext(t.Context(), c)))
+			}
+			c.Close()
+			c.Close()
+		}
+		if s := k.State(); s.RefusedSource > 0 != refused || s.Connections != 7 {
+			t.Errorf("asks %v, owes %v: %+v", asks, owes, s)
+		}
+	}
+	f(false, true, true)
+	f(true, true, false)
+	f(false, false, false)
 }
 
 // Wherever a redirect goes, it goes to the host that was asked.

@@ -131,6 +131,10 @@ func (x *exchange) refuse(why outcome.Reason) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		x.retryLater()
 	}
+	if why == outcome.MethodNotAllowed {
+		// RFC 9110 section 15.5.6: it must say which methods are.
+		x.w.Header()["Allow"] = []string{x.s.settings.Load().sites.allowed(x.r, x.path)}
+	}
 	if x.r.ProtoMajor == 1 && status < 500 && x.r.Body != http.NoBody {
 		// RFC 9112 section 8: where the next request begins may not be known. Behind a
 		// broken trailer the server would look for it at once.
@@ -143,6 +147,7 @@ var refusals = map[outcome.Reason]int{
 	outcome.NoRoute:          http.StatusNotFound,
 	outcome.UnknownHost:      http.StatusMisdirectedRequest,
 	outcome.MethodNotAllowed: http.StatusMethodNotAllowed,
+	outcome.UnknownProtocol:  http.StatusNotImplemented, // RFC 9220 section 3
 	outcome.BadRequest:       http.StatusBadRequest,
 	outcome.HeaderTooLarge:   http.StatusRequestHeaderFieldsTooLarge,
 	outcome.BodyTooLarge:     http.StatusRequestEntityTooLarge,

@@ -185,6 +185,23 @@ func (s *sites) match(r *http.Request, path string) (*route, outcome.Reason) {
 	return nil, why
 }
 
+// allowed lists the methods that a route takes for the target of a request.
+func (s *sites) allowed(r *http.Request, path string) string {
+	routes, _ := s.host(hostname(r.Host))
+	var methods []string
+	for _, rt := range routes {
+		if !rt.path.Match(path) {
+			continue
+		}
+		if len(rt.methods) == 0 {
+			return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+		}
+		methods = append(methods, rt.methods...)
+	}
+	slices.Sort(methods)
+	return strings.Join(slices.Compact(methods), ", ")
+}
+
 func (s *sites) host(name string) ([]*route, bool) {
 	if routes, ok := s.exact[name]; ok {
 		return routes, true

@@ -32,6 +32,13 @@ func ReadSecret(reference string) ([]byte, error) {
 		if text, err = os.ReadFile(name); err != nil {
 			return nil, &FileError{name, errors.Unwrap(err).Error(), unreadable(err, "the secret")}
 		}
+		// A group may read it: that is how several services share it.
+		if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o007 != 0 {
+			return nil, &FileError{
+				name, fmt.Sprintf("the secret has mode %04o, so that everybody on the machine may have read it", info.Mode().Perm()),
+				"chmod 640 it, and " + makeSecret + " unless nobody has",
+			}
+		}
 	default:
 		// What is no reference may be the secret, and must not end up in a log.
 		return nil, &FileError{"secret", "this is neither env:NAME nor file:PATH", "a secret does not stand in the configuration: write file:/etc/spillway/secrets/NAME"}
@@ -49,11 +56,7 @@ func sharedKeys(secret []byte, now time.Time) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	reset, err := derive(secret, "stateless reset")
-	if err != nil {
-		return nil, err
-	}
-	k := &keys{secret: secret, file: keyFile{Version: keysVersion, Token: token, StatelessReset: reset}}
+	k := &keys{secret: secret, file: keyFile{Version: keysVersion, Token: token}}
 	_, err = k.turn(now)
 	return k, err
 }

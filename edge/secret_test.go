@@ -26,7 +26,6 @@ func TestSecretMakesTheSameKeysOnAllNodes(t *testing.T) {
 	same := func(x, y *keys) []bool {
 		return []bool{
 			string(x.file.Token) == string(y.file.Token),
-			string(x.file.StatelessReset) == string(y.file.StatelessReset),
 			mustTickets(t, x, "x")[0] == mustTickets(t, y, "x")[0],
 		}
 	}
@@ -37,7 +36,7 @@ func TestSecretMakesTheSameKeysOnAllNodes(t *testing.T) {
 		t.Errorf("two secrets: %v", got)
 	}
 	all := append(mustTickets(t, a, "x"), mustTickets(t, a, "y")...)
-	all = append(all, [32]byte(a.file.Token), [32]byte(a.file.StatelessReset))
+	all = append(all, [32]byte(a.file.Token))
 	for i, key := range all {
 		if slices.Contains(all[:i], key) {
 			t.Errorf("key %d serves two purposes", i)
@@ -100,6 +99,17 @@ func TestSecretReferences(t *testing.T) {
 	f("short", "file:"+path, "file:"+path)
 	f("", "env:NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE")
 	f("", "file:"+path+".missing", "no such file")
+	mode := func(mode os.FileMode, want string) {
+		t.Helper()
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		f(string(testSecret), "file:"+path, want)
+	}
+	mode(0o644, "has mode 0644, so that everybody on the machine may have read it: chmod 640 it")
+	mode(0o604, "has mode 0604")
+	mode(0o640, "")
+	mode(0o400, "")
 	f("", string(testSecret), "neither env:NAME nor file:PATH")
 	if _, err := ReadSecret(string(testSecret)); strings.Contains(err.Error(), string(testSecret)) {
 		t.Error("the error shows the secret")

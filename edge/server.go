@@ -71,35 +71,59 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 	set.RegisterMetricsWriter(func(w io.Writer) {
 		metrics.WriteCounterUint64(w, "spillway_access_log_lost_total", server.access.losses())
 	})
-	return server, server.Reload(c, s, origins, b)
+	apply, err := server.Prepare(c, s, origins, b)
+	if err != nil {
+		return nil, err
+	}
+	apply()
+	return server, nil
 }
 
-// Reload puts a new configuration in force. Requests in flight keep the one
-// that they began with. On an error the old one stays.
-func (s *Server) Reload(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) error {
+// Prepare makes what a new configuration needs, and changes nothing that a visitor
+// sees. The returned function puts it in force and cannot fail. Requests in flight
+// keep the one that they began with.
+func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) (apply func(), err error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
 	compiled, err := newSites(sc, origins, b, s.classes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes, buffer: c.Overflow.Buffer, tunnel: c.Timeouts.Tunnel}
 	if next.errorPages, err = newErrorPages(c.ErrorPages); err != nil {
-		return err
+		return nil, err
 	}
-	if next.proxies, err = trustedPrefixes(c.TrustedProxies); err != nil {
-		return err
+	if next.proxies, err = parsePrefixes("trusted_proxies", c.TrustedProxies); err != nil {
+		return nil, err
 	}
-	s.settings.Store(next)
-	return nil
+	return func() { s.settings.Store(next) }, nil
 }
 
-// parsePrefix accepts an address as the prefix that holds it alone.
+// parsePrefixes reads a setting that is a list of addresses and prefixes.
+func parsePrefixes(setting string, texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, s := range texts {
+		prefix, err := parsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		all = append(all, prefix)
+	}
+	return all, nil
+}
+
+// parsePrefix accepts an address as the prefix that holds it alone. What is
+// written as IPv6 and holds IPv4 becomes that, as the addresses of peers do.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
+		a = plainAddr(a)
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	return netip.ParsePrefix(s)
+	p, err := netip.ParsePrefix(s)
+	if mapped := 128 - 32; p.Addr().Is4In6() && p.Bits() >= mapped {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+	}
+	return p, err
 }
 
 // Run does the background work until ctx ends: it writes the access log.

@@ -13,6 +13,7 @@ import (
 // A registry holds all connections, for the sweep.
 type registry struct {
 	start time.Time
+	grant func(*connection) // sets what depends on the peer
 
 	mu  sync.Mutex
 	all []*connection
@@ -21,9 +22,9 @@ type registry struct {
 }
 
 func (r *registry) add(c *connection) {
+	r.grant(c)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.busy = time.Since(r.start)
 	c.index = len(r.all)
 	r.all = append(r.all, c)
 }
@@ -171,7 +172,7 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, draining time.D
 func (l *Listeners) crowdedOut(c *connection) {
 	l.conns.idleTimeouts.Add(1)
 	if c.fresh() {
-		c.handshake.Blame(1)
+		c.blame(1)
 	}
 }
 

@@ -125,10 +125,7 @@ func (t *tcpServer) admit(raw net.Conn) {
 		if p, ok := raw.(*proxiedConn); ok {
 			raw = p.Conn
 		}
-		if tcp, ok := raw.(*net.TCPConn); ok {
-			tcp.SetLinger(0) // a reset leaves nothing behind
-		}
-		raw.Close()
+		reset(raw)
 		return
 	}
 	c := &connection{handshake: h, tcp: raw}
@@ -144,7 +141,9 @@ func (t *tcpServer) handshake(conn *tls.Conn) {
 		conn.Close()
 		return
 	}
-	conn.NetConn().(*tcpConn).connection.handshake.Done()
+	c := conn.NetConn().(*tcpConn).connection
+	c.http2.Store(conn.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS)
+	c.handshake.Done()
 	select {
 	case t.ready <- conn:
 	case <-t.closed.Done():
@@ -214,9 +213,13 @@ func tcpConnContext(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // goAway ends a TCP connection in the words of its protocol: its reader fails
-// with what the HTTP/2 server then sends as GOAWAY. The server of HTTP/1.1 closes
-// it.
+// with what the HTTP/2 server then sends as GOAWAY. HTTP/1.1 has no word for it,
+// and its server would take the failure for a bad request and answer that.
 func (c *connection) goAway(code http2.ErrCode) {
+	if !c.http2.Load() {
+		c.tcp.Close()
+		return
+	}
 	end := http2.ConnectionError(code)
 	c.farewell.Store(&end)
 	c.tcp.SetReadDeadline(past)

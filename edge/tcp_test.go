@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // A panic is told of every ten seconds, and a clock that is set back silences
@@ -32,4 +35,19 @@ func TestPanicsAreToldOnceInAWhile(t *testing.T) {
 	f(time.Second, "http: TLS handshake error", false)
 	f(panicEvery, "http2: panic serving 192.0.2.1", true)
 	f(-24*time.Hour, "http: panic serving 192.0.2.1", true)
+}
+
+// A node that closes an idle connection says nothing over HTTP/1.1: a request
+// that is on its way would take it for its answer.
+func TestGoAwaySaysNothingOverHTTP1(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	c := &connection{tcp: server}
+	c.goAway(http2.ErrCodeNo)
+	if _, err := server.Write([]byte("400")); err == nil {
+		t.Error("the connection is open")
+	}
+	if c.farewell.Load() != nil {
+		t.Error("its server will say something")
+	}
 }

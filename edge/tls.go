@@ -104,11 +104,12 @@ func (s *tlsState) load(c TLSConfig, hosts []string) error {
 
 // build puts new configurations in force.
 func (s *tlsState) build() error {
-	tcp, err := s.config("h2 h1", tls.VersionTLS12, "h2", "http/1.1")
+	pick := newSelection(s.certs.pairs).pick
+	tcp, err := s.config(pick, "h2 h1", tls.VersionTLS12, "h2", "http/1.1")
 	if err != nil {
 		return err
 	}
-	quic, err := s.config(s.limits, tls.VersionTLS13, http3.NextProtoH3)
+	quic, err := s.config(pick, s.limits, tls.VersionTLS13, http3.NextProtoH3)
 	if err != nil {
 		return err
 	}
@@ -118,13 +119,17 @@ func (s *tlsState) build() error {
 	return nil
 }
 
-func (s *tlsState) config(purpose string, version uint16, protocols ...string) (*tls.Config, error) {
+// A picker chooses the certificate for a visitor, as tls.Config.GetCertificate
+// does.
+type picker func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+func (s *tlsState) config(pick picker, purpose string, version uint16, protocols ...string) (*tls.Config, error) {
 	tickets, err := s.keys.tickets(purpose)
 	if err != nil {
 		return nil, err
 	}
 	c := &tls.Config{
-		GetCertificate:           newSelection(s.certs.pairs).pick,
+		GetCertificate:           pick,
 		MinVersion:               version,
 		NextProtos:               protocols,
 		EncryptedClientHelloKeys: s.ech.accepted(),

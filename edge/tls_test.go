@@ -284,6 +284,40 @@ func TestTLSFilesThatChangeOneAfterTheOther(t *testing.T) {
 	}
 }
 
+// An address among the hosts is one in the certificate too: clients compare it
+// with nothing else.
+func TestTLSCertificateForAddresses(t *testing.T) {
+	hosts := []string{"192.0.2.7", "2001:db8::7", "127.0.0.1", "a.test"}
+	c := &certs{log: slog.New(slog.DiscardHandler), state: t.TempDir()}
+	if err := c.load(TLSConfig{SelfSigned: true}, hosts, day0); err != nil {
+		t.Fatal(err)
+	}
+	leaf := c.pairs[0].cert.Leaf
+	for _, h := range hosts {
+		if err := leaf.VerifyHostname(h); err != nil || !c.covers(h) {
+			t.Errorf("%s: covered %v, %v", h, c.covers(h), err)
+		}
+	}
+	if got := strings.Join(leaf.DNSNames, " "); got != "localhost a.test" {
+		t.Errorf("names: %s", got)
+	}
+	if c.covers("192.0.2.8") {
+		t.Error("another address is covered")
+	}
+	again, err := selfSigned(c.state, hosts, day0)
+	if err != nil || !again.Leaf.Equal(leaf) {
+		t.Errorf("another certificate for the same hosts, %v", err)
+	}
+	if fewer, err := selfSigned(c.state, hosts[1:], day0); err != nil || fewer.Leaf.VerifyHostname(hosts[0]) == nil {
+		t.Errorf("the certificate is for an address that is gone, %v", err)
+	}
+	// An address that stands among the names is no use to anybody.
+	wrong := writePair(t, t.TempDir(), day0.Add(time.Hour), false, "192.0.2.7")
+	if err := c.load(wrong, nil, day0); err != nil || c.covers("192.0.2.7") {
+		t.Errorf("covered by a name: %v, %v", c.covers("192.0.2.7"), err)
+	}
+}
+
 func TestTLSSelfSignedIsStable(t *testing.T) {
 	folder := t.TempDir()
 	f := func(now time.Time, hosts ...string) *x509.Certificate {

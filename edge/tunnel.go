@@ -169,8 +169,7 @@ func (x *exchange) carry(h http.Header, far io.ReadWriteCloser) {
 		x.cancel(outcome.ClientGone)
 		return
 	}
-	t := &tunnel{patience: x.s.settings.Load().tunnel}
-	t.timer = time.AfterFunc(t.patience, func() {
+	t := newTunnel(x.s.settings.Load().tunnel, func() {
 		near.cut()
 		far.Close()
 	})
@@ -200,6 +199,22 @@ type tunnel struct {
 	over     bool
 }
 
+// newTunnel returns a tunnel that is cut when nothing has moved for patience. cut
+// is not called after finish has returned: the visitor's side is not ours then.
+func newTunnel(patience time.Duration, cut func()) *tunnel {
+	t := &tunnel{patience: patience}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer = time.AfterFunc(patience, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !t.over {
+			cut()
+		}
+	})
+	return t
+}
+
 // tunnelBuffer is small: a tunnel holds two of them, and mostly is silent.
 const tunnelBuffer = 8 << 10
 
@@ -213,7 +228,7 @@ func (t *tunnel) moved() {
 }
 
 // silent notes that the visitor says no more: without a fault the origin may
-// finish.
+// finish, with one both are cut at once.
 func (t *tunnel) silent(err error) {
 	t.mu.Lock()
 	t.patience = min(t.patience, closing)

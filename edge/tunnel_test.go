@@ -3,9 +3,11 @@ package edge_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"spillway/edge"
 	"spillway/edge/edgetest"
+	"spillway/edge/outcome"
 )
 
 // echoSockets is an origin that says over a WebSocket what it hears.
@@ -54,6 +57,12 @@ func (w *world) openSocket(t *testing.T, path string) (*socket, error) {
 	if w.visitor.Proto == "h1" {
 		return w.upgrade(t, path)
 	}
+	return w.connect(t, path, "websocket")
+}
+
+// connect sends an extended CONNECT.
+func (w *world) connect(t *testing.T, path, protocol string) (*socket, error) {
+	t.Helper()
 	body, writer := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, w.visitor.URL+path, body)
 	if err != nil {
@@ -62,12 +71,10 @@ func (w *world) openSocket(t *testing.T, path string) (*socket, error) {
 	req.Header.Set("Sec-WebSocket-Version", "13")
 	var client http.RoundTripper = w.visitor.Transport
 	if w.visitor.Proto == "h2" {
-		// net/http's own transport sends no extended CONNECT unless told by GODEBUG.
-		req.Header[":protocol"] = []string{"websocket"}
-		//lint:ignore SA1019 see above
-		client = &http2.Transport{TLSClientConfig: w.node.Client.Clone()}
+		req.Header[":protocol"] = []string{protocol}
+		client = w.extended().Transport
 	} else {
-		req.Proto = "websocket"
+		req.Proto = protocol
 	}
 	resp, err := client.RoundTrip(req)
 	if err != nil {
@@ -76,6 +83,13 @@ func (w *world) openSocket(t *testing.T, path string) (*socket, error) {
 	s := &socket{resp.Body, writer, resp.StatusCode, resp.Header, func() { writer.Close(); resp.Body.Close() }}
 	t.Cleanup(s.close)
 	return s, nil
+}
+
+// extended is an HTTP/2 client that sends extended CONNECT, which net/http's own
+// does not unless told by GODEBUG.
+func (w *world) extended() *http.Client {
+	//lint:ignore SA1019 see above
+	return &http.Client{Transport: &http2.Transport{TLSClientConfig: w.node.Client.Clone()}}
 }
 
 func (w *world) upgrade(t *testing.T, path string) (*socket, error) {
@@ -245,6 +259,70 @@ func TestWebSocketEnds(t *testing.T) {
 	f("origin hangs up", hangUp, time.Hour, nothing)
 	f("silence", echoSockets, 50*time.Millisecond, nothing)
 	f("node stops", echoSockets, time.Hour, func(w *world, t *testing.T) { w.node.Stop(t) })
+}
+
+// A tunnel's end and the visitor's reset may come at once. What is cut after the
+// handler has ended is the server's own, and not to be touched.
+func TestWebSocketsThatBothSidesEnd(t *testing.T) {
+	w := newWorld(t, "h2", 1000)
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(rw, r, nil)
+		if err == nil {
+			c.Read(r.Context())
+			c.CloseNow()
+		}
+	})
+	var visitors sync.WaitGroup
+	for range 8 {
+		visitors.Go(func() {
+			client := w.extended()
+			defer client.CloseIdleConnections()
+			for range 50 {
+				ctx, leave := context.WithCancel(t.Context())
+				body, writer := io.Pipe()
+				req, _ := http.NewRequestWithContext(ctx, http.MethodConnect, w.visitor.URL+"/plain/socket", body)
+				req.Header[":protocol"], req.Header["Sec-Websocket-Version"] = []string{"websocket"}, []string{"13"}
+				if resp, err := client.Transport.RoundTrip(req); err == nil {
+					writer.Write([]byte{0x81, 0x80, 0, 0, 0, 0})
+					leave()
+					resp.Body.Close()
+				}
+				leave()
+				writer.Close()
+			}
+		})
+	}
+	visitors.Wait()
+	w.settled(t)
+}
+
+func TestShutdownWaitsForTheEndOfTunnels(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.origin.says(echoSockets)
+		for range 3 {
+			if _, err := w.openSocket(t, "/plain/socket"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.node.Stop(t)
+		if n, counted := w.server.InFlight(), w.server.Outcomes()[outcome.Origin]; n != 0 || counted != 3 {
+			t.Errorf("%d are still in flight, %d were counted", n, counted)
+		}
+	})
+}
+
+func TestProtocolsThatAreNotSwitchedTo(t *testing.T) {
+	for _, proto := range []string{"h2", "h3"} {
+		t.Run(proto, func(t *testing.T) {
+			w := newWorld(t, proto, 1)
+			for _, protocol := range []string{"connect-udp", "webtransport"} {
+				s, err := w.connect(t, "/plain/socket", protocol)
+				if err != nil || s.status != 501 {
+					t.Errorf("%s: got %+v (%v)", protocol, s, err)
+				}
+			}
+		})
+	}
 }
 
 func TestWebSocketWithABodyIsRefused(t *testing.T) {

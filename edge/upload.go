@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// leastUpload is what a visitor must send on average of a body that the node
-// waits for. It is little, because mobile networks are slow in this direction;
-// it is more than nothing, because one byte now and then would keep a request
-// for ever.
+// leastUpload is what a visitor must send on average of all bodies together, on
+// one connection, that the node waits for. It is little, because mobile networks
+// are slow in this direction; it is more than nothing, because one byte now and
+// then would keep a request for ever.
 const leastUpload = 1 << 10 // bytes per second
 
 // An upload is a request's body. Beyond the limit Read fails with
@@ -25,23 +25,34 @@ type upload struct {
 	done atomic.Bool
 	got  atomic.Int64
 
-	// By the sweep: how long the node has waited beyond what was paid for, and
-	// what was got until then.
-	owed time.Duration
-	paid int64
+	// By the sweep: how long the node has waited beyond what all bodies of the
+	// connection paid for, and beyond what this one did; and what was got of it
+	// until then.
+	owed, alone time.Duration
+	paid        int64
 }
+
+// waits reports whether there may be more of the body than the node has read, and
+// the node does not ask for it.
+func (u *upload) waits() bool { return u.from != nil && !u.done.Load() && !u.reads.going() }
 
 // behind reports whether the visitor owes more than the stall timeout. Waiting
 // runs into debt and bytes pay it off, so that a pause is forgiven and a trickle
-// is not. tick is the time since it was asked last.
-func (u *upload) behind(tick, stall time.Duration) bool {
+// is not. It is a matter of the whole connection, on which bodies share what the
+// network gives and may be sent one after the other; for how long others may pay
+// for a body, and the node leave it no window, is bounded by starved.
+func (u *upload) behind(s sight, p *pace) bool {
 	got := u.got.Load()
 	if u.reads.going() {
-		u.owed += tick
+		u.alone += s.tick
+		if !p.full {
+			u.owed += s.tick
+		}
 	}
-	u.owed = max(u.owed-time.Duration(got-u.paid)*(time.Second/leastUpload), 0)
+	u.owed = max(u.owed-p.earned, 0)
+	u.alone = max(u.alone-atRate(got-u.paid, leastUpload), 0)
 	u.paid = got
-	return u.owed >= stall
+	return u.owed >= s.stall || u.alone >= starved*s.stall
 }
 
 // Read implements io.Reader.

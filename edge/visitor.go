@@ -24,7 +24,7 @@ type visitor struct {
 // the peer is in proxies.
 func newVisitor(r *http.Request, proxies []netip.Prefix) visitor {
 	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
-	v := visitor{peer: ap.Addr().Unmap()}
+	v := visitor{peer: plainAddr(ap.Addr())}
 	v.addr, v.trusted = v.peer, within(v.peer, proxies)
 	if v.trusted {
 		v.addr = forwardedFor(r.Header, v.peer, proxies)
@@ -32,24 +32,9 @@ func newVisitor(r *http.Request, proxies []netip.Prefix) visitor {
 	return v
 }
 
-// forwardedFor returns the last address of X-Forwarded-For that no trusted
-// proxy answers for. What stands before it was written by the client and
-// proves nothing.
-func forwardedFor(h http.Header, peer netip.Addr, proxies []netip.Prefix) netip.Addr {
-	hops := strings.Split(strings.Join(h.Values("X-Forwarded-For"), ","), ",")
-	addr := peer
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			return addr
-		}
-		addr = hop.Unmap()
-		if !within(addr, proxies) {
-			return addr
-		}
-	}
-	return addr
-}
+// plainAddr returns an address as prefixes and logs know it: without a zone, in
+// which there is any text, and IPv4 as such.
+func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 func within(a netip.Addr, prefixes []netip.Prefix) bool {
 	for _, p := range prefixes {

@@ -22,15 +22,16 @@ func decodedSegments(path string) []string {
 
 func TestVisitorAddress(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	field := "X-Forwarded-For"
 	f := func(peer, forwarded, want string) {
 		t.Helper()
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = peer
 		if forwarded != "" {
-			r.Header["X-Forwarded-For"] = strings.Split(forwarded, "|")
+			r.Header[field] = strings.Split(forwarded, "|")
 		}
 		if v := newVisitor(r, proxies); v.addr.String() != want {
-			t.Errorf("%s with %q: got %s, want %s", peer, forwarded, v.addr, want)
+			t.Errorf("%s with %s %q: got %s, want %s", peer, field, forwarded, v.addr, want)
 		}
 	}
 	f("192.0.2.1:1000", "", "192.0.2.1")
@@ -43,6 +44,80 @@ func TestVisitorAddress(t *testing.T) {
 	f("10.1.1.1:1000", "203.0.113.9, nonsense, 10.2.2.2", "10.2.2.2")
 	f("[::ffff:10.1.1.1]:1000", "2001:db8::1", "2001:db8::1")
 	f("[2001:db8::2]:1000", "198.51.100.7", "2001:db8::2")
+	// With a port, as some balancers write it.
+	f("10.1.1.1:1000", "203.0.113.8:4711", "203.0.113.8")
+	f("10.1.1.1:1000", "[2001:db8::1]:80, 10.2.2.2:80", "2001:db8::1")
+	f("10.1.1.1:1000", "[2001:db8::1]", "2001:db8::1")
+	for _, bad := range []string{"203.0.113.8:", "203.0.113.8:x", "203.0.113.8:123456", "203.0.113.8:_", "203.0.113.8:-1", "2001:db8::1]:80", "[2001:db8::1", "[2001:db8::1]80", "[2001:db8::1]:", "[203.0.113.8]:80", "[203.0.113.8", "[203.0.113.8]80", ":80", "[]:80"} {
+		f("10.1.1.1:1000", "198.51.100.7, "+bad, "10.1.1.1")
+	}
+	// A zone is the proxy's own business.
+	f("10.1.1.1:1000", "fe80::1%eth0", "fe80::1")
+	f("[fe80::2%eth0]:1000", "", "fe80::2")
+	f("10.1.1.1:1000", "::ffff:203.0.113.8", "203.0.113.8")
+
+	field = "Forwarded"
+	f("192.0.2.1:1000", "for=198.51.100.7", "192.0.2.1")
+	f("10.1.1.1:1000", "for=198.51.100.7", "198.51.100.7")
+	f("10.1.1.1:1000", `For="198.51.100.7:4711";proto=https;by=203.0.113.43`, "198.51.100.7")
+	f("10.1.1.1:1000", `proto=https; host="a;for=6.6.6.6,b"; for="[2001:db8:cafe::17]:4711"`, "2001:db8:cafe::17")
+	f("10.1.1.1:1000", `for="[2001:db8:cafe::17]:_port" , ,for=10.2.2.2`, "2001:db8:cafe::17")
+	f("10.1.1.1:1000", `for=203.0.113.9, for=198.51.100.7|for=10.2.2.2;by=10.1.1.1`, "198.51.100.7")
+	f("10.1.1.1:1000", `for="\1\98.51.100.7"`, "198.51.100.7")
+	// Nobody can tell what stands before these.
+	for _, bad := range []string{
+		"for=unknown", "for=_hidden", `for="_hidden:80"`, "proto=https", "for", "for=", `for=""`, "for=198.51.100.8;for=198.51.100.9",
+		"198.51.100.7", "for=[2001:db8::1]80", `for="198.51.100.8" x`, `for="198.51.100.8`, `for=198.51.100.8";x="`, `for="198.51.100.8\"`,
+	} {
+		f("10.1.1.1:1000", "for=198.51.100.7, "+bad, "10.1.1.1")
+		f("10.1.1.1:1000", "for=198.51.100.7, "+bad+", for=10.2.2.2", "10.2.2.2")
+		f("10.1.1.1:1000", bad+", for=198.51.100.7", "198.51.100.7")
+	}
+	// A quote that the client never closes hides nothing that a proxy wrote.
+	f("10.1.1.1:1000", `for=6.6.6.6;x=", for="[2001:db8::7]:80"`, "2001:db8::7")
+	f("10.1.1.1:1000", `for=6.6.6.6;x="|for=198.51.100.7`, "198.51.100.7")
+}
+
+// Of two fields the older one counts, as proxies write it more often.
+func TestVisitorAddressInBothFields(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = "10.1.1.1:1000"
+	r.Header.Set("Forwarded", "for=203.0.113.9")
+	r.Header.Set("X-Forwarded-For", "198.51.100.7")
+	if v := newVisitor(r, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}); v.addr.String() != "198.51.100.7" {
+		t.Errorf("got %s", v.addr)
+	}
+}
+
+// TestTrustedPrefixes asks that every way to write an address means the peers
+// that have it.
+func TestTrustedPrefixes(t *testing.T) {
+	f := func(setting, peer string, want bool) {
+		t.Helper()
+		proxies, err := parsePrefixes("trusted_proxies", []string{setting})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = peer
+		if got := newVisitor(r, proxies).trusted; got != want {
+			t.Errorf("%s, peer %s: trusted %v", setting, peer, got)
+		}
+	}
+	f("10.0.0.0/8", "[::ffff:10.1.1.1]:80", true)
+	f("::ffff:10.0.0.0/104", "10.1.1.1:80", true)
+	f("::ffff:10.0.0.0/104", "11.1.1.1:80", false)
+	f("::ffff:10.1.1.1", "10.1.1.1:80", true)
+	f("::ffff:10.1.1.1", "10.1.1.2:80", false)
+	f("::ffff:0:0/96", "203.0.113.7:80", true)
+	f("fe80::1%eth0", "[fe80::1%eth0]:80", true)
+	f("fe80::1", "[fe80::1%eth0]:80", true)
+	f("fe80::/10", "[fe80::1%eth0]:80", true)
+	f("fe80::/10", "[fec0::1%eth0]:80", false)
+	f("2001:db8::/32", "[2001:db8::1]:80", true)
+	if _, err := parsePrefixes("proxy_protocol", []string{"balancer"}); err == nil || !strings.HasPrefix(err.Error(), "proxy_protocol: ") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestVisitorKey(t *testing.T) {

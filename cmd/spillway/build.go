@@ -123,18 +123,28 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 		}
 	}
 	for name, fc := range c.Functions {
-		same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget]
-		if f := old.functions[name]; f != nil && same {
-			p.functions[name] = f
-			continue
-		}
-		provider, err := newProvider(fc, p.aws)
-		if err != nil {
+		if err := p.addFunction(name, fc, was, old, log); err != nil {
 			return nil, fmt.Errorf("function %s: %w", name, err)
 		}
-		p.functions[name] = faas.New(name, fc.Config, provider, p.budgets[fc.Budget], log)
+		if amounts := c.Budgets[fc.Budget]; p.functions[name] != old.functions[name] || amounts != was.Budgets[fc.Budget] {
+			p.functions[name].WarnUnpayable(amounts)
+		}
 	}
 	return p, nil
+}
+
+// addFunction takes a function over from old, or makes it.
+func (p *parts) addFunction(name string, fc config.Function, was *config.Config, old *parts, log *slog.Logger) error {
+	same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget]
+	if f := old.functions[name]; f != nil && same {
+		p.functions[name] = f
+		return nil
+	}
+	provider, err := newProvider(fc, p.aws)
+	if err == nil {
+		p.functions[name] = faas.New(name, fc.Config, provider, p.budgets[fc.Budget], log)
+	}
+	return err
 }
 
 // addOrigin takes an origin over from old, so that what it has learned is kept,
@@ -263,12 +273,14 @@ func (n *node) Reload(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	apply, err := n.server.Prepare(c.Edge, c.Sites, c.Origins, next.backends(c))
+	if err != nil {
+		return err
+	}
 	if err := n.listeners.Reload(c.Edge, hosts(c)); err != nil {
 		return err
 	}
-	if err := n.server.Reload(c.Edge, c.Sites, c.Origins, next.backends(c)); err != nil {
-		return errors.Join(err, n.listeners.Reload(n.config.Edge, hosts(n.config)))
-	}
+	apply()
 	n.adopt(c, next)
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -124,12 +123,8 @@ func rehearse(c *config.Config) (problems config.Problems) {
 // rehearseServer makes what answers requests, without the access log: to open
 // it would make the file.
 func rehearseServer(c *config.Config, log *slog.Logger) (problems config.Problems) {
-	switch file := c.Edge.Log.Access; file {
-	case "off", "stdout", "stderr":
-	default:
-		if _, err := os.Stat(filepath.Dir(file)); err != nil {
-			problems = append(problems, c.Problem("log.access", "there is no folder "+filepath.Dir(file), "make it, and let the node write there"))
-		}
+	if err := c.Edge.Log.Check(); err != nil {
+		problems = append(problems, c.Problem("log.access", err.Error(), "name a file in a folder that the node may write to, or stdout"))
 	}
 	p, err := newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log)}, log)
 	if err == nil {

@@ -32,7 +32,7 @@ func newFunctionsServeCommand() *cobra.Command {
 	var socket string
 	var specs []string
 	cmd := &cobra.Command{
-		Use:   "serve --socket PATH --function NAME=PATH[,max=4][,timeout=5s][,memory=128MiB]...",
+		Use:   "serve [--socket PATH] --function NAME=PATH[,max=4][,timeout=5s][,memory=128MiB]...",
 		Short: "Run Lambda bootstraps as child processes, for functions of the provider process",
 		Long: `Run functions as child processes and answer on a unix socket. A function is an
 unchanged bootstrap of AWS Lambda's custom runtime. This is a process of its own,
@@ -49,9 +49,6 @@ A function is given as NAME=PATH and settings, parted by commas:
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			functions, err := parseFunctions(specs)
-			if err == nil && socket == "" {
-				err = errors.New("--socket PATH is missing")
-			}
 			if err != nil {
 				return usageError{err}
 			}
@@ -69,7 +66,7 @@ A function is given as NAME=PATH and settings, parted by commas:
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", "", "unix socket `PATH` to answer on")
+	cmd.Flags().StringVar(&socket, "socket", process.DefaultSocket, "unix socket `PATH` to answer on")
 	cmd.Flags().StringArrayVar(&specs, "function", nil, "function to run, as `NAME=PATH,...`; may be repeated")
 	return cmd
 }

@@ -86,6 +86,7 @@ var layout = rules{
 		"github.com/VictoriaMetrics/metrics":       {"cmd/spillway", "edge"},
 		"github.com/aws/aws-lambda-go":             {"cmd/thumbnail"},
 		"github.com/aws/aws-sdk-go-v2":             {"cmd/surge/functions", "origin/faas/sign"},
+		"github.com/aws/smithy-go":                 {"origin/faas/sign"},
 		"github.com/dunglas/httpsfv":               {"cmd/surge/crowd", "edge", "edge/cache"},
 		"github.com/go-viper/mapstructure/v2":      {"config"},
 		"github.com/gobwas/glob":                   {"config", "edge"},

@@ -280,7 +280,7 @@ func TestHarmBeforeTheStart(t *testing.T) {
 			p.put(t, "state/keys.json", text)
 		}
 	}
-	f("a file in place of the state folder", "name a folder in state")(func(p *place) { p.put(t, "state", "") })
+	f("a file in place of the state folder", "/state is a file; name another")(func(p *place) { p.put(t, "state", "") })
 	f("a state folder that cannot be made", "name a folder in state", "state: DIR/state", "state: /proc/state")(func(*place) {})
 	f("keys of another version", "version 2 is unknown, this program knows 1: delete the file")(keys(`{"version":2}`))
 	f("keys cut off", "keys.json is damaged (unexpected EOF): delete it")(keys(`{"version":1,`))

@@ -82,6 +82,7 @@ const (
 	NoRoute          Reason = "no-route"
 	UnknownHost      Reason = "unknown-host"
 	MethodNotAllowed Reason = "method-not-allowed"
+	UnknownProtocol  Reason = "unknown-protocol"
 	BadRequest       Reason = "bad-request"
 	HeaderTooLarge   Reason = "header-too-large"
 	OnlyIfCached     Reason = "only-if-cached"
