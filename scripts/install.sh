@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs Spillway as a service of systemd, or removes it. What it does is said;
-# a second run changes nothing. A configuration that is there is never
-# overwritten: a default that has changed is put beside it as FILE.new.
+# a second run changes nothing, and one after a failure finishes what is left. A
+# configuration that is there is never overwritten: a default that has changed is
+# put beside it as FILE.new. A file that is not ours is neither replaced nor removed.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")/.."
@@ -14,12 +15,15 @@ Usage: scripts/install.sh [OPTION]...
                   if it is not there
   --config FILE   the first configuration; without it, config/install.yaml
   --functions     run the function host too, with the example function
-  --no-start      enable the service, but do not start or restart it
+  --no-start      enable the service, but do not start or restart it, nor ask
+                  whether the program accepts the configuration
   --root DIR      install into this folder, for an image; nothing is started,
                   and users are made when the image boots
   --dry-run       say what would be done, and do nothing
-  --uninstall     remove all but the configuration, the state and the logs
-  --purge         with --uninstall, remove these too, and the users
+  --uninstall     remove what was installed, but for the configuration; the state,
+                  the logs and your own functions stay too
+  --purge         with --uninstall, remove the configuration, the state, the logs
+                  and the users too
 END
 }
 
@@ -52,6 +56,8 @@ root=${root%/}
 program=/usr/local/bin/spillway
 library=/usr/local/lib/spillway
 pristine=/usr/local/share/spillway # the defaults as they were installed
+manifest=$pristine/installed       # checksums of all that was ever put in place
+unfinished=$pristine/unfinished    # is there while a running service lags behind the files
 units=(spillway spillway-functions)
 example='' # the function beside the program
 changed=0 files=0
@@ -72,21 +78,74 @@ act() {
 	fi
 }
 
+# present tells whether something has this name: a link that leads nowhere too.
+present() { [[ -e $root$1 || -L $root$1 ]]; }
+
+# same tells whether a target is a file of its own with the contents of SOURCE.
+same() { [[ ! -L $root$2 ]] && cmp -s "$1" "$root$2"; }
+
+# line is what the manifest says of a TARGET with the contents of FILE.
+line() {
+	local sum
+	sum=$(sha256sum <"$1")
+	echo "${sum%% *}  $2"
+}
+
+# installed tells whether a file is as an installation has left it.
+installed() { [[ -f $root$1 && ! -L $root$1 ]] && grep -qsxF "$(line "$root$1" "$1")" "$root$manifest"; }
+
+# listed tells whether an installation has put a file there, whatever it is now.
+listed() { grep -qs "^[0-9a-f]*  $1\$" "$root$manifest"; }
+
+# own refuses to replace what is somebody else's.
+own() {
+	! present "$2" || same "$1" "$2" || installed "$2" || {
+		! listed "$2" || die "$2 was changed after it was installed; move it away, and change a unit by systemctl edit"
+		die "$2 is there already, and this script has not put it there; move it away, or remove it"
+	}
+}
+
+# put SOURCE TARGET MODE writes a file beside the target first: when the disk is
+# full, what was there is still there, and still runs.
+put() {
+	local target=$root$2 new
+	new=$(dirname "$target")/.${2##*/}.new
+	if ! { install -D -m "$3" "$1" "$new" && sync "$new" && mv -fT "$new" "$target"; }; then
+		rm -f "$new"
+		die "$2 could not be written; it is as it was"
+	fi
+}
+
+# replace puts a file that is ours from then on. The manifest knows it first:
+# after a failure in between, the next run may go on.
+replace() {
+	local entry entries
+	mkdir -p "$root$pristine"
+	: >"$root$unfinished"
+	: >>"$root$manifest"
+	entry=$(line "$1" "$2")
+	if ! grep -qxF "$entry" "$root$manifest"; then
+		entries=$(cat "$root$manifest" && echo "$entry") || die "$manifest could not be read"
+		put <(echo "$entries") "$manifest" 644
+	fi
+	put "$@"
+}
+
 # place SOURCE TARGET MODE installs a file that is not there, or is another.
 place() {
-	local target=$root$2
-	if ! cmp -s "$1" "$target" || [[ $(stat -c %a "$target") != "$3" ]]; then
-		act "install $2" install -D -m "$3" "$1" "$target"
+	own "$1" "$2"
+	if ! same "$1" "$2" || ! installed "$2" || [[ $(stat -c %a "$root$2") != "$3" ]]; then
+		act "install $2" replace "$@"
 	fi
 }
 
 # keep DEFAULT TARGET MODE installs a file that belongs to the operator from then
 # on. A default that differs from the last one is put beside it.
 keep() {
-	local target=$root$2 last=$root$pristine/${2##*/}
-	if [[ ! -e $target ]]; then
-		place "$1" "$2" "$3"
-	elif ! cmp -s "$1" "$last" && ! cmp -s "$1" "$target"; then
+	local last=$root$pristine/${2##*/}
+	if ! present "$2"; then
+		act "install $2" put "$@"
+	elif ! cmp -s "$1" "$last" && ! cmp -s "$1" "$root$2"; then
 		place "$1" "$2.new" "$3"
 	fi
 	place "$1" "$pristine/${2##*/}" 644
@@ -95,7 +154,7 @@ keep() {
 remove() {
 	local path
 	for path in "$@"; do
-		[[ ! -e $root$path && ! -L $root$path ]] || act "remove $path" rm -rf "$root$path"
+		! present "$path" || act "remove $path" rm -rf "$root$path"
 	done
 }
 
@@ -147,29 +206,60 @@ check_ports() {
 	done
 }
 
-install_files() {
-	place "$binary" "$program" 755
-	[[ ! -f $example ]] || place "$example" "$library/functions/thumb/bootstrap" 755
-	keep "$config" /etc/spillway/spillway.yaml 640
-	keep scripts/systemd/functions.env /etc/default/spillway-functions 644
-	place scripts/systemd/sysusers.conf /etc/sysusers.d/spillway.conf 644
-	place scripts/systemd/tmpfiles.conf /etc/tmpfiles.d/spillway.conf 644
-	place scripts/systemd/sysctl.conf /etc/sysctl.d/60-spillway.conf 644
-	place scripts/systemd/logrotate.conf /etc/logrotate.d/spillway 644
+# check_config lets the program read what it will run with, before anything is
+# changed: an upgrade that refuses the configuration would leave no node at all.
+check_config() {
+	local file=/etc/spillway/spillway.yaml by=(env) output
+	[[ -n $start ]] || return 0
+	present "$file" || file=$config
+	[[ -z $dry || $(id -u) == 0 || -r $file ]] || return 0
+	# Its variables are the unit's.
+	[[ $(id -u) != 0 ]] ||
+		by=(systemd-run --quiet --wait --pipe --collect --same-dir --property=EnvironmentFile=-/etc/spillway/environment env)
+	# Only the unit makes the folder of its log.
+	if [[ ! -d /var/log/spillway ]] && grep -qs '^[^#]*/var/log/spillway/' "$file"; then
+		by+=(SPILLWAY_LOG__ACCESS=off)
+	fi
+	output=$("${by[@]}" "$(realpath "$binary")" check "$file" 2>&1 </dev/null) || {
+		echo "$output" >&2
+		die "$binary does not accept $file; mend that, or say --no-start"
+	}
+}
+
+# each VERB calls VERB SOURCE TARGET MODE for what every installation replaces.
+each() {
 	local unit
+	"$1" "$binary" "$program" 755
+	[[ ! -f $example ]] || "$1" "$example" "$library/functions/thumb/bootstrap" 755
+	"$1" scripts/systemd/sysusers.conf /etc/sysusers.d/spillway.conf 644
+	"$1" scripts/systemd/tmpfiles.conf /etc/tmpfiles.d/spillway.conf 644
+	"$1" scripts/systemd/sysctl.conf /etc/sysctl.d/60-spillway.conf 644
+	"$1" scripts/systemd/logrotate.conf /etc/logrotate.d/spillway 644
 	for unit in "${units[@]}"; do
-		place "scripts/systemd/$unit.service" "/etc/systemd/system/$unit.service" 644
+		"$1" "scripts/systemd/$unit.service" "/etc/systemd/system/$unit.service" 644
 	done
 }
 
+install_files() {
+	each own # all of them, before the first is touched
+	keep "$config" /etc/spillway/spillway.yaml 640
+	keep scripts/systemd/functions.env /etc/default/spillway-functions 644
+	each place
+	files=$changed # what a running service has not seen
+	[[ ! -e $root$unfinished ]] || files=1
+}
+
 # prepare makes what the files ask for: users, folders and their owners, settings
-# of the kernel. An image does it when it boots.
+# of the kernel. It does so each time, as the last run may have failed in here. An
+# image does it when it boots.
 prepare() {
-	live && [[ -z $dry ]] && ((files > 0)) || return 0
-	systemd-sysusers /etc/sysusers.d/spillway.conf
-	systemd-tmpfiles --create /etc/tmpfiles.d/spillway.conf
+	live && [[ -z $dry ]] || return 0
+	systemd-sysusers /etc/sysusers.d/spillway.conf || die 'the users could not be made; mend that, and run this again'
+	systemd-tmpfiles --create /etc/tmpfiles.d/spillway.conf || die 'the folders could not be made; mend that, and run this again'
 	sysctl_apply
 	systemctl daemon-reload
+	command -v logrotate >/dev/null ||
+		say 'logrotate is not installed: the access log grows without end; install it, or set log.access to stdout'
 }
 
 # A container may not change the kernel's settings; its host can.
@@ -194,14 +284,15 @@ serve() {
 
 do_install() {
 	find_binary
+	! live || check_config
 	! live || check_ports
 	install_files
-	files=$changed # what a running service has not seen
 	prepare
 	if [[ -n $functions || -L $root/etc/systemd/system/multi-user.target.wants/spillway-functions.service ]]; then
 		serve spillway-functions
 	fi
 	serve spillway
+	[[ -n $dry ]] || rm -f "$root$unfinished"
 	if ((changed == 0)); then
 		say 'everything is in place; nothing to change'
 	elif live && [[ -n $start && -z $dry ]]; then
@@ -209,18 +300,31 @@ do_install() {
 	fi
 }
 
+# remove_installed removes the files that are as they were installed, and the
+# folders that nothing else is in.
+remove_installed() {
+	local path folder
+	while read -r path; do
+		if installed "$path"; then
+			remove "$path"
+		elif present "$path"; then
+			say "keep $path: it was changed after it was installed"
+		fi
+	done < <(cut -d ' ' -f 3- "$root$manifest" | sort -u)
+	remove "$unfinished" "$manifest"
+	for folder in "$library"/functions/thumb "$library"/functions "$library" "$pristine"; do
+		[[ ! -d $root$folder || -n $(ls -A "$root$folder") ]] || act "remove $folder" rmdir "$root$folder"
+	done
+}
+
 do_uninstall() {
 	local unit
-	if live; then
-		for unit in "${units[@]}"; do
-			! systemctl is-active --quiet "$unit" || act "stop $unit" systemctl stop "$unit"
-		done
-	fi
 	for unit in "${units[@]}"; do
-		remove "/etc/systemd/system/multi-user.target.wants/$unit.service" "/etc/systemd/system/$unit.service"
+		listed "/etc/systemd/system/$unit.service" || continue
+		! live || ! systemctl is-active --quiet "$unit" || act "stop $unit" systemctl stop "$unit"
+		remove "/etc/systemd/system/multi-user.target.wants/$unit.service"
 	done
-	remove "$program" "$library" "$pristine" /etc/spillway/spillway.yaml.new /etc/default/spillway-functions.new \
-		/etc/sysctl.d/60-spillway.conf /etc/logrotate.d/spillway /etc/tmpfiles.d/spillway.conf /etc/sysusers.d/spillway.conf
+	[[ ! -f $root$manifest ]] || remove_installed
 	if [[ -n $purge ]]; then
 		remove /etc/spillway /etc/default/spillway-functions /var/lib/spillway /var/log/spillway
 		live || return 0

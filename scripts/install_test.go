@@ -30,15 +30,43 @@ func (i image) write(t *testing.T, file, text string) {
 	}
 }
 
-// install runs the script and returns what it says.
-func (i image) install(t *testing.T, args ...string) string {
-	t.Helper()
+// try runs the script and returns what it says.
+func (i image) try(args ...string) (string, error) {
 	args = append([]string{"--root", i.root, "--binary", i.program}, args...)
 	out, err := exec.Command("./install.sh", args...).CombinedOutput()
+	return string(out), err
+}
+
+// link makes a symbolic link of somebody else in the image.
+func (i image) link(t *testing.T, to, file string) {
+	t.Helper()
+	file = filepath.Join(i.root, file)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(to, file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// install runs the script, which must succeed.
+func (i image) install(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := i.try(args...)
 	if err != nil {
 		t.Fatalf("install.sh %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
+}
+
+// put writes a file of somebody else into the image.
+func (i image) put(t *testing.T, file, text string) {
+	t.Helper()
+	file = filepath.Join(i.root, file)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	i.write(t, file, text)
 }
 
 // files lists what is in the image, with modes and contents.
@@ -130,6 +158,122 @@ func TestUninstallKeepsConfiguration(t *testing.T) {
 	i.install(t, "--uninstall", "--purge")
 	if got := i.files(t); !slices.Equal(got, []string{""}) {
 		t.Errorf("a purge left %s", got)
+	}
+}
+
+// TestFullDiskKeepsProgram lets no file become larger than 8 KiB.
+func TestFullDiskKeepsProgram(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	i.install(t)
+	was := i.files(t)
+	i.write(t, i.program, strings.Repeat("version 2\n", 4<<10))
+	full := `ulimit -f 8; exec ./install.sh --root "$0" --binary "$1"`
+	out, err := exec.Command("bash", "-c", full, i.root, i.program).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "/usr/local/bin/spillway could not be written") {
+		t.Errorf("a disk that is full: %v\n%s", err, out)
+	}
+	if got := read(t, filepath.Join(i.root, "usr/local/bin/spillway")); got != "version 1" {
+		t.Errorf("the program became %.20q", got)
+	}
+	notes := func(line string) bool { return strings.HasPrefix(line, "usr/local/share/spillway/") }
+	if is, was := slices.DeleteFunc(i.files(t), notes), slices.DeleteFunc(was, notes); !slices.Equal(is, was) {
+		t.Errorf("it changed\n%s\nto\n%s", strings.Join(was, "\n"), strings.Join(is, "\n"))
+	}
+	if out := i.install(t); !strings.Contains(out, "install /usr/local/bin/spillway") {
+		t.Errorf("with space again it says\n%s", out)
+	}
+}
+
+func TestInstallRefusesForeignFiles(t *testing.T) {
+	f := func(name string, prepare func(i image), want string) {
+		t.Helper()
+		i := newImage(t)
+		prepare(i)
+		was := i.files(t)
+		for _, args := range [][]string{{"--dry-run"}, nil} {
+			if out, err := i.try(args...); err == nil || !strings.Contains(out, want) {
+				t.Errorf("%s %s: %v, without %q:\n%s", name, args, err, want, out)
+			}
+		}
+		i.install(t, "--uninstall")
+		if is := i.files(t); !slices.Equal(is, was) {
+			t.Errorf("%s: left are\n%s\nwant\n%s", name, strings.Join(is, "\n"), strings.Join(was, "\n"))
+		}
+	}
+	f("program", func(i image) { i.put(t, "usr/local/bin/spillway", "mine") }, "install: /usr/local/bin/spillway is there already")
+	f("unit", func(i image) {
+		i.put(t, "etc/systemd/system/spillway.service", "mine")
+		i.link(t, "../spillway.service", "etc/systemd/system/multi-user.target.wants/spillway.service")
+	}, "install: /etc/systemd/system/spillway.service is there already")
+	f("masked unit", func(i image) { i.link(t, "/dev/null", "etc/systemd/system/spillway.service") },
+		"install: /etc/systemd/system/spillway.service is there already")
+	f("link that leads nowhere", func(i image) { i.link(t, "/nonexistent", "usr/local/bin/spillway") },
+		"install: /usr/local/bin/spillway is there already")
+}
+
+func TestInstallRefusesChangedFiles(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	i.install(t)
+	i.put(t, "etc/logrotate.d/spillway", "mine")
+	if out, err := i.try(); err == nil || !strings.Contains(out, "/etc/logrotate.d/spillway was changed after it was installed") {
+		t.Errorf("a file that was changed: %v\n%s", err, out)
+	}
+	if out := i.install(t, "--uninstall"); !strings.Contains(out, "keep /etc/logrotate.d/spillway") {
+		t.Errorf("it does not say what it keeps:\n%s", out)
+	}
+	if got := read(t, filepath.Join(i.root, "etc/logrotate.d/spillway")); got != "mine" {
+		t.Errorf("the file became %q", got)
+	}
+}
+
+// A link may lead to what is there only later, such as a mounted secret.
+func TestConfigurationMayBeLink(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	i.link(t, "/nonexistent/spillway.yaml", configuration)
+	i.install(t)
+	if got, err := os.Readlink(filepath.Join(i.root, configuration)); got != "/nonexistent/spillway.yaml" {
+		t.Errorf("the link became %q, %v", got, err)
+	}
+}
+
+func TestUninstallKeepsOwnFunctions(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	i.install(t)
+	mine := []string{"usr/local/lib/spillway/functions/mine/bootstrap", "usr/local/share/spillway/notes"}
+	for _, file := range mine {
+		i.put(t, file, "mine")
+	}
+	i.install(t, "--uninstall", "--purge")
+	var left []string
+	for _, line := range i.files(t) {
+		name, _, _ := strings.Cut(line, " ")
+		left = append(left, name)
+	}
+	if !slices.Equal(left, mine) {
+		t.Errorf("left are %s, want %s", left, mine)
+	}
+}
+
+// TestNextRunFinishes breaks an installation off before its last step.
+func TestNextRunFinishes(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	wants := "etc/systemd/system/multi-user.target.wants"
+	i.put(t, wants, "in the way of the folder")
+	if out, err := i.try(); err == nil {
+		t.Fatalf("a folder that is a file: no error:\n%s", out)
+	}
+	if err := os.Remove(filepath.Join(i.root, wants)); err != nil {
+		t.Fatal(err)
+	}
+	i.write(t, i.program, "version 2") // what is half installed is ours all the same
+	i.install(t)
+	if out := i.install(t); out != "install: everything is in place; nothing to change\n" {
+		t.Errorf("a third run says\n%s", out)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"spillway/config"
+	"spillway/origin/faas/process"
 )
 
 // TestFirstConfigurations reads the files that installations start with.
@@ -51,6 +52,16 @@ func TestUnits(t *testing.T) {
 		out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=18", file).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s is exposed more than 1.8: %v\n%s", unit, err, out)
+		}
+	}
+}
+
+// TestNodeAndFunctionHostMeet compares the socket that the installed function host
+// answers on with the one where a node looks that was told nothing.
+func TestNodeAndFunctionHostMeet(t *testing.T) {
+	for _, file := range []string{"systemd/spillway-functions.service", "systemd/functions.env", "../config/spillway.yaml"} {
+		if !regexp.MustCompile(`(?m)socket:? ` + process.DefaultSocket + "\\b").MatchString(read(t, file)) {
+			t.Errorf("%s is without the socket %s", file, process.DefaultSocket)
 		}
 	}
 }

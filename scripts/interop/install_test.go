@@ -48,7 +48,22 @@ func TestInstall(t *testing.T) {
 		m.prints(t, install+" --dry-run", "would start spillway.service")
 		same(t, before, m.do(t, files))
 	})
-	t.Run("the node runs at once", func(t *testing.T) {
+	t.Run("a configuration that does not pass is said before anything changes", func(t *testing.T) {
+		m.do(t, "(cat /tmp/spillway/config/install.yaml; echo 'colour: red') >/tmp/red.yaml")
+		m.fails(t, install+" --config /tmp/red.yaml", "does not accept /tmp/red.yaml")
+		same(t, before, m.do(t, files))
+	})
+	t.Run("what is not ours is not replaced", func(t *testing.T) {
+		m.do(t, "echo mine >/etc/systemd/system/spillway.service")
+		m.fails(t, install, "/etc/systemd/system/spillway.service is there already")
+		m.do(t, remove)
+		m.prints(t, "cat /etc/systemd/system/spillway.service && rm /etc/systemd/system/spillway.service", "mine")
+		same(t, before, m.do(t, files))
+	})
+	t.Run("the node runs at once, also after a failure in the middle", func(t *testing.T) {
+		m.do(t, "mount --bind /bin/false /bin/systemd-sysusers")
+		m.fails(t, older, "the users could not be made")
+		m.do(t, "umount /bin/systemd-sysusers")
 		m.prints(t, older, "start spillway.service")
 		m.wait(t, "spillway status")
 		m.prints(t, "spillway status", "v0.0.1")
@@ -76,6 +91,9 @@ func TestInstall(t *testing.T) {
 	t.Run("an upgrade keeps the configuration", func(t *testing.T) {
 		m.do(t, "sed -i 's/127.0.0.1:8080/127.0.0.1:8081/' /etc/spillway/spillway.yaml")
 		was := m.do(t, "sha256sum /etc/spillway/spillway.yaml")
+		m.do(t, "mount --bind /bin/false /bin/systemd-tmpfiles")
+		m.fails(t, install, "the folders could not be made")
+		m.do(t, "umount /bin/systemd-tmpfiles")
 		m.prints(t, install, "restart spillway.service")
 		m.wait(t, "spillway status")
 		if out := m.do(t, "spillway status"); strings.Contains(out, "v0.0.1") {
@@ -94,6 +112,10 @@ func TestInstall(t *testing.T) {
 		m.do(t, "cp -a /etc/spillway/spillway.yaml /root/good && echo 'colour: red' >>/etc/spillway/spillway.yaml")
 		m.fails(t, "systemctl reload spillway", "")
 		m.wait(t, "journalctl -u spillway | grep colour")
+		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && echo 'cache: {memory: 33MiB}' >>/etc/spillway/spillway.yaml")
+		m.do(t, "spillway check /etc/spillway/spillway.yaml") // it passes, but the running node cannot do it
+		m.fails(t, "systemctl reload spillway", "")
+		m.wait(t, "journalctl -u spillway | grep 'cannot change while the node runs'")
 		m.wait(t, "spillway status --admin unix:/run/spillway/admin.sock | grep ready")
 		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && rm /root/good && systemctl reload spillway")
 		m.wait(t, "journalctl -u spillway | grep -q reloaded")
