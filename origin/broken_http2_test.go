@@ -237,8 +237,8 @@ func TestGoAway(t *testing.T) {
 	o.retire()
 }
 
-// TestTakenBack: a server that takes back what it gets is asked once more if the
-// retry budget allows it, and then another one.
+// TestTakenBack: what a server takes back goes to another one, or to the same when
+// there is no other: once, and if the retry budget allows it.
 func TestTakenBack(t *testing.T) {
 	goAway := func(f *frames, _ uint32) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }
 	refuse := func(f *frames, id uint32) { f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }
@@ -280,7 +280,9 @@ func TestTakenBack(t *testing.T) {
 	f("all connections", .2, false, 2, goAway)
 	f("all connections, no budget", -1, false, 1, goAway)
 	f("all streams, no budget", -1, false, 1, refuse)
-	f("all connections, another server", .2, true, 2, goAway)
+	f("all streams", .2, false, 2, refuse)
+	f("all connections, another server", .2, true, 1, goAway)
+	f("all streams, another server", .2, true, 1, refuse)
 }
 
 // TestManyStreams: requests beyond what a server takes on one connection go over

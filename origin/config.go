@@ -23,8 +23,8 @@ type Config struct {
 	HTTP2 string `koanf:"http2" default:"auto" enum:"auto,off"`
 	// Resolve is how often the names of servers are looked up. When all addresses
 	// are new, or one was missing from six answers in a row, connections to the
-	// server are given up as they go idle. Zero looks a name up for each new
-	// connection, and leaves those that there are alone.
+	// server are given up as they go idle, but not again for six answers. Zero looks
+	// a name up for each new connection, and leaves those that there are alone.
 	Resolve time.Duration `koanf:"resolve" unit:"duration" default:"10s"`
 	// Limit bounds what the node learns about the capacity of the origin. The
 	// word auto stands for the defaults.

@@ -84,6 +84,8 @@ func (e *exchange) judge(err error) *verdict {
 		return &verdict{err: err, reason: outcome.OriginDown, result: limit.Drop, blame: true, untouched: !e.unsure}
 	case !e.sent.Load() || strings.Contains(err.Error(), headTooLarge): // the transport refused to send it
 		return &verdict{err: err, reason: outcome.BadRequest, result: limit.Cancel}
+	case timedOut(err) && e.uploading():
+		return &verdict{err: err, reason: outcome.OriginTimeout, result: limit.Cancel}
 	case timedOut(err):
 		return &verdict{err: err, reason: outcome.OriginTimeout, result: limit.Drop, blame: true}
 	case e.cutShort(), headSize(e.req) > headUsual:

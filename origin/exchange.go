@@ -25,6 +25,7 @@ type exchange struct {
 	o      *Origin
 	permit limit.Permit
 	asker  context.Context // of the request as the caller gave it
+	begun  time.Time
 	req    *http.Request
 	trace  httptrace.ClientTrace
 	// stop ends what is under way at the transport, and says why.
@@ -32,6 +33,7 @@ type exchange struct {
 	// deadline is when the header must be there. An upload has none: it takes as
 	// long as its client.
 	deadline time.Time
+	timer    *time.Timer // of the deadline, or of the upload
 	server   *server
 	link     *link  // to server; its configuration holds for the exchange
 	host     string // that was asked for
@@ -64,13 +66,13 @@ type exchange struct {
 }
 
 func newExchange(o *Origin, req *http.Request, p limit.Permit) *exchange {
-	e := &exchange{o: o, permit: p, asker: req.Context(), req: req, host: req.Host}
+	e := &exchange{o: o, permit: p, asker: req.Context(), req: req, host: req.Host, begun: time.Now()}
 	e.trace.GotConn, e.trace.WroteHeaders = e.connected, e.wroteHead
 	if req.Body != nil {
 		e.trace.WroteRequest = e.wrote
 	}
 	if !isUpload(req) {
-		e.deadline = time.Now().Add(o.config.Load().Timeout)
+		e.deadline = e.begun.Add(o.config.Load().Timeout)
 	}
 	if relay, ok := req.Context().Value(informationalKey{}).(func(int, http.Header)); ok {
 		e.interim.relay = relay
@@ -82,15 +84,16 @@ func newExchange(o *Origin, req *http.Request, p limit.Permit) *exchange {
 // bind gives the request a context of its own for one server. The context is not
 // ended with the exchange, but with that of the caller: HTTP/2 would reset a
 // stream that has just ended.
-func (e *exchange) bind() (release func() bool) {
+func (e *exchange) bind() {
 	ctx, stop := context.WithCancelCause(e.asker)
 	e.stop = stop
 	ctx = context.WithValue(ctx, exchangeKey{}, e)
 	e.req = e.req.WithContext(httptrace.WithClientTrace(ctx, &e.trace))
 	if e.deadline.IsZero() {
-		return e.watchUpload()
+		e.timer = time.AfterFunc(uploadPatience, e.outlast)
+	} else {
+		e.timer = time.AfterFunc(time.Until(e.deadline), func() { stop(errLate) })
 	}
-	return time.AfterFunc(time.Until(e.deadline), func() { stop(errLate) }).Stop
 }
 
 // upgrade reports whether the request asks for the connection for itself.
@@ -119,8 +122,12 @@ func (e *exchange) again() bool {
 	return !late && e.rewind() && e.allow()
 }
 
-// allow asks the retry budget whether the request may be sent once more.
+// allow reports whether the request may be sent a second time. It never is a third
+// time, and the retry budget must have something left.
 func (e *exchange) allow() bool {
+	if e.retried {
+		return false
+	}
 	if !e.o.retries.allow(e.o.pool.now()) {
 		e.o.counts.refused.Add(1)
 		return false
@@ -159,18 +166,24 @@ func (e *exchange) connected(info httptrace.GotConnInfo) {
 const triesMost = 100
 
 // mayTry decides whether a request may go on with one more connection of HTTP/2.
-// If it was written before, the server has taken it back.
+// If it was written before, the server has taken it back: then Do asks another one
+// if there is one.
 func (e *exchange) mayTry() bool {
 	if e.tries++; e.tries > triesMost {
 		return false
 	}
-	return !e.headed.Swap(false) || !e.retried && e.allow()
+	return !e.headed.Swap(false) || !e.o.pool.anotherWell(e.server) && e.allow()
 }
 
 func (e *exchange) wroteHead() { e.headed.Store(true) }
 
 // wrote is called when the request was written, or could not be.
-func (e *exchange) wrote(info httptrace.WroteRequestInfo) { e.written.Store(info.Err == nil) }
+func (e *exchange) wrote(info httptrace.WroteRequestInfo) {
+	e.written.Store(info.Err == nil)
+	if e.deadline.IsZero() {
+		e.timer.Stop() // an upload's; what still lasts is up to the server
+	}
+}
 
 // lineOf returns the connection below c if it carries one request at a time.
 func lineOf(c net.Conn) *conn {
@@ -193,6 +206,8 @@ func lineOf(c net.Conn) *conn {
 // HTTP/2 goes its own way: a request is sent again, and without end, when the
 // server has said that it has not processed it (RFC 9113 section 8.7). There
 // connected sees to it that this happens once, and not without the retry budget.
+// (A stream that the server ends with PROTOCOL_ERROR is sent again like that too;
+// servers do so with requests that they will not read.)
 func onlyOnce(req *http.Request) (*url.URL, error) {
 	e, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if ok && e.line != nil && e.line.written.Load() != e.before {
@@ -245,13 +260,16 @@ func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
 	e.headed.Store(false)
 	s.inFlight.Add(1)
 	s.requests.Add(1)
-	defer e.bind()()
+	e.bind()
 	// The URL was made for this request; it is set anew for every server.
 	e.req.URL.Scheme, e.req.URL.Host = s.address.url()
 	if e.req.Host = e.host; e.link.config.Host != "" {
 		e.req.Host = e.link.config.Host
 	}
 	resp, err := e.roundTrip()
+	if err != nil || !isUpload(e.req) {
+		e.timer.Stop()
+	}
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols && !e.upgrade() {
 		resp.Body.Close()
 		err = errUnasked
@@ -268,21 +286,6 @@ func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
 		e.o.pool.undecided(s, e.trial)
 	}
 	return nil, v
-}
-
-// uploadPatience is how long a client may take over a body that was too large to
-// be kept before the permit becomes a long-lived one: a client on a good line
-// works the origin, one on a bad line only occupies it.
-const uploadPatience = time.Second
-
-// watchUpload sees to it that slow uploads do not fill the limit. The returned
-// function ends that.
-func (e *exchange) watchUpload() (stop func() bool) {
-	return time.AfterFunc(uploadPatience, func() {
-		e.body.mu.Lock()
-		defer e.body.mu.Unlock()
-		e.detach()
-	}).Stop
 }
 
 // begin takes the head of the response and decides how its body is read.
@@ -390,14 +393,16 @@ func (e *exchange) occupies() bool {
 
 // result is what the limiter is told of a response that came to its end.
 func (e *exchange) result() limit.Result {
-	if e.paced || e.retried {
+	r := answered(e.resp.StatusCode)
+	if e.paced || e.retried || r == limit.OK && e.awaited() {
 		return limit.Cancel
 	}
-	return answered(e.resp.StatusCode)
+	return r
 }
 
 // end frees the server and the permit.
 func (e *exchange) end(r limit.Result) {
+	e.timer.Stop() // of an upload that the answer did not wait for
 	e.server.inFlight.Add(-1)
 	e.o.release(e.permit, r)
 }
@@ -421,7 +426,7 @@ func (e *exchange) ended(err, givenUp error) error {
 	if v.result == limit.Drop || v.reason == outcome.OriginFailed {
 		e.o.counts.truncated.Add(1)
 	}
-	if v.result == limit.Drop && e.paced {
+	if v.result == limit.Drop && (e.paced || e.uploading()) {
 		v.result = limit.Cancel
 	}
 	e.end(v.result)

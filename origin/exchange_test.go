@@ -410,6 +410,11 @@ func TestTimeoutAsAWhole(t *testing.T) {
 		if took := time.Since(start); asked.Load() != 3 || took != 30*time.Second {
 			t.Errorf("asked %d times, took %v", asked.Load(), took)
 		}
+		e := newExchange(o, Outgoing(t.Context(), get(t, "/"), visitor, nil), limit.Permit{})
+		time.Sleep(time.Until(e.deadline))
+		if e.again() {
+			t.Error("sent again when there is no time left")
+		}
 		o.checkRest(t)
 	})
 }

@@ -3,6 +3,7 @@ package origin
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -17,7 +18,8 @@ import (
 //
 // An answer need not be the whole truth: of many addresses resolvers give some,
 // and others each time. So an address counts as gone only after a while, or when
-// none that was seen lately is left.
+// none of those that there may be connections to is left, and however the answers
+// change, connections are not given up at each of them.
 type names struct {
 	ask      func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dialer   net.Dialer
@@ -33,40 +35,42 @@ type names struct {
 // found is what was found for a name.
 type found struct {
 	addrs []netip.Addr // last
-	// absent counts for each address that was seen lately the answers in a row that
-	// were without it.
+	// absent counts for each address, of all since connections were given up last,
+	// the answers in a row that were without it.
 	absent map[netip.Addr]int
+	calm   int // for how many answers connections are not given up again
 }
 
 // absentToGo is how many answers in a row an address may be missing from; not a
-// knob: one minute with the usual interval.
+// knob: one minute with the usual interval. That bounds too how often connections
+// are given up, and so how many addresses are known.
 const absentToGo = 6
 
-// update takes in an answer and returns the addresses that are gone: those that
-// were away for long, or all, if none of them is left.
+// update takes in an answer. The addresses that it returns are gone, and the
+// connections have to be given up.
 func (f *found) update(addrs []netip.Addr) (gone []netip.Addr) {
-	left := len(f.absent) == 0
-	for _, a := range addrs {
-		if _, ok := f.absent[a]; ok {
-			left = true
-		}
-	}
-	for a, times := range f.absent {
-		if slices.Contains(addrs, a) {
-			continue
-		}
-		f.absent[a] = times + 1
-		if !left || f.absent[a] >= absentToGo {
-			gone = append(gone, a)
-		}
-		if f.absent[a] >= absentToGo {
-			delete(f.absent, a)
-		}
+	f.addrs = addrs
+	left := false
+	for a := range f.absent {
+		f.absent[a]++
+		left = left || slices.Contains(addrs, a)
 	}
 	for _, a := range addrs {
 		f.absent[a] = 0
 	}
-	f.addrs = addrs
+	if f.calm > 0 {
+		f.calm--
+		return nil
+	}
+	for a, times := range f.absent {
+		if times >= absentToGo || times > 0 && !left {
+			gone = append(gone, a)
+		}
+	}
+	if len(gone) > 0 {
+		f.calm = absentToGo
+		maps.DeleteFunc(f.absent, func(_ netip.Addr, times int) bool { return times > 0 })
+	}
 	return gone
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -156,6 +157,9 @@ func TestFollowsNames(t *testing.T) {
 			if got := ask(); got != "127.0.0.1" {
 				t.Errorf("got %s", got)
 			}
+			for o.State().ReadAhead > 0 { // the slow one's, until its read has ended
+				runtime.Gosched()
+			}
 			o.checkRest(t)
 		})
 	}
@@ -193,6 +197,37 @@ func TestSomeOfMany(t *testing.T) {
 	}
 	f("two of three", 2)
 	f("one of three", 1)
+}
+
+// TestAddressesCount: which addresses are gone is told once, and not with each
+// answer however they change; and those that are known do not pile up.
+func TestAddressesCount(t *testing.T) {
+	f := func(name string, answers, most, known int, answer func(i int) []byte) {
+		t.Helper()
+		found, times := &found{absent: map[netip.Addr]int{}}, 0
+		for i := range answers {
+			var addrs []netip.Addr
+			for _, last := range answer(i) {
+				addrs = append(addrs, netip.AddrFrom4([4]byte{10, 0, 0, last}))
+			}
+			if len(found.update(addrs)) > 0 {
+				times++
+			}
+			if len(found.absent) > known {
+				t.Fatalf("%s: %d addresses are known", name, len(found.absent))
+			}
+		}
+		if times > most || times == 0 && most > 0 {
+			t.Errorf("%s: connections were given up %d times, want %d", name, times, most)
+		}
+	}
+	f("one of many", 210, 30, 2*absentToGo, func(i int) []byte { return []byte{byte(i)} })
+	f("some of many", 210, 30, 16*absentToGo, func(i int) []byte {
+		return []byte{byte(8 * i), byte(8*i + 1), byte(8*i + 2), byte(8*i + 3), byte(8*i + 4), byte(8*i + 5), byte(8*i + 6), byte(8*i + 7)}
+	})
+	f("a move", 100, 1, 2, func(i int) []byte { return []byte{byte(min(i/9, 1))} })
+	f("one less", 100, 1, 2, func(i int) []byte { return []byte{0, 1}[:2-min(i/9, 1)] })
+	f("the same", 100, 0, 2, func(int) []byte { return []byte{0, 1} })
 }
 
 // TestResolveInRun: Run looks names up at once, then again and again.

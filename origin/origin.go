@@ -24,13 +24,17 @@
 // gets none for a second, and for up to 30 s if its trials fail too. The answers
 // 502, 503 and 504 count as failures until half of the pool is out. Probes of a
 // health path, when configured, take servers out and bring them back in addition.
-// A request on which its server certainly did not work moves to another one,
-// once. One that a server of HTTP/2 has taken back is sent once more to the same
-// server first, and so is a safe one that went out on a used connection, which
-// closed without an answer. All this only as far as the retry budget goes, and
-// within one timeout, but for uploads. Everything else is the caller's decision:
-// an *Error says what went wrong and whether the request may have reached the
-// origin. A response that is cut off ends with an error, never with a clean end.
+// A request is sent a second time if its server certainly did not work on it: to
+// another one, or to the same one of HTTP/2 that took it back when there is no
+// other. A safe one is too if it went out on a used connection that closed without
+// an answer. There is no third time, the retry budget must allow the second, and
+// one timeout bounds both, but for uploads. Everything else is the caller's
+// decision: an *Error says what went wrong and whether the request may have
+// reached the origin. A response that is cut off ends with an error, never with a
+// clean end.
+//
+// What fails while a client has yet to send of its body says nothing about the
+// server, nor does an exchange in which the client was waited for.
 //
 // # What it does not do
 //

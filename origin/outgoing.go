@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync/atomic"
 )
 
 // A Client is who asks, as the origin is told.
@@ -195,41 +194,4 @@ func setBody(out, in *http.Request, body io.Reader) {
 		out.ContentLength = in.ContentLength
 		out.Body = &upload{Reader: body}
 	}
-}
-
-// An upload is a body that comes from the client while it is sent. It remembers
-// how reading it failed: that is the client's failure, not the server's.
-type upload struct {
-	io.Reader
-	atEnd  func() // nil if there is nothing to do
-	failed atomic.Pointer[error]
-}
-
-func (u *upload) Read(p []byte) (int, error) {
-	n, err := u.Reader.Read(p)
-	switch {
-	case err == io.EOF && u.atEnd != nil:
-		u.atEnd()
-	case err != nil && err != io.EOF:
-		u.failed.Store(&err)
-	}
-	return n, err
-}
-
-func (u *upload) Close() error { return nil }
-
-// isUpload reports whether the body comes from the client while it is sent.
-func isUpload(req *http.Request) bool {
-	_, ok := req.Body.(*upload)
-	return ok
-}
-
-// uploadError returns how reading the client's body failed, if it did.
-func uploadError(req *http.Request) error {
-	if u, ok := req.Body.(*upload); ok {
-		if err := u.failed.Load(); err != nil {
-			return *err
-		}
-	}
-	return nil
 }

@@ -81,8 +81,8 @@ func (o *Origin) serverAt(a address, c *Config, k *credentials) *server {
 }
 
 // Drain keeps new requests from a server, or gives it requests again. Those in
-// flight go on. While no other server takes requests it still gets them: a
-// visitor's answer comes first. The server is named as in the configuration; a
+// flight go on. While no other server takes requests it still gets them, and
+// upgrades while no other can take those: a visitor's answer comes first. The server is named as in the configuration; a
 // reload keeps what was said, a restart does not.
 func (o *Origin) Drain(server string, on bool) error {
 	s := o.pool.named(server)

@@ -20,8 +20,8 @@ type State struct {
 	OK       uint64 `json:"ok"`
 	Dropped  uint64 `json:"dropped"`
 	Canceled uint64 `json:"canceled"`
-	// Retried counts requests that were sent again: to another server, or because
-	// a used connection closed without an answer.
+	// Retried counts requests that were sent a second time, to another server or to
+	// the same.
 	Retried uint64 `json:"retried"`
 	// RetriesRefused counts those that the retry budget did not allow.
 	RetriesRefused uint64 `json:"retries_refused"`
