@@ -2,8 +2,10 @@
 # Installs Spillway as a service of systemd, or removes it. What it does is said;
 # a second run changes nothing, and one after a failure finishes what is left. A
 # configuration that is there is never overwritten: a default that has changed is
-# put beside it as FILE.new. A file that is not ours is neither replaced nor removed.
+# put beside it as FILE.new. A file that is not ours, or was changed since it was
+# installed, is neither replaced nor removed.
 set -euo pipefail
+umask 022 # root's may be stricter, and the users of the services must get in
 caller=$PWD
 cd "$(dirname "$0")/.."
 
@@ -20,10 +22,10 @@ Usage: scripts/install.sh [OPTION]...
   --root DIR      install into this folder, for an image; nothing is started,
                   and users are made when the image boots
   --dry-run       say what would be done, and do nothing
-  --uninstall     remove what was installed, but for the configuration; the state,
-                  the logs and your own functions stay too
-  --purge         with --uninstall, remove the configuration, the state, the logs
-                  and the users too
+  --uninstall     remove what was installed and is as it was; the configuration,
+                  the state, the logs and your own functions stay
+  --purge         with --uninstall, remove all of /etc/spillway (keys too), the
+                  state, the logs and the users as well
 END
 }
 
@@ -97,10 +99,14 @@ installed() { [[ -f $root$1 && ! -L $root$1 ]] && grep -qsxF "$(line "$root$1" "
 # listed tells whether an installation has put a file there, whatever it is now.
 listed() { grep -qs "^[0-9a-f]*  $1\$" "$root$manifest"; }
 
+# edited tells whether a file in /etc was changed after it was installed. It is the
+# operator's then, as with a package.
+edited() { [[ $2 == /etc/* ]] && present "$2" && listed "$2" && ! same "$1" "$2" && ! installed "$2"; }
+
 # own refuses to replace what is somebody else's.
 own() {
-	! present "$2" || same "$1" "$2" || installed "$2" || {
-		! listed "$2" || die "$2 was changed after it was installed; move it away, and change a unit by systemctl edit"
+	! present "$2" || same "$1" "$2" || installed "$2" || edited "$1" "$2" || {
+		! listed "$2" || die "$2 was changed after it was installed; move it away"
 		die "$2 is there already, and this script has not put it there; move it away, or remove it"
 	}
 }
@@ -134,6 +140,10 @@ replace() {
 # place SOURCE TARGET MODE installs a file that is not there, or is another.
 place() {
 	own "$1" "$2"
+	if edited "$1" "$2"; then
+		say "keep $2: it was changed after it was installed"
+		return
+	fi
 	if ! same "$1" "$2" || ! installed "$2" || [[ $(stat -c %a "$root$2") != "$3" ]]; then
 		act "install $2" replace "$@"
 	fi
@@ -159,7 +169,11 @@ remove() {
 }
 
 check_machine() {
+	local program
 	[[ $(uname -s) == Linux ]] || die 'Spillway runs on Linux only'
+	for program in awk cmp sha256sum; do
+		command -v "$program" >/dev/null || die "$program is missing; install it, and run this again"
+	done
 	if [[ -n $root ]]; then
 		[[ -d $root ]] || die "--root $root: no such folder"
 		return
@@ -175,7 +189,8 @@ find_binary() {
 	[[ -f $config ]] || die "--config $config: no such file"
 	if [[ -z $binary ]]; then
 		binary=bin/spillway
-		[[ -x $binary || -n $dry ]] || make --no-print-directory build
+		[[ -x $binary || -n $dry ]] || { scripts/setup build && make --no-print-directory build; } ||
+			die 'bin/spillway could not be built; run make build as the user who has Go, then this again'
 		[[ -x $binary ]] || die 'bin/spillway is not built yet, so that there is nothing to compare; run: make build'
 	fi
 	[[ -f $binary ]] || die "--binary $binary: no such file"
@@ -189,7 +204,7 @@ find_binary() {
 
 # port_of reads the port of a key of the configuration: ":443", or 192.0.2.1:443.
 port_of() {
-	awk -v key="$1" -v port="$2" '$1 == key ":" { port = $2; gsub(/.*:|["\047]/, "", port) } END { print port }' "$3"
+	awk -v key="$1" -v port="$2" '$1 == key ":" { port = $2; gsub(/.*:|[^0-9a-z]/, "", port) } END { print port }' "$3"
 }
 
 # check_ports says who stands in the way, before anything is changed.
@@ -200,7 +215,7 @@ check_ports() {
 	[[ -e $file ]] || file=$config
 	for port in "$(port_of listen 443 "$file")" "$(port_of http 80 "$file")"; do
 		[[ $port != off ]] || continue
-		taken=$(ss -Hlntup "sport = :$port" | head -n 1)
+		taken=$(ss -Hlntup "sport = :$port" | awk 'NR == 1') || continue
 		[[ -z $taken ]] ||
 			die "port $port is in use: $taken; stop that program, change listen or http in the configuration, or say --no-start"
 	done
@@ -213,9 +228,12 @@ check_config() {
 	[[ -n $start ]] || return 0
 	present "$file" || file=$config
 	[[ -z $dry || $(id -u) == 0 || -r $file ]] || return 0
-	# Its variables are the unit's.
-	[[ $(id -u) != 0 ]] ||
-		by=(systemd-run --quiet --wait --pipe --collect --same-dir --property=EnvironmentFile=-/etc/spillway/environment env)
+	# Only systemd reads the variables as the unit will, and tells over D-Bus alone.
+	if present /etc/spillway/environment; then
+		[[ $(id -u) == 0 && -S /run/dbus/system_bus_socket ]] ||
+			{ say 'without D-Bus or root, the configuration is not checked with /etc/spillway/environment' && return; }
+		by=(systemd-run --quiet --wait --pipe --collect --same-dir --property=EnvironmentFile=/etc/spillway/environment env)
+	fi
 	# Only the unit makes the folder of its log.
 	if [[ ! -d /var/log/spillway ]] && grep -qs '^[^#]*/var/log/spillway/' "$file"; then
 		by+=(SPILLWAY_LOG__ACCESS=off)
@@ -292,7 +310,10 @@ do_install() {
 		serve spillway-functions
 	fi
 	serve spillway
-	[[ -n $dry ]] || rm -f "$root$unfinished"
+	# A node that runs and was not to be restarted still lags behind.
+	if [[ -z $dry ]] && { [[ -n $start ]] || ! live; }; then
+		rm -f "$root$unfinished"
+	fi
 	if ((changed == 0)); then
 		say 'everything is in place; nothing to change'
 	elif live && [[ -n $start && -z $dry ]]; then
@@ -318,7 +339,8 @@ remove_installed() {
 }
 
 do_uninstall() {
-	local unit
+	local unit path kept=(/etc/systemd/system/{spillway,spillway-functions}.service.d)
+	local data=(/etc/spillway /etc/default/spillway-functions /var/lib/spillway /var/log/spillway)
 	for unit in "${units[@]}"; do
 		listed "/etc/systemd/system/$unit.service" || continue
 		! live || ! systemctl is-active --quiet "$unit" || act "stop $unit" systemctl stop "$unit"
@@ -326,16 +348,20 @@ do_uninstall() {
 	done
 	[[ ! -f $root$manifest ]] || remove_installed
 	if [[ -n $purge ]]; then
-		remove /etc/spillway /etc/default/spillway-functions /var/lib/spillway /var/log/spillway
-		live || return 0
+		remove "${data[@]}"
 		for unit in "${units[@]}"; do
-			! getent passwd "$unit" >/dev/null || act "remove the user $unit" userdel "$unit"
+			! live || ! getent passwd "$unit" >/dev/null || act "remove the user $unit" userdel "$unit"
 		done
+	else
+		kept+=("${data[@]}")
 	fi
+	for path in "${kept[@]}"; do
+		! present "$path" || say "keep $path"
+	done
 	if live && [[ -z $dry ]] && ((changed > 0)); then
 		systemctl daemon-reload
 	fi
-	((changed > 0)) || say 'nothing of Spillway is here'
+	((changed > 0)) || say 'nothing is left to remove'
 }
 
 check_machine

@@ -212,19 +212,72 @@ func TestInstallRefusesForeignFiles(t *testing.T) {
 		"install: /usr/local/bin/spillway is there already")
 }
 
-func TestInstallRefusesChangedFiles(t *testing.T) {
+func TestInstallRefusesChangedProgram(t *testing.T) {
 	requireSystemctl(t)
 	i := newImage(t)
 	i.install(t)
-	i.put(t, "etc/logrotate.d/spillway", "mine")
-	if out, err := i.try(); err == nil || !strings.Contains(out, "/etc/logrotate.d/spillway was changed after it was installed") {
-		t.Errorf("a file that was changed: %v\n%s", err, out)
+	i.put(t, "usr/local/bin/spillway", "mine")
+	i.write(t, i.program, "version 2")
+	if out, err := i.try(); err == nil || !strings.Contains(out, "/usr/local/bin/spillway was changed after it was installed") {
+		t.Errorf("a program that was changed: %v\n%s", err, out)
 	}
-	if out := i.install(t, "--uninstall"); !strings.Contains(out, "keep /etc/logrotate.d/spillway") {
-		t.Errorf("it does not say what it keeps:\n%s", out)
+	i.install(t, "--uninstall")
+	if got := read(t, filepath.Join(i.root, "usr/local/bin/spillway")); got != "mine" {
+		t.Errorf("the program became %q", got)
 	}
-	if got := read(t, filepath.Join(i.root, "etc/logrotate.d/spillway")); got != "mine" {
-		t.Errorf("the file became %q", got)
+}
+
+// TestEditedFilesAreKept changes what is the operator's to change, and installs
+// again and uninstalls.
+func TestEditedFilesAreKept(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	i.install(t)
+	edited := []string{"etc/logrotate.d/spillway", "etc/sysctl.d/60-spillway.conf", "etc/systemd/system/spillway.service"}
+	others := []string{
+		"etc/systemd/system/spillway.service.d/override.conf", "etc/spillway/tls/key.pem", "etc/spillway/environment",
+		"etc/default/spillway-functions", "var/lib/spillway/self-signed.pem", "var/log/spillway/access.log",
+	}
+	mine := append(edited, others...)
+	for _, file := range mine {
+		i.put(t, file, "mine")
+	}
+	i.write(t, i.program, "version 2")
+	unchanged := func(out, what string, said ...string) {
+		t.Helper()
+		for _, file := range mine {
+			if got := read(t, filepath.Join(i.root, file)); got != "mine" {
+				t.Errorf("%s: %s became %q", what, file, got)
+			}
+		}
+		for _, file := range said {
+			if !strings.Contains(out, "install: keep /"+file) {
+				t.Errorf("%s: it does not say that it keeps %s:\n%s", what, file, out)
+			}
+		}
+	}
+	unchanged(i.install(t), "an upgrade", edited...)
+	if got := read(t, filepath.Join(i.root, "usr/local/bin/spillway")); got != "version 2" {
+		t.Errorf("the program is %q", got)
+	}
+	unchanged(i.install(t, "--uninstall"), "an uninstallation", append(edited, "etc/systemd/system/spillway.service.d",
+		"etc/spillway", "etc/default/spillway-functions", "var/lib/spillway", "var/log/spillway")...)
+	if out := i.install(t, "--uninstall"); !strings.Contains(out, "install: nothing is left to remove") {
+		t.Errorf("a second uninstallation says\n%s", out)
+	}
+}
+
+// The function host's user enters the folders, whatever the umask of root.
+func TestStrictUmask(t *testing.T) {
+	requireSystemctl(t)
+	i := newImage(t)
+	out, err := exec.Command("bash", "-c", `umask 077; exec ./install.sh --root "$0" --binary "$1"`, i.root, i.program).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err = exec.Command("find", i.root, "-mindepth", "1", "-type", "d", "-not", "-perm", "755").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("only root may enter, %v:\n%s", err, out)
 	}
 }
 

@@ -57,11 +57,18 @@ func TestUnits(t *testing.T) {
 }
 
 // TestNodeAndFunctionHostMeet compares the socket that the installed function host
-// answers on with the one where a node looks that was told nothing.
+// answers on, and all that is told of it, with the one where a node looks that was
+// told nothing.
 func TestNodeAndFunctionHostMeet(t *testing.T) {
-	for _, file := range []string{"systemd/spillway-functions.service", "systemd/functions.env", "../config/spillway.yaml"} {
-		if !regexp.MustCompile(`(?m)socket:? ` + process.DefaultSocket + "\\b").MatchString(read(t, file)) {
+	for _, file := range []string{"systemd/spillway-functions.service", "systemd/functions.env", "../config/spillway.yaml", "../README.md"} {
+		sockets := regexp.MustCompile(`/[\w/-]+/functions\.sock\b`).FindAllString(read(t, file), -1)
+		if len(sockets) == 0 {
 			t.Errorf("%s is without the socket %s", file, process.DefaultSocket)
+		}
+		for _, socket := range sockets {
+			if socket != process.DefaultSocket {
+				t.Errorf("%s has the socket %s, want %s", file, socket, process.DefaultSocket)
+			}
 		}
 	}
 }

@@ -49,6 +49,9 @@ A function is given as NAME=PATH and settings, parted by commas:
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			functions, err := parseFunctions(specs)
+			if err == nil && socket == "" {
+				err = errors.New("--socket is empty; name a path, or leave it out")
+			}
 			if err != nil {
 				return usageError{err}
 			}

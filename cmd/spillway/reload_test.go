@@ -110,3 +110,66 @@ func TestReloadWarnsByTheNewAmounts(t *testing.T) {
 	f(describe(1, time.Second), describe(little, time.Second), true)
 	f(describe(little, time.Second), describe(little, time.Second), false) // was said before
 }
+
+// TestReloadAllOrNothing: when any part of a configuration cannot be put in force,
+// none of the others has changed.
+func TestReloadAllOrNothing(t *testing.T) {
+	s := startSlowNode(t)
+	defer func() {
+		s.signals <- os.Interrupt
+		<-s.ended
+	}()
+	describe := func(perHour, server string) *config.Config {
+		c, err := config.Parse("spillway.yaml", []byte(`
+listen: 127.0.0.1:0
+http: off
+admin: `+s.config.Admin+`
+state: ""
+log: {access: off}
+tls: {self_signed: true}
+budgets: {spill: {per_hour: `+perHour+`}}
+origins: {app: {servers: ["`+server+`"]}}
+functions: {thumb: {provider: web, url: "http://127.0.0.1:1/", timeout: `+perHour[1:]+`s, max_concurrency: 1, budget: spill}}
+sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
+`), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if err := s.Reload(describe("$1", "http://127.0.0.1:1")); err != nil {
+		t.Fatal(err)
+	}
+	was := s.parts
+	app, thumb, spill := was.origins["app"], was.functions["thumb"], was.budgets["spill"]
+	f := func(what string, spoil func(c *config.Config)) {
+		t.Helper()
+		c := describe("$2", "http://127.0.0.1:2")
+		spoil(c)
+		if s.Reload(c) == nil {
+			t.Errorf("%s: taken", what)
+		}
+		same := s.parts == was && was.origins["app"] == app && was.functions["thumb"] == thumb && was.budgets["spill"] == spill
+		if !same || spill.Config().PerHour != 1 || app.State().Servers[0].URL != "http://127.0.0.1:1" {
+			t.Errorf("%s: %+v, %s", what, spill.Config(), app.State().Servers[0].URL)
+		}
+	}
+	f("listeners", func(c *config.Config) { c.Edge.TLS.Cert, c.Edge.TLS.Key = "/missing.pem", "/missing.key" })
+	f("server", func(c *config.Config) { c.Edge.TrustedProxies = []string{"nobody"} })
+	f("origin", func(c *config.Config) {
+		o := c.Origins["app"]
+		o.TLS.CA = "/missing.pem"
+		c.Origins["app"] = o
+	})
+	f("function", func(c *config.Config) {
+		thumb := c.Functions["thumb"]
+		thumb.Provider = "none"
+		c.Functions["thumb"] = thumb
+	})
+	if err := s.Reload(describe("$2", "http://127.0.0.1:2")); err != nil {
+		t.Fatal(err)
+	}
+	if spill.Config().PerHour != 2 || app.State().Servers[0].URL != "http://127.0.0.1:2" || s.parts.functions["thumb"] == thumb {
+		t.Errorf("%+v, %s", spill.Config(), app.State().Servers[0].URL)
+	}
+}

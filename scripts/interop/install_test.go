@@ -48,6 +48,13 @@ func TestInstall(t *testing.T) {
 		m.prints(t, install+" --dry-run", "would start spillway.service")
 		same(t, before, m.do(t, files))
 	})
+	t.Run("no message bus is needed", func(t *testing.T) {
+		m.prints(t, "unshare --mount sh -c 'mount -t tmpfs tmpfs /run/dbus && "+install+" --dry-run'", "would start spillway.service")
+	})
+	t.Run("the first configuration lacks the folder of the log alone", func(t *testing.T) {
+		m.fails(t, "/tmp/spillway/bin/spillway check /tmp/spillway/config/install.yaml", "there is no folder /var/log/spillway; name")
+		m.prints(t, "/tmp/spillway/bin/spillway check --json /tmp/spillway/config/install.yaml | grep -c '\"message\"'", "1\n")
+	})
 	t.Run("a configuration that does not pass is said before anything changes", func(t *testing.T) {
 		m.do(t, "(cat /tmp/spillway/config/install.yaml; echo 'colour: red') >/tmp/red.yaml")
 		m.fails(t, install+" --config /tmp/red.yaml", "does not accept /tmp/red.yaml")
@@ -71,6 +78,7 @@ func TestInstall(t *testing.T) {
 		m.prints(t, "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1", "301")
 		m.prints(t, "test -S /run/spillway/admin.sock && systemctl is-enabled spillway", "enabled")
 		m.prints(t, "systemctl show spillway -p NRestarts", "NRestarts=0")
+		m.prints(t, "spillway check --strict /etc/spillway/spillway.yaml", " 0 warnings")
 	})
 	t.Run("the node has one capability and no rights", func(t *testing.T) {
 		status := m.do(t, "cat /proc/$(systemctl show spillway -p MainPID --value)/status")
@@ -94,6 +102,11 @@ func TestInstall(t *testing.T) {
 		m.do(t, "mount --bind /bin/false /bin/systemd-tmpfiles")
 		m.fails(t, install, "the folders could not be made")
 		m.do(t, "umount /bin/systemd-tmpfiles")
+		m.do(t, "echo SPILLWAY_CACHE__MEMORY=much >/etc/spillway/environment")
+		m.fails(t, install, "does not accept /etc/spillway/spillway.yaml")
+		m.do(t, "rm /etc/spillway/environment")
+		m.do(t, install+" --no-start")
+		m.prints(t, "spillway status", "v0.0.1")
 		m.prints(t, install, "restart spillway.service")
 		m.wait(t, "spillway status")
 		if out := m.do(t, "spillway status"); strings.Contains(out, "v0.0.1") {
@@ -129,6 +142,11 @@ func TestInstall(t *testing.T) {
 			"http://f/2015-03-31/functions/thumb/invocations -d '" + event + "'"
 		as := "setpriv --clear-groups --reuid=spillway-functions --regid=spillway-functions "
 		m.prints(t, as+call, `"statusCode":200`)
+		node := "setpriv --reuid=spillway --regid=spillway --groups=$(sed -n 's/^Groups:\\s*//p' " +
+			"/proc/$(systemctl show spillway -p MainPID --value)/status | tr -s ' ' , | sed 's/,$//') "
+		m.prints(t, node+call, `"statusCode":200`)
+		m.fails(t, "setpriv --clear-groups --reuid=spillway --regid=spillway "+call, "")
+		m.fails(t, "setpriv --clear-groups --reuid=nobody --regid=nogroup "+call, "")
 		m.prints(t, "grep -h ^CapBnd /proc/$(systemctl show spillway-functions -p MainPID --value)/status", "0000000000000000")
 		m.fails(t, as+"cat /etc/spillway/spillway.yaml", "Permission denied")
 		m.fails(t, "ls /proc/$(systemctl show spillway-functions -p MainPID --value)/root/etc/spillway/spillway.yaml", "")
@@ -159,7 +177,7 @@ func TestInstall(t *testing.T) {
 			}
 		}
 		m.do(t, "test -e /etc/spillway/spillway.yaml && test -e /var/lib/spillway/self-signed.pem")
-		m.prints(t, remove, "nothing of Spillway is here")
+		m.prints(t, remove, "nothing is left to remove")
 	})
 	t.Run("what is purged leaves nothing", func(t *testing.T) {
 		m.do(t, remove+" --purge")

@@ -28,8 +28,10 @@ func TestTour(t *testing.T) {
 
 	bin := t.TempDir()
 	write(t, filepath.Join(bin, "vagrant"), vagrantStub(machines))
+	settings := machines["edge1"].do(t, "cat /etc/spillway/spillway.yaml")
 	for range 2 { // the second begins where the first ended
 		takeTour(t, bin)
+		same(t, settings, machines["edge1"].do(t, "cat /etc/spillway/spillway.yaml"))
 	}
 }
 
