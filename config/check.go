@@ -173,6 +173,9 @@ func (c *checker) scalar(f *field, n *node, key string) (any, bool) {
 		c.add(key, "this must not be empty", "write "+f.written())
 		return nil, false
 	}
+	if f.format == "secret" && !refersElsewhere(n.text) {
+		c.hide(n.at.line)
+	}
 	v, bad := c.convert(f, n.text)
 	if bad == nil {
 		bad = c.reference(f, n.text)

@@ -215,6 +215,11 @@ func checkPrefix(text string) *fault {
 	return nil
 }
 
+// refersElsewhere reports whether a secret is named, and not written out.
+func refersElsewhere(text string) bool {
+	return strings.HasPrefix(text, "env:") || strings.HasPrefix(text, "file:")
+}
+
 // checkSecret checks that what a reference names can be read. The value itself
 // is read by the owner of the setting.
 func (c *checker) checkSecret(text string) *fault {

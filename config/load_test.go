@@ -285,6 +285,19 @@ func TestExcerptIsSafeAndShort(t *testing.T) {
 	}
 }
 
+func TestExcerptHidesSecrets(t *testing.T) {
+	f := func(text, canary string) {
+		t.Helper()
+		_, err := Parse("f", []byte(text), nil)
+		if err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("%v", err)
+		}
+	}
+	f(whole("tls: {unknown: 1, secret: hunter2, self_signed: maybe}"), "hunter2")
+	f(whole("tls:\n  secret: hunter2"), "hunter2")
+	f(whole("functions: {a: {provider: web, url: 'https://a.example', memory: 1, headers: {X-Key: hunter2}, timeout: soon}}"), "hunter2")
+}
+
 func TestAllProblemsAreReported(t *testing.T) {
 	_, err := Parse("f", []byte("tls: {selfsigned: true}\ncache: {memory: 1}\norigins: {app: {}}\nsites: [{}]\nhttp: 1"), []string{"SPILLWAY_EXPOSE=x"})
 	problems, _ := errors.AsType[Problems](err)

@@ -88,12 +88,13 @@ type report struct {
 	file     string
 	lines    []string
 	places   map[string]place
+	hidden   map[int]bool // lines that hold a secret
 	problems Problems
 	settled  int // problems that were known when the settings were looked at together
 }
 
 func newReport(file string, data []byte) *report {
-	return &report{file: file, lines: strings.Split(string(data), "\n"), places: map[string]place{}}
+	return &report{file: file, lines: strings.Split(string(data), "\n"), places: map[string]place{}, hidden: map[int]bool{}}
 }
 
 // add notes an error in the setting.
@@ -116,6 +117,17 @@ func (r *report) problem(s Severity, at place, key, message, remedy string) Prob
 	return Problem{
 		Severity: s, File: r.file, Line: at.line, Column: at.column, Variable: at.variable,
 		Key: key, Message: message, Remedy: remedy, Excerpt: r.excerpt(at),
+	}
+}
+
+// hide keeps a line out of all excerpts: problems are shown, logged and copied
+// into reports of others.
+func (r *report) hide(line int) {
+	r.hidden[line] = true
+	for i := range r.problems {
+		if r.problems[i].Line == line {
+			r.problems[i].Excerpt = ""
+		}
 	}
 }
 
@@ -180,7 +192,7 @@ const excerptWidth = 100
 // excerpt shows the line with a caret below the column. Characters that a
 // terminal would act on are replaced.
 func (r *report) excerpt(at place) string {
-	if at.line < 1 || at.line > len(r.lines) {
+	if at.line < 1 || at.line > len(r.lines) || r.hidden[at.line] {
 		return ""
 	}
 	text := []rune(strings.TrimRight(r.lines[at.line-1], "\r"))

@@ -46,9 +46,12 @@ func eachRoute(c *Config, visit func(key string, rc edge.RouteConfig)) {
 	}
 }
 
+// mapped is all of IPv4, as IPv6 writes it (RFC 4291 section 2.5.5.2).
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
+
 func warnProxies(setting string, proxies []string, r *report) {
 	for i, text := range proxies {
-		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() == 0 {
+		if p, err := netip.ParsePrefix(text); err == nil && (p.Bits() == 0 || p == mapped) {
 			r.warn(index(setting, i), "everybody may pretend to be another client", "list the addresses of your own proxies only")
 		}
 	}

@@ -32,7 +32,7 @@ func TestWarnings(t *testing.T) {
 	f("trusted_proxies: [10.0.0.0/8, 0.0.0.0/0, '::/0']",
 		"f:1:31: warning: trusted_proxies[1]: everybody may pretend to be another client; list the addresses of your own proxies only",
 		"f:1:42: warning: trusted_proxies[2]: everybody may pretend to be another client; list the addresses of your own proxies only")
-	f("proxy_protocol: [0.0.0.0/0]",
+	f("proxy_protocol: ['::ffff:0:0/96']",
 		"f:1:18: warning: proxy_protocol[0]: everybody may pretend to be another client; list the addresses of your own proxies only")
 	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")
 

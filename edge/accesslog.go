@@ -3,9 +3,9 @@ package edge
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -35,9 +37,10 @@ type accessLog struct {
 	// writing is how many lines are being written. Who takes them out of it counts
 	// them if they are lost.
 	writing atomic.Uint64
-	// What follows is the writer's. torn tells that out ends in half a line.
-	trouble trouble
-	torn    bool
+	// What follows is the writer's. torn tells that out ends in half a line, moved
+	// that the file was moved away and cannot be opened again.
+	trouble, moved trouble
+	torn           bool
 }
 
 type logShard struct {
@@ -73,7 +76,8 @@ func openAccessLog(c LogConfig, log *slog.Logger) (*accessLog, error) {
 	switch c.Access {
 	case "off":
 		return nil, nil
-	case "stdout":
+	case "", "stdout":
+		c.Access = "stdout"
 		return newAccessLog(os.Stdout, c, log), nil
 	case "stderr":
 		return newAccessLog(os.Stderr, c, log), nil
@@ -95,23 +99,31 @@ func openLogFile(path string) (*os.File, error) {
 }
 
 // checkLogFile refuses what is no file to append to. To open a named pipe would
-// wait for its reader, and with it the whole start.
+// wait for its reader, and with it the whole start. Character devices are taken:
+// /dev/null is one.
 func checkLogFile(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil // it is made, or opening it says why not
 	}
-	if mode := info.Mode(); !mode.IsRegular() && mode&os.ModeCharDevice == 0 {
-		return fmt.Errorf("%s is neither a file nor a character device", path)
+	switch kind := info.Mode().Type(); kind {
+	case 0, fs.ModeDevice | fs.ModeCharDevice:
+		return nil
+	case fs.ModeDir:
+		return fmt.Errorf("%s is a folder, not a file", path)
+	case fs.ModeNamedPipe:
+		return fmt.Errorf("%s is a pipe, not a file", path)
+	case fs.ModeSocket:
+		return fmt.Errorf("%s is a socket, not a file", path)
 	}
-	return nil
+	return fmt.Errorf("%s is a disk, not a file", path)
 }
 
 // Check reports whether Access can be a log, as far as that shows without opening
 // it. Its error says why not.
 func (c LogConfig) Check() error {
 	switch c.Access {
-	case "off", "stdout", "stderr":
+	case "", "off", "stdout", "stderr":
 		return nil
 	}
 	folder := filepath.Dir(c.Access)
@@ -123,7 +135,7 @@ func (c LogConfig) Check() error {
 
 // follow opens the file again when it was moved away, as log rotation does. A
 // file that does not open leaves the old one in use.
-func (l *accessLog) follow() {
+func (l *accessLog) follow(now time.Time) {
 	f, ok := l.out.(*os.File)
 	if !l.file || !ok {
 		return
@@ -132,13 +144,22 @@ func (l *accessLog) follow() {
 	if err != nil {
 		return
 	}
-	if now, err := os.Stat(l.name); err == nil && os.SameFile(was, now) {
+	if is, err := os.Stat(l.name); err == nil && os.SameFile(was, is) {
+		if l.moved.pass(now) {
+			l.log.Info("the access log has its own file again", "file", l.name)
+		}
 		return
 	}
-	if next, err := openLogFile(l.name); err == nil {
-		l.out, l.torn = next, false
-		f.Close()
+	next, err := openLogFile(l.name)
+	if err != nil {
+		if l.moved.meet(now) {
+			l.log.Warn("the access log was moved away and cannot be opened again, the old file is in use",
+				"file", l.name, "error", err)
+		}
+		return
 	}
+	l.out, l.torn = next, false
+	f.Close()
 }
 
 func newAccessLog(out io.Writer, c LogConfig, log *slog.Logger) *accessLog {
@@ -202,8 +223,9 @@ func (l *accessLog) work(ctx context.Context) error {
 			l.flush(spare)
 			return l.close()
 		case <-tick.C:
-			l.follow()
-			l.client.forget(time.Now())
+			now := time.Now()
+			l.follow(now)
+			l.client.forget(now)
 		case <-l.wake:
 		}
 		spare = l.flush(spare)
@@ -252,13 +274,13 @@ func (l *accessLog) write(lines []byte) {
 	}
 	abandoned := l.writing.Swap(0) == 0
 	switch {
-	case errors.Is(err, os.ErrClosed) || abandoned:
+	case abandoned:
 	case err != nil:
-		l.lost.Add(lineCount(lines[n:]))
 		l.torn = l.torn || n > 0 && lines[n-1] != '\n'
 		if l.trouble.meet(time.Now()) {
 			l.log.Warn("the access log cannot be written, lines are lost", "file", l.name, "error", err)
 		}
+		l.lost.Add(lineCount(lines[n:])) // who sees the count finds the reason in the log
 	case l.trouble.met():
 		if l.trouble.pass(time.Now()) {
 			l.log.Info("the access log is written again", "file", l.name, "lost", l.lost.Load())
@@ -368,25 +390,32 @@ func cutText(s string) string {
 
 // appendEscaped appends s as the inside of a JSON string by RFC 8259 section 7.
 // Bytes that are not UTF-8 become the replacement character, as encoding/json
-// has it.
+// has it. What does not show is escaped, too: a terminal would take some of it for
+// commands, a viewer for the end of a line or for text from right to left.
 func appendEscaped(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
 	for i := 0; i < len(s); {
-		c := s[i]
+		c, n := rune(s[i]), 1
+		if c >= utf8.RuneSelf {
+			c, n = utf8.DecodeRuneInString(s[i:])
+		}
+		i += n
 		switch {
 		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < ' ' || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		case c < utf8.RuneSelf:
-			b = append(b, c)
+			b = append(b, '\\', byte(c))
+		case unicode.IsPrint(c):
+			b = utf8.AppendRune(b, c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			b = appendUnit(appendUnit(b, high), low)
 		default:
-			r, n := utf8.DecodeRuneInString(s[i:])
-			b = utf8.AppendRune(b, r)
-			i += n
-			continue
+			b = appendUnit(b, c)
 		}
-		i++
 	}
 	return b
+}
+
+// appendUnit appends a unit of UTF-16 as an escape.
+func appendUnit(b []byte, unit rune) []byte {
+	const hex = "0123456789abcdef"
+	return append(b, '\\', 'u', hex[unit>>12&15], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
 }

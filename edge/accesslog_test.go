@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -15,13 +16,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"spillway/edge/outcome"
 )
 
 func FuzzAppendField(f *testing.F) {
-	for _, s := range []string{"", "plain", `"quo\ted"`, "\x00\x1f\x7f", "snö ☃ 😀", "\xff\xfe", "a\u2028b", strings.Repeat("☃", logText)} {
+	for _, s := range []string{"", "plain", `"quo\ted"`, "\x00\x1f\x7f", "snö ☃ 😀", "\xff\xfe", "a\u2028b", "\u009b31m", "\u202egpj", "\U000e0041", strings.Repeat("☃", logText)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -35,6 +37,9 @@ func FuzzAppendField(f *testing.F) {
 		}
 		if utf8.ValidString(s) && got != want {
 			t.Fatalf("got %q, want %q", got, want)
+		}
+		if line := appendField(nil, "", s); bytes.ContainsFunc(line, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			t.Fatalf("%q has what a terminal may take for commands", line)
 		}
 	})
 }
@@ -210,6 +215,12 @@ func TestAccessLogRefusesWhatIsNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	socket := filepath.Join(folder, "socket")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	f := func(path, want string) {
 		t.Helper()
 		c := LogConfig{Access: path}
@@ -220,9 +231,10 @@ func TestAccessLogRefusesWhatIsNoFile(t *testing.T) {
 			}
 		}
 	}
-	f(pipe, " is neither a file nor a character device")
-	f(folder, " is neither a file nor a character device")
-	for _, path := range []string{"/dev/null", filepath.Join(folder, "access.log"), "stdout", "off"} {
+	f(pipe, " is a pipe, not a file")
+	f(folder, " is a folder, not a file")
+	f(socket, " is a socket, not a file")
+	for _, path := range []string{"/dev/null", filepath.Join(folder, "access.log"), "stdout", "stderr", "off", ""} {
 		c := LogConfig{Access: path}
 		l, err := openAccessLog(c, slog.New(slog.DiscardHandler))
 		if err != nil || c.Check() != nil {
@@ -231,6 +243,9 @@ func TestAccessLogRefusesWhatIsNoFile(t *testing.T) {
 		}
 		if path != "off" {
 			l.close()
+		}
+		if path == "" && (l.out != os.Stdout || l.name != "stdout") {
+			t.Errorf("without a name it goes to %s", l.name)
 		}
 	}
 	if err := (LogConfig{Access: filepath.Join(folder, "none", "access.log")}).Check(); err == nil {
@@ -250,7 +265,7 @@ func TestAccessLogRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	line() // what was on its way goes to the old file
-	l.follow()
+	l.follow(time.Now())
 	line()
 	if err := l.close(); err != nil {
 		t.Fatal(err)
@@ -260,6 +275,43 @@ func TestAccessLogRotation(t *testing.T) {
 		if n := bytes.Count(b, []byte("\n")); err != nil || n != want {
 			t.Errorf("%s has %d lines, want %d (%v)", name, n, want, err)
 		}
+	}
+}
+
+// TestAccessLogThatCannotFollow asks that a file which was moved away and has no
+// successor is written on, and that the log tells once that it begins and once
+// that it is over.
+func TestAccessLogThatCannotFollow(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "log")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "access.log")
+	var told bytes.Buffer
+	l, err := openAccessLog(LogConfig{Access: path}, slog.New(slog.NewTextHandler(&told, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if err := os.Rename(folder, folder+".1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		l.follow(day0)
+	}
+	l.add(loggedExchange(), 0)
+	l.flush(nil)
+	b, err := os.ReadFile(filepath.Join(folder+".1", "access.log"))
+	if n := bytes.Count(b, []byte("\n")); err != nil || n != 1 || strings.Count(told.String(), "level=WARN") != 1 {
+		t.Errorf("%d lines in the old file, %v, and the log says:\n%s", n, err, told.String())
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.follow(day0)
+	l.follow(day0.Add(troubleOver))
+	if _, err := os.Stat(path); err != nil || !strings.Contains(told.String(), "has its own file again") {
+		t.Errorf("%v, and the log says:\n%s", err, told.String())
 	}
 }
 

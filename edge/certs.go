@@ -260,8 +260,9 @@ func selfSigned(folder string, hosts []string, now time.Time) (*tls.Certificate,
 	names, addrs := subjects(hosts)
 	path := filepath.Join(folder, "self-signed.pem")
 	if folder != "" {
-		if cert, err := tls.LoadX509KeyPair(path, path); err == nil &&
-			slices.Equal(cert.Leaf.DNSNames, names) && slices.EqualFunc(cert.Leaf.IPAddresses, addrs, net.IP.Equal) && now.Add(selfSignedLeft).Before(cert.Leaf.NotAfter) {
+		cert, err := tls.LoadX509KeyPair(path, path)
+		if err == nil && slices.Equal(cert.Leaf.DNSNames, names) && slices.EqualFunc(cert.Leaf.IPAddresses, addrs, net.IP.Equal) &&
+			now.Add(selfSignedLeft).Before(cert.Leaf.NotAfter) {
 			return &cert, nil
 		}
 	}

@@ -84,7 +84,7 @@ func (c TLSConfig) Pairs() []CertificateConfig {
 // LogConfig says where requests are noted, and what of the visitor.
 type LogConfig struct {
 	// Access is the file that the access log is appended to; stdout and stderr
-	// name the standard streams, off switches it off.
+	// name the standard streams, off switches it off. Empty means stdout.
 	Access string `koanf:"access" default:"stdout"`
 	// Client says how a line names the visitor: the address in full, the network
 	// that it is in, a hash that holds for a day, or not at all. Empty means the

@@ -35,8 +35,8 @@ const sweepsPerTimeout = 8
 
 // minRate is what a visitor must take on average, of all that the connection has
 // for it: how its streams share that is decided by priorities (RFC 9218) and by
-// the network. One Write of a whole body shows no progress, so that it is cut
-// into what minRate moves within the stall timeout.
+// the network. One Write of a whole body would not show that it stands still, so
+// that it is cut into what minRate moves within the stall timeout.
 const minRate = 8 << 10 // bytes per second
 
 // starved is how many stall timeouts one response, or one body that is sent, may
@@ -174,7 +174,7 @@ func (c *connection) sweep(s sight) (cuts int, idle bool, age time.Duration) {
 		c.ready = c.served.Load()
 		c.seen, c.busy = c.starts, s.now
 	}
-	c.keepPace(s.tick)
+	c.keepPace()
 	for g := c.guards; g != nil; g = g.next {
 		if g.hijacked {
 			continue
@@ -208,12 +208,11 @@ func (c *connection) traffic() (in, out int64) {
 // A pace is how fast a connection moves, whatever its streams: each of many that
 // share a slow one is slower than any least rate.
 type pace struct {
-	// late is how much time the visitor has had to take what it was offered, beyond
-	// what minRate grants for what it took. Acknowledgements count as taken, which
-	// is too little to matter to honest visitors and bounded for others (starved).
-	late time.Duration
-	// earned is how much waiting the bytes of bodies since the last sweep pay for.
-	earned time.Duration
+	// sent and taken are how much waiting is paid for by the bytes of bodies that
+	// came since the last sweep, and by all that left. Acknowledgements count as
+	// taken, which is too little to matter to honest visitors and bounded for others
+	// (starved).
+	sent, taken time.Duration
 	// full tells that a body is there which the node does not read: it may fill the
 	// window that all bodies of the connection share, so that the others' silence
 	// is no fault of the visitor.
@@ -222,22 +221,17 @@ type pace struct {
 	received, out int64
 }
 
-// keepPace looks at what moved since the last sweep, which was a tick ago.
-func (c *connection) keepPace(tick time.Duration) {
+// keepPace looks at what moved since the last sweep.
+func (c *connection) keepPace() {
 	p := &c.pace
-	received, offered := c.received(), false
+	received := c.received()
 	_, out := c.traffic()
+	p.sent, p.taken = atRate(received-p.received, leastUpload), atRate(out-p.out, minRate)
+	p.received, p.out = received, out
 	p.full = false
 	for g := c.guards; g != nil; g = g.next {
-		offered = offered || g.writes.going()
 		p.full = p.full || g.body.waits()
 	}
-	p.late = max(p.late+tick-atRate(out-p.out, minRate), 0)
-	if !offered {
-		p.late = 0
-	}
-	p.earned = atRate(received-p.received, leastUpload)
-	p.received, p.out = received, out
 }
 
 // atRate is how long so many bytes take at a rate in bytes per second.
@@ -262,6 +256,7 @@ type guard struct {
 
 	// By the sweep, or under its lock.
 	patience  time.Duration // see patient
+	owed      time.Duration // see untaken
 	prolonged time.Duration
 	hijacked  bool
 
@@ -313,13 +308,19 @@ func (g *guard) unread(s sight) bool {
 	return g.body.behind(s, &g.conn.pace)
 }
 
-// untaken reports whether the visitor takes too little.
+// untaken reports whether the visitor takes too little. As with uploads, waiting
+// runs into debt, and whatever the connection takes pays it off.
 func (g *guard) untaken(s sight) bool {
 	if g.patience > 0 {
 		return g.writes.stuck(s.now, g.patience)
 	}
 	lasted := g.writes.lasted(s.now)
-	return lasted >= s.stall && g.conn.pace.late >= s.stall || lasted >= starved*s.stall
+	waiting := g.writes.going() || g.step == 0 && g.conn.writes.going()
+	if waiting {
+		g.owed += s.tick
+	}
+	g.owed = max(g.owed-g.conn.pace.taken, 0)
+	return waiting && (g.owed >= s.stall || lasted >= starved*s.stall)
 }
 
 // prolong moves the deadline on that the server gave the request. Only requests

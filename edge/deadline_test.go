@@ -142,6 +142,7 @@ func TestDeadlineStalledUploadIsCut(t *testing.T) {
 		start := time.Now()
 		_, err := io.Copy(io.Discard, r.Body)
 		got.Store(&end{err, time.Since(start)})
+		time.Sleep(20 * time.Second) // it was cut once all the same
 	}
 	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
 		body := &stall{closed: make(chan struct{})}
@@ -651,6 +652,72 @@ func TestDeadlinePageOfPicturesSurvives(t *testing.T) {
 	}
 }
 
+// A visitor who takes nothing of anything is cut soon, however much it asked for
+// and whatever else it says.
+func TestDeadlineNothingTakenIsCut(t *testing.T) {
+	var begun, cut atomic.Int64
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		start := time.Now()
+		begun.Add(1)
+		_, err := w.Write(make([]byte, 12<<20))
+		if took := time.Since(start); err == nil || took < 30*time.Second || took > 40*time.Second {
+			t.Errorf("error %v after %v, want one after about 30s", err, took)
+		}
+		cut.Add(1)
+	}
+	for _, proto := range shared {
+		t.Run(proto, func(t *testing.T) {
+			begun.Store(0)
+			cut.Store(0)
+			edgetest.New(http.HandlerFunc(h)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				client := narrow(t, n, proto)
+				for i := range 20 {
+					resp, err := client.Get(n.URL() + fmt.Sprint("/", i))
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer resp.Body.Close()
+				}
+				time.Sleep(time.Minute)
+				if begun.Load() != 20 || cut.Load() != 20 {
+					t.Errorf("%d begun, %d cut, want 20", begun.Load(), cut.Load())
+				}
+			})
+		})
+	}
+}
+
+// Half the least rate is too little, whatever the protocol and however small the
+// pieces are that the node writes.
+func TestDeadlineSlowDownloadIsCut(t *testing.T) {
+	var took atomic.Int64
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		start, err := time.Now(), error(nil)
+		for err == nil {
+			_, err = w.Write(make([]byte, 32<<10))
+		}
+		took.Store(int64(time.Since(start)))
+	}
+	edgetest.New(http.HandlerFunc(h)).RunVirtual(t, func(t *testing.T, v *edgetest.Visitor) {
+		took.Store(0)
+		client := v.Client
+		if v.Proto != "h1" {
+			client = narrow(t, v.Node, v.Proto)
+		}
+		resp, err := client.Get(v.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		for end := time.Now().Add(3 * time.Minute); err == nil && time.Now().Before(end); time.Sleep(time.Second) {
+			_, err = io.CopyN(io.Discard, resp.Body, 4<<10)
+		}
+		if took := time.Duration(took.Load()); took < 45*time.Second || took > 90*time.Second {
+			t.Errorf("cut after %v, want about a minute", took)
+		}
+	})
+}
+
 // A download that never moves is not paid for by another for ever.
 func TestDeadlineStarvedDownloadIsCut(t *testing.T) {
 	for _, proto := range shared {
@@ -727,9 +794,10 @@ func TestDeadlineUnreadUploadsBlameNobody(t *testing.T) {
 				v := n.Visitor(t, proto)
 				read(t, v.Get(t, "/"))
 				var all sync.WaitGroup
-				post := func(path string) {
+				post := func(path string, first time.Duration) {
 					all.Go(func() {
-						resp, err := v.Post(v.URL+path, "text/plain", bytes.NewReader(make([]byte, size)))
+						body := io.MultiReader(&drip{left: 1, interval: first}, bytes.NewReader(make([]byte, size-1)))
+						resp, err := v.Post(v.URL+path, "text/plain", body)
 						if err != nil {
 							t.Error(path, err)
 							return
@@ -739,11 +807,11 @@ func TestDeadlineUnreadUploadsBlameNobody(t *testing.T) {
 						}
 					})
 				}
+				post("/read", 10*time.Second) // over HTTP/3 the window is for headers too
+				time.Sleep(time.Second)
 				for range 4 {
-					post("/unread")
+					post("/unread", 0)
 				}
-				time.Sleep(10 * time.Second)
-				post("/read")
 				all.Wait()
 			})
 		})

@@ -58,6 +58,65 @@ func FuzzForwarded(f *testing.F) {
 	})
 }
 
+// FuzzVisitor asks that who comes through no trusted proxy is its peer whatever it
+// writes, that a proxy which writes X-Forwarded-For has the last word whatever stands
+// in Forwarded, and that all addresses are in the one form that prefixes know.
+func FuzzVisitor(f *testing.F) {
+	f.Add("192.0.2.1:80", "198.51.100.7", "for=203.0.113.9")
+	f.Add("10.1.1.1:80", "", "for=unknown")
+	f.Add("[fe80::1%eth0]:80", "fe80::2%eth0, 10.1.1.1:_x", `for="[fe80::3%\"]"`)
+	f.Add("[::ffff:10.1.1.1]:80", "::ffff:10.1.1.1", `for="[::ffff:192.0.2.1]:80"`)
+	f.Add("@", "[", `"`)
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
+	f.Fuzz(func(t *testing.T, peer, list, elements string) {
+		r := &http.Request{RemoteAddr: peer, Header: http.Header{"X-Forwarded-For": {list}, "Forwarded": {elements}}}
+		for _, fields := range []http.Header{r.Header, {"Forwarded": {elements}}} {
+			r.Header = fields
+			v := newVisitor(r, proxies)
+			if !v.trusted && v.addr != v.peer || v.trusted != within(v.peer, proxies) {
+				t.Fatalf("peer %q with %v: %+v", peer, fields, v)
+			}
+			for _, a := range []netip.Addr{v.addr, v.peer} {
+				if a != plainAddr(a) || v.trusted && !a.IsValid() {
+					t.Fatalf("peer %q with %v: %+v", peer, fields, v)
+				}
+			}
+		}
+		r.RemoteAddr, r.Header = "10.1.1.1:80", http.Header{"X-Forwarded-For": {list, "192.0.2.1"}, "Forwarded": {elements}}
+		if v := newVisitor(r, proxies); v.addr != netip.MustParseAddr("192.0.2.1") {
+			t.Fatalf("%v: %+v", r.Header, v)
+		}
+	})
+}
+
+// FuzzPrefix asks that whatever is taken for a prefix holds its own address in the
+// form in which peers have it, and no more than is written.
+func FuzzPrefix(f *testing.F) {
+	for _, s := range []string{"10.0.0.0/8", "::ffff:10.0.0.0/104", "::ffff:0:0/96", "::ffff:0:0/90", "fe80::1%eth0", "::/0", "10.1.2.3", "10.0.0.0/33"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := parsePrefix(s)
+		if err != nil {
+			return
+		}
+		if !p.IsValid() || p.Addr().Zone() != "" {
+			t.Fatalf("%q: %v", s, p)
+		}
+		written, err := netip.ParsePrefix(s)
+		if err != nil {
+			written = netip.PrefixFrom(netip.MustParseAddr(s).WithZone(""), netip.MustParseAddr(s).BitLen())
+		}
+		first := written.Masked().Addr()
+		if mapped := written.Addr().Is4In6() && written.Bits() >= 96; mapped && !p.Contains(first.Unmap()) || !mapped && p != written {
+			t.Fatalf("%q: %v", s, p)
+		}
+		if before := first.Prev(); before.IsValid() && p.Contains(plainAddr(before)) {
+			t.Fatalf("%q: %v holds %v", s, p, before)
+		}
+	})
+}
+
 // FuzzHost asks that a host which passes is a name or an address with a port, so
 // that the origin cannot take it for another, and that its letters' case, its
 // final dot and its port do not change the route.

@@ -41,6 +41,56 @@ func TestMarkSticksOnOneOperationOnly(t *testing.T) {
 	f(194, true)
 }
 
+// What each answer of a connection is charged for, sweep by sweep.
+func TestGuardDownloadDebts(t *testing.T) {
+	const stall = 30 * time.Second
+	f := func(what string, taken int64, spoil func(c *connection, g *guard), want time.Duration) {
+		t.Helper()
+		c := &connection{}
+		g := &guard{conn: c, step: 1}
+		c.enter(g)
+		g.writes.begin()
+		s := sight{stall: stall, finish: time.Hour}
+		for s.now < 2*time.Hour {
+			s.tick, s.now = time.Second, s.now+time.Second
+			c.out.Add(taken)
+			spoil(c, g)
+			c.keepPace()
+			if g.untaken(s) {
+				if s.now != want {
+					t.Errorf("%s: cut after %v, want %v", what, s.now, want)
+				}
+				return
+			}
+		}
+		if want != 0 {
+			t.Errorf("%s: never cut, want after %v", what, want)
+		}
+	}
+	standing := func(*connection, *guard) {}
+	moving := func(_ *connection, g *guard) { g.writes.end(); g.writes.begin() }
+	f("nothing", 0, standing, stall)
+	f("half the least rate in small writes", minRate/2, moving, 2*stall)
+	f("the least rate", minRate, moving, 0)
+	f("standing while others move", minRate, standing, starved*stall+time.Second)
+	f("no write", 0, func(_ *connection, g *guard) { g.writes = mark{} }, 0)
+	f("a patient one", 0, func(_ *connection, g *guard) { g.patience = time.Minute }, time.Minute+time.Second)
+	onHTTP1 := func(c *connection, g *guard) {
+		g.step, g.writes = 0, mark{}
+		if !c.writes.going() {
+			c.writes.begin()
+		}
+	}
+	f("half the least rate over HTTP/1.1", minRate/2, onHTTP1, 2*stall)
+	f("the least rate over HTTP/1.1", minRate, onHTTP1, 0)
+	late := func(c *connection, g *guard) {
+		if g.writes.going() && g.owed >= stall/2 {
+			g.writes.end()
+		}
+	}
+	f("an end in time", 0, late, 0)
+}
+
 func TestRegistry(t *testing.T) {
 	r := registry{grant: func(*connection) {}}
 	all := []*connection{{}, {}, {}, {}}

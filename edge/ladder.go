@@ -223,5 +223,8 @@ func (l *ladder) call(ctx context.Context, r *http.Request) *faas.Request {
 }
 
 func (l *ladder) client(r *http.Request) origin.Client {
-	return origin.Client{Addr: l.visitor.peer, Proto: l.proto, Host: r.Host, Trusted: l.visitor.trusted}
+	return origin.Client{
+		Addr: l.visitor.peer, Visitor: l.visitor.addr, Trusted: l.visitor.trusted,
+		Proto: l.proto, Host: r.Host,
+	}
 }

@@ -55,11 +55,11 @@ func (c *logClient) appendTo(b []byte, addr netip.Addr, at time.Time) []byte {
 	return append(b, `",`...)
 }
 
-// The networks whose addresses hold a whole IPv4 address, in their last four bytes
-// or, with 6to4, from the third on. Cut to logBits6 the one would say nothing of
-// the visitor, and the other all.
+// The networks whose addresses hold a whole IPv4 address. Cut to logBits6 those of
+// the first two would say nothing of the visitor, and those of the last all.
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052 section 2.1
+	teredo    = netip.MustParsePrefix("2001::/32")    // RFC 4380 section 4
 	sixToFour = netip.MustParsePrefix("2002::/16")    // RFC 3056 section 2
 )
 
@@ -70,6 +70,8 @@ func embedded(addr netip.Addr) netip.Addr {
 	switch {
 	case nat64.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[12:]))
+	case teredo.Contains(addr): // its bits are inverted
+		return netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})
 	case sixToFour.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[2:]))
 	}

@@ -31,6 +31,8 @@ func TestLogClientForms(t *testing.T) {
 	// What holds a whole IPv4 address is cut as one.
 	f("prefix", "2002:cb00:714d:1::1", `"client":"203.0.113.0/24",`)
 	f("prefix", "64:ff9b::203.0.113.77", `"client":"203.0.113.0/24",`)
+	f("prefix", "2001:0:4136:e378:8000:63bf:34ff:8eb2", `"client":"203.0.113.0/24",`)
+	f("prefix", "2001:1:4136:e378:8000:63bf:34ff:8eb2", `"client":"2001:1:4136::/48",`)
 	f("prefix", "::ffff:203.0.113.77", `"client":"203.0.113.0/24",`)
 	f("prefix", "64:ff9b:1::203.0.113.77", `"client":"64:ff9b:1::/48",`)
 	f("prefix", "2003:cb00:714d:1::1", `"client":"2003:cb00:714d::/48",`)

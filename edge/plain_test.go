@@ -20,6 +20,19 @@ func plainNode(t *testing.T, connections int) *edgetest.Node {
 	return s.Start(t)
 }
 
+// refusedPlain opens a connection that the node is to reset, be it while it opens.
+func refusedPlain(t *testing.T, n *edgetest.Node) {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.Listeners.HTTPAddr().String())
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection without a place is served")
+	}
+}
+
 func dialPlain(t *testing.T, n *edgetest.Node) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", n.Listeners.HTTPAddr().String())
@@ -51,9 +64,7 @@ func TestPlainConnectionsAreAdmitted(t *testing.T) {
 	}
 	awaitConnections(t, n, places)
 	for range places {
-		if _, err := dialPlain(t, n).Read(make([]byte, 1)); err == nil {
-			t.Error("a connection without a place is served")
-		}
+		refusedPlain(t, n)
 	}
 	if got := n.Admit.State(); got.Connections != places || got.RefusedFull != places || got.HalfOpen != 0 {
 		t.Errorf("%+v", got)

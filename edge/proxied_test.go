@@ -242,5 +242,8 @@ func TestProxiedHeaderDoesNotHoldUpAShutdown(t *testing.T) {
 		if err := n.Listeners.Shutdown(t.Context()); err != nil || time.Since(start) > time.Second {
 			t.Errorf("shut down after %s: %v", time.Since(start), err)
 		}
+		if got := n.Listeners.State().ProxyHeaders; got != 0 {
+			t.Errorf("%d headers refused that might have come", got)
+		}
 	})
 }

@@ -114,24 +114,27 @@ func (c *proxiedConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// await reads the header, and gives it up when ctx ends.
+// await reads the header, and closes the connection when ctx ends before it is
+// there. A deadline would not do: begin sets its own.
 func (c *proxiedConn) await(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { c.Conn.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { c.Conn.Close() })()
 	c.once.Do(c.begin)
 	return c.err
 }
 
 // begin reads the header. A connection whose header is bad is closed: nothing
-// that its sender meant could be told from it.
+// that its sender meant could be told from it. One that the node itself has closed
+// meanwhile is not counted among them.
 func (c *proxiedConn) begin() {
 	if c.err = c.headers.enter(c.peer); c.err == nil {
 		c.err = c.header()
 		c.headers.leave(c.peer)
 	}
-	if c.err != nil {
-		c.Conn.Close()
+	if c.err == nil {
+		return
 	}
-	if c.err != nil && !errors.Is(c.err, errLooked) {
+	c.Conn.Close()
+	if !errors.Is(c.err, errLooked) && !errors.Is(c.err, net.ErrClosed) {
 		c.headers.refused.Add(1)
 	}
 }
@@ -188,9 +191,10 @@ var (
 )
 
 // parseProxyHeader reads the header at the start of b, and returns the address
-// that it gives and its size. The address is not valid where the header gives none that a visitor could have:
-// the connection is then the proxy's own, such as a health check, or one that it
-// knows nothing about. What may become a header is errShortHeader.
+// that it gives and its size. The address is not valid where the header gives none
+// that a visitor could have: the connection is then the proxy's own, such as a
+// health check, or one that it knows nothing about. What may become a header is
+// errShortHeader.
 func parseProxyHeader(b []byte) (source netip.AddrPort, size int, err error) {
 	switch {
 	case begins(b, proxyproto.SIGV2):

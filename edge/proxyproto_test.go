@@ -2,9 +2,11 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -146,6 +148,21 @@ func TestProxyHeaderOfABalancerThatOnlyLooks(t *testing.T) {
 	proxy.CloseWrite()
 	if err := c.await(t.Context()); errors.Is(err, errLooked) || err == nil || headers.refused.Load() != 1 {
 		t.Errorf("amid a header: %v, %d refused", err, headers.refused.Load())
+	}
+}
+
+// Who waits for a header while the node stops is let go at once, whether the wait
+// has begun or not, and no proxy is blamed for it.
+func TestProxyHeaderEndsWithItsContext(t *testing.T) {
+	headers := testHeaders()
+	for _, sent := range []string{"", "PROXY"} {
+		c, proxy := proxiedPair(t, headers)
+		proxy.Write([]byte(sent))
+		ctx, end := context.WithCancel(t.Context())
+		end()
+		if err := c.await(ctx); err == nil || errors.Is(err, os.ErrDeadlineExceeded) || headers.refused.Load() != 0 {
+			t.Errorf("after %q: %v, %d refused", sent, err, headers.refused.Load())
+		}
 	}
 }
 

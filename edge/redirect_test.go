@@ -124,6 +124,33 @@ func TestPlainConnectionsThatAskForNothing(t *testing.T) {
 	f(false, false, false)
 }
 
+// A connection of a proxy that sends headers never owes: its address is everybody's
+// behind it.
+func TestPlainConnectionsOfProxiesOweNothing(t *testing.T) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for _, proxies := range [][]netip.Prefix{nil, {netip.MustParsePrefix("127.0.0.0/8")}} {
+		l := &Listeners{admit: admit.New(admit.Config{}, 1)}
+		l.proxied.from = func() []netip.Prefix { return proxies }
+		client, err := net.Dial("tcp", socket.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := plainListener{socket, l}.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owes := conn.(*plainConn).owes.Load(); owes != (proxies == nil) {
+			t.Errorf("proxies %v: owes %v", proxies, owes)
+		}
+		conn.Close()
+		client.Close()
+	}
+}
+
 // Wherever a redirect goes, it goes to the host that was asked.
 func FuzzRedirect(f *testing.F) {
 	f.Add("a.test", "/x?y")

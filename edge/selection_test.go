@@ -78,6 +78,26 @@ func TestSelectionWithoutAny(t *testing.T) {
 	}
 }
 
+// A handshake finds its certificate in a map that is there already: with many
+// certificates, to make one would cost more than the handshake.
+func TestSelectionIsMadeOnce(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	c := writePair(t, t.TempDir(), until, false)
+	for i := range 20 {
+		c.Certificates = append(c.Certificates, writePair(t, t.TempDir(), until, false, fmt.Sprintf("h%d.test", i)).Pairs()...)
+	}
+	s, _, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hello("h19.test", true)
+	for _, pick := range []picker{s.current.Load().tcp.GetCertificate, s.current.Load().quic.GetCertificate} {
+		if n := testing.AllocsPerRun(100, func() { pick(h) }); n > 4 {
+			t.Errorf("%v allocations for one certificate of %d", n, len(s.certs.pairs))
+		}
+	}
+}
+
 // BenchmarkSelection shows that many certificates cost as much as one.
 func BenchmarkSelection(b *testing.B) {
 	until := time.Now().Add(time.Hour)

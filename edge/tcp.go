@@ -11,9 +11,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 
 	"spillway/edge/outcome"
 )
@@ -120,18 +122,42 @@ func (t *tcpServer) take(raw net.Conn) {
 // admit lets a connection in or resets it. TCP has proved the address, or a
 // trusted proxy answers for it.
 func (t *tcpServer) admit(raw net.Conn) {
+	socket := raw
+	if p, ok := raw.(*proxiedConn); ok {
+		socket = p.Conn
+	}
 	h, why := t.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
 	if why != outcome.None {
-		if p, ok := raw.(*proxiedConn); ok {
-			raw = p.Conn
-		}
-		reset(raw)
+		reset(socket)
 		return
 	}
+	limitUnsent(socket)
 	c := &connection{handshake: h, tcp: raw}
 	t.l.conns.add(c)
 	conn := &tcpConn{Conn: raw, connection: c, registry: &t.l.conns}
 	t.l.loops.Go(func() { t.handshake(tls.Server(conn, t.l.tls.tcp())) })
+}
+
+// unsent is how much the kernel takes of what is written before the network does.
+// By itself it takes up to some MiB, which a visitor at the least rate needs
+// minutes for: nothing moves meanwhile that the node can see, priorities are of
+// no use, and each slow visitor costs that memory.
+const unsent = 128 << 10
+
+// limitUnsent bounds what the kernel holds of a connection. Where that fails, as it
+// may for multipath TCP, only what is said at unsent is lost.
+func limitUnsent(socket net.Conn) {
+	raw, ok := socket.(syscall.Conn)
+	if !ok {
+		return // a simulated network
+	}
+	control, err := raw.SyscallConn()
+	if err != nil {
+		return // closed meanwhile
+	}
+	_ = control.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+	})
 }
 
 func (t *tcpServer) handshake(conn *tls.Conn) {

@@ -5,11 +5,15 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
+
+	"spillway/edge/admit"
 )
 
 // A panic is told of every ten seconds, and a clock that is set back silences
@@ -49,5 +53,40 @@ func TestGoAwaySaysNothingOverHTTP1(t *testing.T) {
 	}
 	if c.farewell.Load() != nil {
 		t.Error("its server will say something")
+	}
+}
+
+// What the kernel takes of an answer before the network does would hide for
+// minutes that a slow visitor takes it.
+func TestTCPLeavesLittleInTheKernel(t *testing.T) {
+	c := Config{Listen: "127.0.0.1:0", HTTP: "off", TLS: TLSConfig{SelfSigned: true}}
+	l, err := NewListeners(c, nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Shutdown(t.Context())
+	visitor, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer visitor.Close()
+	raw, err := l.socks.TCP.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.tcp.take(raw)
+	defer raw.Close()
+	control, err := raw.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	if failed := control.Control(func(fd uintptr) {
+		got, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+	}); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	if got != unsent {
+		t.Errorf("the kernel takes %d bytes, want %d", got, unsent)
 	}
 }

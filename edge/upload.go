@@ -42,17 +42,17 @@ func (u *upload) waits() bool { return u.from != nil && !u.done.Load() && !u.rea
 // network gives and may be sent one after the other; for how long others may pay
 // for a body, and the node leave it no window, is bounded by starved.
 func (u *upload) behind(s sight, p *pace) bool {
-	got := u.got.Load()
-	if u.reads.going() {
+	got, waiting := u.got.Load(), u.reads.going()
+	if waiting {
 		u.alone += s.tick
 		if !p.full {
 			u.owed += s.tick
 		}
 	}
-	u.owed = max(u.owed-p.earned, 0)
+	u.owed = max(u.owed-p.sent, 0)
 	u.alone = max(u.alone-atRate(got-u.paid, leastUpload), 0)
 	u.paid = got
-	return u.owed >= s.stall || u.alone >= starved*s.stall
+	return waiting && (u.owed >= s.stall || u.alone >= starved*s.stall)
 }
 
 // Read implements io.Reader.

@@ -24,7 +24,7 @@ func TestUploadDebts(t *testing.T) {
 		for at := time.Second; at <= 2*time.Hour; at += time.Second {
 			g.body.got.Add(own)
 			other.body.got.Add(others)
-			c.keepPace(s.tick)
+			c.keepPace()
 			other.body.behind(s, &c.pace)
 			if g.body.behind(s, &c.pace) {
 				if at != want {
@@ -44,4 +44,17 @@ func TestUploadDebts(t *testing.T) {
 	f("others pay", leastUpload, 0, false, starved*stall)
 	f("the node leaves others unread", 0, 0, true, starved*stall)
 	f("the least rate beside what is unread", 0, leastUpload, true, 0)
+}
+
+// What the node does not read is nobody's debt, however long that lasts.
+func TestUploadUnreadByTheNode(t *testing.T) {
+	c := &connection{}
+	g := &guard{conn: c, body: upload{from: io.NopCloser(nil)}}
+	c.enter(g)
+	for range 7200 {
+		c.keepPace()
+		if g.body.behind(sight{tick: time.Second, stall: 30 * time.Second}, &c.pace) {
+			t.Fatal("cut")
+		}
+	}
 }

@@ -19,10 +19,20 @@ func setForwarded(h http.Header, in *http.Request, c Client) {
 		values[i] = value
 		h[name] = values[i : i+1 : i+1]
 	}
-	if addr.IsValid() {
-		set(0, "X-Forwarded-For", extend(h["X-Forwarded-For"], addr.String()))
+	before, elements := h["X-Forwarded-For"], h["Forwarded"]
+	if c.Visitor.IsValid() && c.Visitor != addr {
+		// What a proxy said in one of the two forms is said in the other, too.
+		if len(before) == 0 {
+			before = []string{c.Visitor.String()}
+		}
+		if len(elements) == 0 {
+			elements = []string{element(c.Visitor, "", "")}
+		}
 	}
-	set(1, "Forwarded", extend(h["Forwarded"], element(addr, host, c.Proto)))
+	if addr.IsValid() {
+		set(0, "X-Forwarded-For", extend(before, addr.String()))
+	}
+	set(1, "Forwarded", extend(elements, element(addr, host, c.Proto)))
 	// These two are about the visitor's own request: a trusted proxy knows
 	// better.
 	if len(h["X-Forwarded-Proto"]) == 0 && c.Proto != "" {

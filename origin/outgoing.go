@@ -20,6 +20,8 @@ type Client struct {
 	// Trusted reports that Addr is a trusted proxy. What it says in X-Forwarded-*
 	// and Forwarded is extended. What others say there is replaced.
 	Trusted bool
+	// Visitor is who asked, as far as a trusted proxy tells. The zero value is Addr.
+	Visitor netip.Addr
 }
 
 // blank is copied to make a request that has a context from its birth.

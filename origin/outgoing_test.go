@@ -61,7 +61,7 @@ func received(t *testing.T, comment, sent string) string {
 	for option := range strings.FieldsSeq(comment) {
 		switch option {
 		case "(trusted)":
-			client.Trusted = true
+			client.Trusted, client.Visitor = true, netip.MustParseAddr("198.51.100.7")
 		case "(http3)":
 			in.Proto, in.ProtoMajor, in.ProtoMinor = "HTTP/3.0", 3, 0
 		case "(ipv6)":
