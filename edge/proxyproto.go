@@ -133,10 +133,10 @@ func (c *proxiedConn) begin() {
 	if c.err == nil {
 		return
 	}
-	c.Conn.Close()
 	if !errors.Is(c.err, errLooked) && !errors.Is(c.err, net.ErrClosed) {
 		c.headers.refused.Add(1)
 	}
+	c.Conn.Close()
 }
 
 var (
