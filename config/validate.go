@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"spillway/edge"
+	"spillway/edge/waiting"
 	"spillway/origin"
 )
 
@@ -171,6 +172,9 @@ func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
 		if o := later.Overflow; o != nil {
 			validateFunctions(o.To, index(key, j)+".overflow.to", r)
 		}
+		if w := later.Waiting; w != nil && w.Page != "" {
+			validatePage(w.Page, index(key, j)+".waiting.page", r)
+		}
 		for i, earlier := range routes[:j] {
 			if covers(earlier.Match, later.Match) {
 				r.add(index(key, j), fmt.Sprintf("no request gets here: %s matches %s first", index(key, i), earlier.Match.Path), "move it up")
@@ -185,6 +189,13 @@ func validateFunctions(to []string, key string, r *report) {
 		if slices.Contains(to[:i], name) {
 			r.add(index(key, i), fmt.Sprintf("%q stands twice", name), "remove one")
 		}
+	}
+}
+
+// validatePage tries the template of a waiting room.
+func validatePage(file, key string, r *report) {
+	if _, err := waiting.ReadPage(file); err != nil {
+		r.add(key, err.Error(), "correct the template, or leave page out for the node's own")
 	}
 }
 

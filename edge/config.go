@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"spillway/edge/overflow"
+	"spillway/edge/waiting"
 )
 
 // Config describes the node's face to its visitors.
@@ -161,6 +162,9 @@ type RouteConfig struct {
 	// StaleOnOverload serves entries that expired less than this ago, before a
 	// function is called. Zero means never.
 	StaleOnOverload time.Duration `koanf:"stale_on_overload" unit:"duration"`
+	// Waiting sends page visits to a waiting room when everything else is spent.
+	// Nil does so only if a budget of the route's functions says wait.
+	Waiting *waiting.Config `koanf:"waiting"`
 	// ErrorPages are the route's own, and go before those of the node.
 	ErrorPages map[string]string `koanf:"error_pages" format:"file"`
 	// Cache says whether the route's responses are stored.

@@ -10,6 +10,7 @@ import (
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/waiting"
 )
 
 // An exchange is one request on its way through the path, and what is known of
@@ -25,6 +26,7 @@ type exchange struct {
 	route   *route
 	visitor visitor
 	found   cache.Result // what the cache has for it
+	guest   waiting.Guest
 	id      string
 
 	outcome outcome.Outcome
@@ -53,6 +55,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 // cut off counts like any other.
 func (x *exchange) end() {
 	took := time.Since(x.start)
+	x.leaveRoom()
 	if x.status == 0 {
 		x.outcome, x.reason = outcome.Failed, outcome.Aborted
 	}
@@ -89,5 +92,8 @@ func usableID(id string) bool {
 func (x *exchange) ladder(rt *route, body requestBody) *ladder {
 	l := &ladder{route: rt, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
 	l.given.Policy = rt.policy
+	l.room, l.guest = rt.room, x.guest
+	l.given.Waits = x.guest.Waits
+	l.given.Called = x.guest.Waits && x.guest.Standing >= waiting.Called
 	return l
 }

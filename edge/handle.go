@@ -56,7 +56,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// 4 collapse, 5 decide, 6 ask the origin or a function, 7 store
+	// 4 wait behind others or collapse, 5 decide, 6 ask the origin or a function, 7 store
 	x.fetch(rt)
 }
 
@@ -72,6 +72,10 @@ func (x *exchange) lookup(rt *route) {
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route) {
 	found := &x.found
+	stale := found.State == cache.Stale && found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+	if x.enterRoom(rt); x.sendsBack(rt, stale) {
+		return
+	}
 	body, why := x.readBody(rt)
 	switch why {
 	case outcome.None:
@@ -84,7 +88,7 @@ func (x *exchange) fetch(rt *route) {
 	}
 	l := x.ladder(rt, body)
 	l.given.Barred = barred(x.r.Header)
-	l.given.Stale = found.State == cache.Stale && found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+	l.given.Stale = stale
 	l.given.StaleFirst = rt.staleFor > 0
 	l.interim.open(x.w, x.r)
 	defer l.interim.close() // also on a panic: the writer is not ours any more then
@@ -134,6 +138,8 @@ func (x *exchange) giveUp(err error) {
 		x.fail(outcome.OriginFailed)
 	case e.outcome == outcome.Stale && x.found.Entry != nil:
 		x.entry(outcome.Stale, e.reason)
+	case e.outcome == outcome.Waiting && x.route.waits != nil:
+		x.wait(x.route, e.reason)
 	case e.outcome == outcome.Shed || e.outcome == outcome.Stale:
 		x.shed(e.reason)
 	case e.outcome == outcome.Refused:

@@ -7,6 +7,7 @@ import (
 
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
+	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/limit"
@@ -24,6 +25,8 @@ type ladder struct {
 	given   overflow.Facts // what is known before the first step
 	upgrade bool           // the origin is asked to open a WebSocket
 	interim informational
+	room    *room // of the origin; nil when nobody waits for it
+	guest   waiting.Guest
 
 	facts  overflow.Facts
 	permit limit.Permit
@@ -53,10 +56,11 @@ func (e *ending) Error() string { return string(e.outcome) + ": " + string(e.rea
 func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
 	l.facts, l.called, l.fallback = l.given, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
-	if l.route.origin.Up() {
-		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.route.at())
-	} else {
+	switch {
+	case !l.route.origin.Up():
 		l.facts.NoOrigin = outcome.OriginDown
+	case !l.facts.Called: // who has waited asks by the order of arrival
+		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share())
 	}
 	key := "" // of the visitor; made only when a function may be called
 	for {
@@ -77,6 +81,8 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 			resp = l.invoke(ctx, r, d, key)
 		case overflow.Stale:
 			return nil, l.end(outcome.Stale, d.Reason)
+		case overflow.Waiting:
+			return nil, l.end(outcome.Waiting, d.Reason)
 		case overflow.Fail:
 			return l.fall(outcome.Failed, d.Reason)
 		case overflow.Shed:
@@ -177,11 +183,20 @@ func refusal(status int) bool {
 // wait stands in the origin's queue. Afterwards either the permit or the reason
 // why there is none is among the facts.
 func (l *ladder) wait(ctx context.Context, r *http.Request, patient bool) {
+	if l.facts.Called {
+		l.waitAtDoor(ctx, r, patient)
+		return
+	}
 	wait := l.route.queue.Wait
 	if patient {
 		wait = l.route.queue.UnsafeWait
 	}
-	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.route.at(), wait, l.route.queue.Length)
+	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.share(), wait, l.route.queue.Length)
+	l.noteWait(permit, result)
+}
+
+// noteWait puts what came of a wait among the facts.
+func (l *ladder) noteWait(permit limit.Permit, result limit.WaitResult) {
 	l.permit, l.facts.Permit = permit, permit.Valid()
 	switch {
 	case l.facts.Permit:

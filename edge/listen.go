@@ -156,6 +156,10 @@ func (l *Listeners) Certificate() *x509.Certificate { return l.tls.leaf() }
 // Encrypted Client Hello is off.
 func (l *Listeners) ECHConfigList() string { return echList(l.tls.current.Load().ech) }
 
+// TicketKeys are the keys for tickets of waiting rooms, made of those that sign TLS
+// tickets, and so the same on all nodes that share a secret. The first signs.
+func (l *Listeners) TicketKeys() [][32]byte { return l.tls.current.Load().waiting }
+
 func port(a net.Addr) int {
 	switch a := a.(type) {
 	case *net.TCPAddr:

@@ -7,12 +7,15 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/waiting"
 )
 
 // This file is the only place that writes a response.
@@ -35,6 +38,9 @@ func (x *exchange) response(resp *cache.Response, status cache.Status) {
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
 	h["Cache-Status"] = status.Append(h["Cache-Status"])
+	if resp.Status < 500 {
+		x.letIn(h)
+	}
 	x.expose(h)
 	if resp.Entry != nil {
 		x.whole(resp.Entry)
@@ -163,6 +169,81 @@ func (x *exchange) shed(why outcome.Reason) {
 	x.outcome, x.reason = outcome.Shed, why
 	x.retryLater()
 	x.plain(http.StatusServiceUnavailable)
+}
+
+// wait answers a visitor who has to wait. The status is 503 and not 200: to a
+// crawler, a monitor or a cache the page is not what was asked for. Browsers show
+// it all the same, and load it again as Refresh says.
+func (x *exchange) wait(rt *route, why outcome.Reason) {
+	x.outcome, x.reason = outcome.Waiting, why
+	n := rt.room.Wait(&x.guest)
+	h := x.w.Header()
+	h["Cache-Control"] = []string{"no-store"}
+	h["X-Request-Id"] = []string{x.requestID()}
+	h["Retry-After"] = []string{strconv.Itoa(n.Seconds())}
+	x.expose(h)
+	var text []byte
+	if kind := noticeType(x.r.Header); kind != "" {
+		h["Content-Type"] = []string{kind}
+		text = n.JSON(http.StatusServiceUnavailable, x.id)
+	} else {
+		h["Refresh"] = h["Retry-After"]
+		h["Content-Type"] = []string{"text/html; charset=utf-8"}
+		if rt.waits.page == waiting.OwnPage {
+			h["Content-Security-Policy"] = []string{"default-src 'none'; style-src 'unsafe-inline'"}
+		}
+		text = rt.waits.page.Render(&n, x.r.Header.Get("Accept-Language"), x.id)
+	}
+	if n.Ticket != "" {
+		x.hand(h, rt.room.ticketCookie, n.Ticket, waiting.TicketLife)
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	x.writeHeader(http.StatusServiceUnavailable)
+	x.write(text)
+}
+
+// noticeType is the media type for programs that wait, empty for people.
+func noticeType(h http.Header) string {
+	accept := h.Get("Accept")
+	switch {
+	case strings.Contains(accept, "application/problem+json"):
+		return "application/problem+json"
+	case strings.Contains(accept, "application/json"), h[ticketField] != nil && !strings.Contains(accept, "text/html"):
+		return "application/json"
+	}
+	return ""
+}
+
+// letIn gives a visitor whose turn came the pass, beside the answer.
+func (x *exchange) letIn(h http.Header) {
+	if x.guest.Standing != waiting.Called {
+		return
+	}
+	life := x.route.waits.pass
+	pass := x.route.room.Serve(&x.guest, life)
+	if pass == "" {
+		return
+	}
+	x.hand(h, x.route.room.passCookie, pass, life)
+	if x.r.Header[ticketField] == nil {
+		x.hand(h, x.route.room.ticketCookie, "", -time.Second) // it is used
+	}
+	// Whatever the answer says of itself, with a pass it is this visitor's alone.
+	h["Cache-Control"] = append(slices.Clone(h["Cache-Control"]), "private")
+}
+
+// hand gives a ticket or a pass to a visitor: in the field, if that is how it
+// asks, else as a cookie.
+func (x *exchange) hand(h http.Header, name, value string, life time.Duration) {
+	if x.r.Header[ticketField] != nil {
+		h[ticketField] = []string{value}
+		return
+	}
+	c := http.Cookie{
+		Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()),
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	h["Set-Cookie"] = append(slices.Clone(h["Set-Cookie"]), c.String())
 }
 
 // moved answers a request of plain HTTP.

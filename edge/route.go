@@ -22,8 +22,9 @@ import (
 type Backends struct {
 	Origins   map[string]*origin.Origin
 	Functions map[string]*faas.Function
-	// ShedUnpaid names the functions whose budget answers exhaustion by shedding.
-	ShedUnpaid map[string]bool
+	// ShedUnpaid names the functions whose budget answers exhaustion by shedding,
+	// WaitUnpaid those whose budget sends page visits to the waiting room.
+	ShedUnpaid, WaitUnpaid map[string]bool
 }
 
 // A route is a RouteConfig, ready for use. It is immutable.
@@ -40,6 +41,8 @@ type route struct {
 	staleFor   time.Duration
 	cached     bool
 	errorPages errorPages
+	room       *room // of the origin, where page visits of some routes wait; nil: of none
+	waits      *waitingRoute
 	// bodyKept is the largest request body that is read before a permit is taken.
 	bodyKept int64
 	// class is what the limiter learns latencies by; unsafe methods have the next.
@@ -95,8 +98,9 @@ func (c classes) of(origin string, m MatchConfig) limit.Class {
 }
 
 // newSites compiles the routes of all sites.
-func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes) (*sites, error) {
+func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms) (*sites, error) {
 	s := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
+	crowded := rooms.of(configs, b)
 	for _, site := range configs {
 		var routes []*route
 		for _, rc := range site.Routes {
@@ -104,7 +108,7 @@ func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends
 			if err != nil {
 				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(site.Hosts, ", "), err)
 			}
-			r.class = c.of(rc.Origin, rc.Match)
+			r.class, r.room = c.of(rc.Origin, rc.Match), crowded[rc.Origin]
 			routes = append(routes, r)
 		}
 		for _, host := range site.Hosts {
@@ -140,6 +144,9 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 		r.methods = append(r.methods, strings.ToUpper(m))
 	}
 	if r.errorPages, err = newErrorPages(c.ErrorPages); err != nil {
+		return nil, err
+	}
+	if r.waits, err = newWaitingRoute(c, b); err != nil {
 		return nil, err
 	}
 	if c.Overflow == nil {

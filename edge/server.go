@@ -27,6 +27,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/waiting"
 	"spillway/origin"
 )
 
@@ -43,6 +44,9 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	reload   sync.Mutex
 	classes  classes // guarded by reload
+	rooms    rooms   // guarded by reload
+	// keys sign the tickets of waiting rooms.
+	keys atomic.Pointer[func() [][32]byte]
 }
 
 // settings are what a reload replaces as a whole.
@@ -66,6 +70,9 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}}
+	server.rooms = rooms{keys: server.ticketKeys, all: map[string]*room{}}
+	own := [][32]byte{[32]byte(randomKey())}
+	server.SignTickets(func() [][32]byte { return own })
 	set.NewGauge("spillway_requests_in_flight", func() float64 { return float64(server.inFlight.Load()) })
 	set.NewGauge("spillway_overflow_buffer_bytes", func() float64 { return float64(server.kept.Load()) })
 	set.RegisterMetricsWriter(func(w io.Writer) {
@@ -85,7 +92,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) (apply func(), err error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	compiled, err := newSites(sc, origins, b, s.classes)
+	compiled, err := newSites(sc, origins, b, s.classes, s.rooms)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +131,20 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
 	}
 	return p, err
+}
+
+// SignTickets lets keys sign the tickets of waiting rooms; the first signs, all are
+// believed. Without it they are signed by a key that a restart forgets. It is
+// called before the first request.
+func (s *Server) SignTickets(keys func() [][32]byte) { s.keys.Store(&keys) }
+
+func (s *Server) ticketKeys() [][32]byte { return (*s.keys.Load())() }
+
+// Waiting returns the waiting rooms by the names of their origins.
+func (s *Server) Waiting() map[string]waiting.State {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	return s.rooms.state()
 }
 
 // Run does the background work until ctx ends: it writes the access log.

@@ -41,6 +41,7 @@ type tlsPair struct {
 	leaf      *x509.Certificate // of the default certificate
 	expiry    time.Time         // of the certificate that expires first
 	ech       []tls.EncryptedClientHelloKey
+	waiting   [][32]byte // sign the tickets of waiting rooms
 }
 
 // newTLS loads the certificates and the keys.
@@ -113,8 +114,13 @@ func (s *tlsState) build() error {
 	if err != nil {
 		return err
 	}
+	waiting, err := s.keys.tickets("waiting room")
+	if err != nil {
+		return err
+	}
 	s.current.Store(&tlsPair{
-		tcp: tcp, quic: quic, leaf: s.certs.pairs[0].cert.Leaf, expiry: s.certs.expiry(), ech: s.ech.accepted(),
+		waiting: waiting,
+		tcp:     tcp, quic: quic, leaf: s.certs.pairs[0].cert.Leaf, expiry: s.certs.expiry(), ech: s.ech.accepted(),
 	})
 	return nil
 }

@@ -91,6 +91,7 @@ func build(c *config.Config, path string, log *slog.Logger) (*node, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.admin.Close())
 	}
+	n.server.SignTickets(n.listeners.TicketKeys)
 	return n, nil
 }
 
@@ -180,11 +181,12 @@ func newProvider(c config.Function, aws *lambda.Account) (faas.Provider, error) 
 }
 
 func (p *parts) backends(c *config.Config) edge.Backends {
-	shed := map[string]bool{}
+	shed, wait := map[string]bool{}, map[string]bool{}
 	for name, f := range c.Functions {
 		shed[name] = c.Budgets[f.Budget].OnExhausted == "shed"
+		wait[name] = c.Budgets[f.Budget].OnExhausted == "wait"
 	}
-	return edge.Backends{Origins: p.origins, Functions: p.functions, ShedUnpaid: shed}
+	return edge.Backends{Origins: p.origins, Functions: p.functions, ShedUnpaid: shed, WaitUnpaid: wait}
 }
 
 func hosts(c *config.Config) []string {

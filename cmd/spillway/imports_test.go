@@ -52,12 +52,12 @@ var layout = rules{
 
 		// Only cmd and config know the configuration as a whole.
 		"config": {
-			"edge", "edge/admit", "edge/cache",
+			"edge", "edge/admit", "edge/cache", "edge/waiting",
 			"origin", "origin/faas", "origin/faas/budget", "origin/faas/lambda", "origin/faas/process", "origin/faas/web",
 		},
 
 		"edge": {
-			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow",
+			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow", "edge/waiting",
 			"origin", "origin/limit", "origin/faas", "origin/faas/budget",
 		},
 		"edge/admin":    {"edge/outcome"},
@@ -65,6 +65,7 @@ var layout = rules{
 		"edge/cache":    {"edge/outcome"},
 		"edge/outcome":  {},
 		"edge/overflow": {"edge/outcome"},
+		"edge/waiting":  {},
 		"edge/edgetest": {"all"},
 
 		"origin":                     {"origin/limit", "edge/outcome"},
@@ -100,6 +101,7 @@ var layout = rules{
 		"golang.org/x/net":                         {"edge"},
 		"golang.org/x/sys":                         {"cmd/spillway/demo", "cmd/surge/crowd", "edge", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
+		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},
 	},
 	testOnly: []string{"edge/edgetest"},

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"spillway/edge/waiting"
 )
 
 // writeStateMetrics writes what the parts hold and have done, in the text
@@ -36,6 +38,9 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	gauge(w, "spillway_cache_fill_bytes", c.FillBytes)
 	counter(w, "spillway_cache_stored_total", c.Stored)
 	counter(w, "spillway_cache_evicted_total", c.Evicted)
+	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
+		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
+	}
 	writeAdmissionMetrics(w, &s)
 	counter(w, `spillway_reloads_total{result="ok"}`, s.Config.Reloads)
 	counter(w, `spillway_reloads_total{result="refused"}`, s.Config.Refusals)
@@ -70,6 +75,18 @@ func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
 		counter(w, "spillway_server_requests_total"+label, server.Requests)
 		counter(w, "spillway_server_failures_total"+label, server.Failures)
 	}
+}
+
+func writeWaitingMetrics(w io.Writer, label string, s waiting.State) {
+	gauge(w, "spillway_waiting_visitors"+label, s.Visitors)
+	gauge(w, "spillway_waiting_called"+label, s.Called)
+	gauge(w, "spillway_waiting_at_door"+label, s.AtDoor)
+	metrics.WriteGaugeFloat64(w, "spillway_waiting_estimate_seconds"+label, s.Estimate)
+	metrics.WriteGaugeFloat64(w, "spillway_waiting_lag_seconds"+label, s.Lag)
+	counter(w, "spillway_waiting_tickets_total"+label, s.Tickets)
+	counter(w, "spillway_waiting_admitted_total"+label, s.Admitted)
+	counter(w, "spillway_waiting_left_total"+label, s.Left)
+	counter(w, "spillway_waiting_void_tickets_total"+label, s.Void)
 }
 
 func writeAdmissionMetrics(w io.Writer, s *nodeState) {

@@ -12,6 +12,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
@@ -32,8 +33,10 @@ type nodeState struct {
 	Functions map[string]faas.State      `json:"functions"`
 	Budgets   map[string]budget.State    `json:"budgets"`
 	Cache     cache.State                `json:"cache"`
-	Admission admit.State                `json:"admission"`
-	Visits    edge.ListenState           `json:"visits"`
+	// Waiting are the waiting rooms, by the names of their origins.
+	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
+	Admission admit.State              `json:"admission"`
+	Visits    edge.ListenState         `json:"visits"`
 }
 
 type configState struct {
@@ -68,7 +71,7 @@ func (n *node) status() nodeState {
 		},
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Budgets: map[string]budget.State{},
-		Cache: n.cache.State(), Admission: n.admit.State(), Visits: n.listeners.State(),
+		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
 	}
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()

@@ -18,6 +18,7 @@ import (
 	"spillway/config"
 	"spillway/edge/admin"
 	"spillway/edge/outcome"
+	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
@@ -100,6 +101,7 @@ func (s *nodeState) write(out io.Writer) error {
 	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
 	writeOutcomes(w, s.Outcomes)
 	writeOrigins(w, s.Origins)
+	writeWaiting(w, s.Waiting)
 	writeFunctions(w, s.Functions)
 	writeBudgets(w, s.Budgets)
 	return w.Flush()
@@ -161,6 +163,20 @@ func writeOrigins(w io.Writer, origins map[string]origin.State) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d of %d%s\n",
 			name, state, o.Limit.Limit, o.Limit.InFlight, o.Limit.Queued, o.Limit.LongLived, up, len(o.Servers), draining)
+	}
+}
+
+// writeWaiting shows the rooms in which anybody waits, or has waited.
+func writeWaiting(w io.Writer, rooms map[string]waiting.State) {
+	head := "\nWAITING FOR\tVISITORS\tCALLED\tAT THE DOOR\tWAIT\tADMITTED\tLEFT\n"
+	for _, name := range slices.Sorted(maps.Keys(rooms)) {
+		r := rooms[name]
+		if r.Tickets == 0 {
+			continue
+		}
+		wait := time.Duration(r.Estimate) * time.Second
+		fmt.Fprintf(w, "%s%s\t%d\t%d\t%d\t%s\t%d\t%d\n", head, name, r.Visitors, r.Called, r.AtDoor, wait, r.Admitted, r.Left)
+		head = ""
 	}
 }
 

@@ -78,6 +78,9 @@ const (
 	QueueFull    Reason = "queue-full"
 	QueueTimeout Reason = "queue-timeout"
 
+	// Why a visitor has to wait although there may be room.
+	OthersFirst Reason = "others-first"
+
 	// Why a request was refused.
 	NoRoute          Reason = "no-route"
 	UnknownHost      Reason = "unknown-host"

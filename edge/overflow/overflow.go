@@ -1,5 +1,5 @@
 // Package overflow decides where an admitted request runs: at the origin, in
-// its short queue, in a function, from a stale entry, or nowhere.
+// its short queue, in a function, from a stale entry, later, or nowhere.
 //
 // The decision is a pure function. Its caller gathers the facts, acts on the
 // answer, writes what came of it into the facts and asks again, so that one
@@ -20,6 +20,7 @@ const (
 	Queue    Place = "queue"    // wait for a permit
 	Function Place = "function" // call the function that the decision names
 	Stale    Place = "stale"    // serve the expired entry
+	Waiting  Place = "waiting"  // send to the waiting room
 	Shed     Place = "shed"     // refuse: 503 and Retry-After
 	Fail     Place = "fail"     // give up: 502 or 504
 )
@@ -64,6 +65,14 @@ type Facts struct {
 	Stale bool
 	// StaleFirst puts it before the functions.
 	StaleFirst bool
+
+	// Waits says that the request is one that may be sent to the waiting room,
+	// instead of being shed.
+	Waits bool
+	// Behind says that others wait already, and have to be let in before.
+	Behind bool
+	// Called says that the request has waited, and that its turn has come.
+	Called bool
 }
 
 // A Decision is the next step of a request.
@@ -80,12 +89,17 @@ type Decision struct {
 
 // Decide returns the next step.
 func Decide(f *Facts) Decision {
+	if f.Behind {
+		return behind(f)
+	}
 	if f.Permit {
 		return Decision{Place: Origin}
 	}
 	function, blocked := candidate(f)
 	if f.NoOrigin == outcome.None && f.Waited == outcome.None {
-		return Decision{Place: Queue, Reason: outcome.OriginSaturated, Patient: blocked != outcome.None && !f.Stale}
+		// Who has waited for long would rather wait a little more than see what is old.
+		patient := blocked != outcome.None && (!f.Stale || f.Called)
+		return Decision{Place: Queue, Reason: outcome.OriginSaturated, Patient: patient}
 	}
 	why := leaving(f)
 	if f.Stale && f.StaleFirst {
@@ -98,6 +112,15 @@ func Decide(f *Facts) Decision {
 		return Decision{Place: Stale, Reason: why}
 	}
 	return giveUp(f, why, blocked)
+}
+
+// behind is where a request goes that must not overtake those who wait, even if
+// there is room at this instant: only to what costs nobody's place.
+func behind(f *Facts) Decision {
+	if f.Stale {
+		return Decision{Place: Stale, Reason: outcome.OthersFirst}
+	}
+	return Decision{Place: Waiting, Reason: outcome.OthersFirst}
 }
 
 // candidate returns the first function that may be called, or why none may.
@@ -165,7 +188,10 @@ func giveUp(f *Facts, why, blocked outcome.Reason) Decision {
 	case f.Reached && f.NoOrigin != outcome.OriginSaturated: // else the origin had no place for it
 		return Decision{Place: Fail, Reason: lastFailure(f, why)}
 	case blocked == outcome.NoOverflow:
-		return Decision{Place: Shed, Reason: why}
+		blocked = why
+	}
+	if f.Waits {
+		return Decision{Place: Waiting, Reason: blocked}
 	}
 	return Decision{Place: Shed, Reason: blocked}
 }

@@ -9,6 +9,7 @@ type Config struct {
 	// hour has none) that one visitor key may use up. Zero means no bound.
 	PerClient float64 `koanf:"per_client" unit:"ratio" max:"100%"`
 	// OnExhausted is what follows when the budget is spent: stale answers, if the
-	// cache has one, else shed; or shed at once.
-	OnExhausted string `koanf:"on_exhausted" enum:"stale,shed" default:"stale"`
+	// cache has one, else shed; the same with the waiting room for page visits
+	// before requests are shed; or shed at once.
+	OnExhausted string `koanf:"on_exhausted" enum:"stale,wait,shed" default:"stale"`
 }

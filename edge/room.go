@@ -1,0 +1,206 @@
+package edge
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"spillway/edge/outcome"
+	"spillway/edge/overflow"
+	"spillway/edge/waiting"
+)
+
+// A room is the waiting room of an origin, and the names under which its tickets
+// travel. It has one for each origin, because that is what visitors wait for, by
+// whatever route.
+type room struct {
+	*waiting.Room
+	ticketCookie, passCookie string
+}
+
+// ticketField carries a ticket, and later a pass, for programs without cookies. A
+// request that has it asks to wait, whatever it accepts.
+const ticketField = "Spillway-Ticket"
+
+// rooms are those of all origins. They outlive reloads, with those who wait.
+type rooms struct {
+	keys func() [][32]byte
+	all  map[string]*room
+}
+
+// of returns the rooms of the origins that a configuration needs them for, by
+// their names.
+func (r rooms) of(configs []SiteConfig, b Backends) map[string]*room {
+	needed := map[string]*room{}
+	for _, site := range configs {
+		for _, rc := range site.Routes {
+			if waits(rc, b) {
+				needed[rc.Origin] = r.open(rc.Origin)
+			}
+		}
+	}
+	return needed
+}
+
+func (r rooms) open(origin string) *room {
+	if known := r.all[origin]; known != nil {
+		return known
+	}
+	// A cookie's name is not the place for the name of an origin.
+	sum := sha256.Sum256([]byte("spillway waiting room " + origin))
+	tag := hex.EncodeToString(sum[:4])
+	// The prefix makes browsers refuse what others set for the host (RFC 6265bis
+	// section 4.1.3.2).
+	r.all[origin] = &room{waiting.NewRoom(origin, r.keys), "__Host-wait-" + tag, "__Host-pass-" + tag}
+	return r.all[origin]
+}
+
+func (r rooms) state() map[string]waiting.State {
+	all := map[string]waiting.State{}
+	for name, room := range r.all {
+		all[name] = room.State()
+	}
+	return all
+}
+
+// waits reports whether page visits of a route may be sent to wait.
+func waits(c RouteConfig, b Backends) bool {
+	paid := func(function string) bool { return b.WaitUnpaid[function] }
+	return c.Waiting != nil || c.Overflow != nil && slices.ContainsFunc(c.Overflow.To, paid)
+}
+
+// A waitingRoute is a route whose page visits may be sent to wait.
+type waitingRoute struct {
+	page *waiting.Page
+	pass time.Duration
+}
+
+// newWaitingRoute returns nil for a route whose visits never wait.
+func newWaitingRoute(c RouteConfig, b Backends) (*waitingRoute, error) {
+	if !waits(c, b) {
+		return nil, nil
+	}
+	w := &waitingRoute{page: waiting.OwnPage, pass: waiting.DefaultPass}
+	if c.Waiting == nil {
+		return w, nil
+	}
+	w.pass = cmp.Or(c.Waiting.Pass, w.pass)
+	if c.Waiting.Page != "" {
+		page, err := waiting.ReadPage(c.Waiting.Page)
+		if err != nil {
+			return nil, fmt.Errorf("waiting.page: %w", err)
+		}
+		w.page = page
+	}
+	return w, nil
+}
+
+// enterRoom asks the waiting room how the request stands.
+func (x *exchange) enterRoom(rt *route) {
+	if rt.room == nil {
+		return
+	}
+	visits := rt.waits != nil && x.visits()
+	if !visits && !rt.room.Crowded() {
+		return
+	}
+	ask := waiting.Ask{Waits: visits, Ticket: cookie(x.r, rt.room.ticketCookie), Pass: cookie(x.r, rt.room.passCookie)}
+	if own := x.r.Header.Get(ticketField); own != "" {
+		ask.Ticket, ask.Pass = own, own // it is one or the other
+	}
+	x.guest = rt.room.Enter(ask)
+}
+
+// leaveRoom gives up what a guest held who was not served.
+func (x *exchange) leaveRoom() {
+	if x.route != nil && x.route.room != nil {
+		x.route.room.Leave(&x.guest)
+	}
+}
+
+func cookie(r *http.Request, name string) string {
+	if c, err := r.Cookie(name); err == nil {
+		return c.Value
+	}
+	return ""
+}
+
+// visits reports whether a request is one that can wait: for a page, so that
+// somebody sees the waiting room, or by a program that says so. Other methods than
+// GET would lose what they send.
+func (x *exchange) visits() bool {
+	if x.r.Method != http.MethodGet {
+		return false
+	}
+	if x.r.Header[ticketField] != nil {
+		return true
+	}
+	if mode := x.r.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	return strings.Contains(x.r.Header.Get("Accept"), "text/html")
+}
+
+// sendsBack answers a request that must not overtake those who wait, and reports
+// whether it did.
+func (x *exchange) sendsBack(rt *route, stale bool) bool {
+	if x.guest.Standing != waiting.Behind {
+		return false
+	}
+	d := overflow.Decide(&overflow.Facts{Waits: true, Behind: true, Stale: stale})
+	if d.Place == overflow.Stale {
+		x.entry(outcome.Stale, d.Reason)
+	} else {
+		x.wait(rt, d.Reason)
+	}
+	return true
+}
+
+// strangersShare is the part of the origin's limit that is left, while visitors
+// wait, to requests that did not: those that never wait, and those who come when
+// all who wait have been called. Not a knob.
+const strangersShare = 0.5
+
+// share is the part of the origin's limit that the request may fill.
+func (l *ladder) share() float64 {
+	at := l.route.at()
+	if l.room == nil || l.guest.Standing >= waiting.Called || !l.room.Crowded() {
+		return at
+	}
+	return at * strangersShare
+}
+
+// impatience is how long a visitor who was called stands at the door where a
+// function would take it. Not a knob.
+const impatience = 20 * time.Millisecond
+
+// waitAtDoor waits for a permit before all who have not waited, and among those
+// who have by the order of arrival.
+func (l *ladder) waitAtDoor(ctx context.Context, r *http.Request, patient bool) {
+	began, patience := time.Now(), waiting.Hold
+	if !patient {
+		patience = cmp.Or(l.route.queue.Wait, impatience)
+	}
+	leave, stood := l.room.Await(ctx, &l.guest, patience)
+	if leave == nil {
+		l.facts.Waited = outcome.QueueTimeout
+		return
+	}
+	defer leave()
+	if l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share()); l.facts.Permit {
+		if stood {
+			l.facts.Waited = outcome.OriginSaturated
+		}
+		return
+	}
+	left := max(time.Millisecond, patience-time.Since(began))
+	// One stands there at a time, and the queue of the others never keeps it out.
+	length := l.route.queue.Length + 1
+	l.noteWait(l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.share(), left, length))
+}

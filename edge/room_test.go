@@ -1,0 +1,269 @@
+package edge_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"spillway/edge"
+	"spillway/edge/edgetest"
+	"spillway/edge/waiting"
+)
+
+// runRoom runs f against a node whose page visits wait for an origin that takes
+// one request at a time, over each protocol.
+func runRoom(t *testing.T, c waiting.Config, f func(t *testing.T, w *world)) {
+	t.Helper()
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			f(t, newWorldWith(t, proto, 1, func(_ *edge.Config, routes []edge.RouteConfig) {
+				for i := range routes {
+					routes[i].Waiting = &c
+				}
+			}))
+		})
+	}
+}
+
+// A guest is a browser: it visits pages and keeps cookies.
+type guest struct {
+	w    *world
+	jar  map[string]string
+	mode string // Sec-Fetch-Mode
+}
+
+func (w *world) guest() *guest { return &guest{w: w, jar: map[string]string{}, mode: "navigate"} }
+
+func (g *guest) visit(path string, header ...string) answer {
+	cookies := []string{"other=1"}
+	for name, value := range g.jar {
+		cookies = append(cookies, name+"="+value)
+	}
+	header = append(header, "Sec-Fetch-Mode", g.mode, "Cookie", strings.Join(cookies, "; "))
+	a := g.w.ask("GET", path, "", header...)
+	for _, c := range (&http.Response{Header: a.header}).Cookies() {
+		if g.jar[c.Name] = c.Value; c.MaxAge < 0 {
+			delete(g.jar, c.Name)
+		}
+	}
+	return a
+}
+
+// holds returns the cookie of a kind, wait or pass.
+func (g *guest) holds(kind string) string {
+	for name, value := range g.jar {
+		if strings.HasPrefix(name, "__Host-"+kind+"-") {
+			return value
+		}
+	}
+	return ""
+}
+
+const (
+	sentToWait = "waiting; reason=origin-saturated"
+	sentBack   = "waiting; reason=others-first"
+)
+
+func TestVisitorsAreLetInByTheOrderOfArrival(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		first, second, late, program := w.guest(), w.guest(), w.guest(), w.guest()
+		program.mode = "cors"
+		release := w.occupy(t)
+		first.visit("/plain/1").check(t, 503, sentToWait, "")
+		second.visit("/plain/2").check(t, 503, sentBack, "")
+		program.visit("/plain/3").check(t, 503, "shed; reason=origin-saturated", "503 Service Unavailable\n")
+		release()
+
+		// There is room now, and it is not for those who come now.
+		late.visit("/plain/4").check(t, 503, sentBack, "")
+		copied := first.guestWith(first.jar)
+		first.visit("/plain/1").check(t, 200, "origin", "origin /plain/1")
+		if first.holds("pass") == "" || first.holds("wait") != "" {
+			t.Errorf("the first has %v", first.jar)
+		}
+		copied.visit("/plain/1").check(t, 503, sentBack, "")
+		second.visit("/plain/2").check(t, 200, "origin", "origin /plain/2")
+		late.visit("/plain/4").check(t, 200, "origin", "origin /plain/4")
+		copied.visit("/plain/1").check(t, 200, "origin", "origin /plain/1")
+
+		// Nobody waits any more.
+		a := w.guest().visit("/plain/5")
+		if a.check(t, 200, "origin", "origin /plain/5"); len(a.header["Set-Cookie"]) > 0 {
+			t.Errorf("a visitor who did not wait has %v", a.header["Set-Cookie"])
+		}
+	})
+}
+
+// guestWith is another browser with the same cookies.
+func (g *guest) guestWith(jar map[string]string) *guest {
+	other := g.w.guest()
+	for name, value := range jar {
+		other.jar[name] = value
+	}
+	return other
+}
+
+// TestWhoseTurnHasComeIsServed asks that neither a visitor who was called nor one
+// with a pass is sent away because the origin is busy at that instant.
+func TestWhoseTurnHasComeIsServed(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		passed, called := w.guest(), w.guest()
+		release := w.occupy(t)
+		passed.visit("/plain/1").check(t, 503, sentToWait, "")
+		release()
+		passed.visit("/plain/1").check(t, 200, "origin", "")
+
+		release = w.occupy(t)
+		called.visit("/plain/2").check(t, 503, sentToWait, "")
+		var both sync.WaitGroup
+		both.Go(func() { called.visit("/plain/2").check(t, 200, "queued", "origin /plain/2") })
+		both.Go(func() { passed.visit("/plain/3").check(t, 200, "queued", "origin /plain/3") })
+		for w.server.Waiting()["app"].AtDoor < 2 {
+			time.Sleep(time.Millisecond)
+		}
+		release()
+		both.Wait()
+	})
+}
+
+func TestWhatAWaitingVisitorSees(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		defer release()
+		g := w.guest()
+		a := g.visit("/plain/1", "Accept-Language", "de-AT, en;q=0.5")
+		a.check(t, 503, sentToWait, "")
+		again, err := strconv.Atoi(a.header.Get("Retry-After"))
+		if err != nil || again < 2 || a.header.Get("Refresh") != strconv.Itoa(again) {
+			t.Errorf("Retry-After %q, Refresh %q", a.header.Get("Retry-After"), a.header.Get("Refresh"))
+		}
+		if a.header.Get("Cache-Control") != "no-store" || !strings.Contains(a.body, `<html lang="de" dir="ltr">`) {
+			t.Errorf("%v\n%s", a.header, a.body)
+		}
+		if len(a.body) > 4<<10 {
+			t.Errorf("the page has %d bytes", len(a.body))
+		}
+		c := (&http.Response{Header: a.header}).Cookies()[0]
+		if !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || c.MaxAge != 6*3600 {
+			t.Errorf("the cookie is %v", c)
+		}
+		// Only visits of pages wait.
+		for _, header := range [][]string{
+			{"Sec-Fetch-Mode", "no-cors", "Accept", "text/html"}, {"Accept", "image/avif"}, {},
+		} {
+			w.ask("GET", "/plain/2", "", header...).check(t, 503, "shed; reason=origin-saturated", "")
+		}
+		w.ask("POST", "/plain/2", "x", "Sec-Fetch-Mode", "navigate").check(t, 503, "shed; reason=origin-saturated", "")
+		w.ask("GET", "/plain/2", "", "Accept", "text/html,*/*").check(t, 503, sentBack, "")
+	})
+}
+
+func TestProgramsWaitToo(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		a := w.ask("GET", "/plain/1", "", "Spillway-Ticket", "")
+		a.check(t, 503, sentToWait, "")
+		var told struct {
+			Status     int
+			Ticket     string
+			RetryAfter int `json:"retry_after_seconds"`
+		}
+		if err := json.Unmarshal([]byte(a.body), &told); err != nil {
+			t.Fatal(err)
+		}
+		ticket := a.header.Get("Spillway-Ticket")
+		if a.header.Get("Content-Type") != "application/json" || told.Ticket != ticket || told.Status != 503 || told.RetryAfter < 2 {
+			t.Errorf("%v %+v", a.header, told)
+		}
+		if len(a.header["Set-Cookie"]) > 0 || a.header.Get("Refresh") != "" {
+			t.Errorf("%v", a.header)
+		}
+		a = w.ask("GET", "/plain/2", "", "Spillway-Ticket", "nonsense", "Accept", "application/problem+json")
+		if a.check(t, 503, sentBack, ""); a.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%v", a.header)
+		}
+		release()
+		a = w.ask("GET", "/plain/1", "", "Spillway-Ticket", ticket)
+		a.check(t, 200, "origin", "origin /plain/1")
+		pass := a.header.Get("Spillway-Ticket")
+		if pass == "" || pass == ticket {
+			t.Errorf("%v", a.header)
+		}
+		w.ask("GET", "/plain/1", "", "Spillway-Ticket", ticket).check(t, 503, sentBack, "")
+		w.ask("GET", "/plain/1", "", "Spillway-Ticket", pass).check(t, 200, "origin", "origin /plain/1")
+	})
+}
+
+// TestTurnsThatFailAreKept asks that a visitor whom the origin answered by an
+// error has not used up the ticket.
+func TestTurnsThatFailAreKept(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		g := w.guest()
+		release := w.occupy(t)
+		g.visit("/plain/1").check(t, 503, sentToWait, "")
+		release()
+		w.origin.says(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) })
+		g.visit("/plain/1").check(t, 500, "origin", "")
+		w.origin.says(cacheable(60, "well"))
+		a := g.visit("/plain/1")
+		a.check(t, 200, "origin", "well")
+		// The pass is this visitor's alone, the page anybody's.
+		if control := a.header["Cache-Control"]; len(control) != 2 || control[1] != "private" || g.holds("pass") == "" {
+			t.Errorf("%v", a.header)
+		}
+		a = w.guest().visit("/plain/1")
+		if a.check(t, 200, "hit; reason=fresh", "well"); a.header.Get("Cache-Control") != "max-age=60" || a.header["Set-Cookie"] != nil {
+			t.Errorf("%v", a.header)
+		}
+	})
+}
+
+// TestStaleForThoseWhoWait asks that an expired answer is shown to those who may
+// not overtake: it costs nobody's place.
+func TestStaleForThoseWhoWait(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("ETag", `"1"`)
+			cacheable(0, "old")(rw, r)
+		})
+		w.guest().visit("/stale/1").check(t, 200, "origin", "old")
+		release := w.occupy(t)
+		defer release()
+		w.guest().visit("/plain/1").check(t, 503, sentToWait, "")
+		w.guest().visit("/stale/1").check(t, 200, "stale; reason=others-first", "old")
+	})
+}
+
+func TestFunctionsTakeThoseWhoWait(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		defer release()
+		w.budget.Empty(time.Now())
+		g := w.guest()
+		g.visit("/spill/1").check(t, 503, "waiting; reason=budget-spent", "")
+		w.budget.Reset()
+		w.guest().visit("/spill/2").check(t, 503, sentBack, "")
+		g.visit("/spill/1").check(t, 200, "function; reason=origin-saturated", "first /spill/1")
+	})
+}
+
+func TestOwnPagesForWaiting(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wait.html")
+	if err := os.WriteFile(file, []byte("<p lang={{.Lang}}>{{if .Next}}next{{else}}{{.Ahead}}{{end}}</p>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runRoom(t, waiting.Config{Page: file}, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		defer release()
+		a := w.guest().visit("/plain/1", "Accept-Language", "ja")
+		if a.check(t, 503, sentToWait, "<p lang=ja>next</p>"); a.header.Get("Content-Security-Policy") != "" {
+			t.Errorf("%v", a.header)
+		}
+	})
+}

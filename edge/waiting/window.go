@@ -1,0 +1,48 @@
+package waiting
+
+import "time"
+
+// A window is how many visitors are called at a time. It follows from how those
+// fare who come when they were called: it regulates nothing but the time that
+// they stand at the door, so that the origin is never idle and the door never
+// crowded.
+type window struct {
+	size   float64
+	steady bool // the door was crowded once
+}
+
+const (
+	startWindow = 16
+	// windowTick is how often the window is set.
+	windowTick = int64(100 * time.Millisecond / time.Microsecond)
+	// windowStart is how many more are called for each that was let in, while it is
+	// not known how many are too many; windowGrowth and windowFall are the factors
+	// afterwards. What is called shows a second or two later: in that time they
+	// change it by less than half.
+	windowStart  = 2
+	windowGrowth = 1.02
+	windowFall   = 0.98
+	// crowded is the longest stand at the door that is taken for none, of more than
+	// crowdedBy.
+	crowded   = time.Second
+	crowdedBy = 2
+)
+
+func newWindow() window { return window{size: startWindow} }
+
+// called is how many are called now.
+func (w *window) called() int { return max(1, int(w.size)) }
+
+// step sets the window. atDoor stand at the door, one of them for as long as
+// stood; admitted were let in since the last step, and waiting there are in all.
+func (w *window) step(atDoor int, stood time.Duration, admitted, waiting int) {
+	switch {
+	case atDoor > crowdedBy && stood > crowded:
+		w.size, w.steady = max(1, w.size*windowFall), true
+	case atDoor > 0 || admitted == 0 || waiting <= w.called():
+	case w.steady:
+		w.size = min(mostSeats, w.size*windowGrowth)
+	default:
+		w.size = min(mostSeats, w.size+windowStart*float64(admitted))
+	}
+}
