@@ -57,6 +57,23 @@ func TestDecide(t *testing.T) {
 	f(with(full(ready...), func(f *Facts) { f.Barred = outcome.Crawler }), Shed, outcome.Crawler)
 	f(full(), Shed, outcome.OriginSaturated)
 
+	// Page visits wait instead of being shed, for the same reasons, and when there
+	// was nothing else; what failed has failed.
+	waits := func(facts Facts) Facts { return with(facts, func(f *Facts) { f.Waits = true }) }
+	f(waits(Facts{Permit: true}), Origin, outcome.None)
+	f(waits(Facts{}), Queue, outcome.OriginSaturated)
+	f(waits(full(ready...)), Function, outcome.OriginSaturated)
+	f(waits(Facts{Waited: outcome.QueueFull}), Waiting, outcome.OriginSaturated)
+	f(waits(full(none(outcome.BudgetSpent))), Waiting, outcome.BudgetSpent)
+	f(waits(full(Candidate{Reason: outcome.BudgetSpent, NoStale: true})), Waiting, outcome.BudgetSpent)
+	f(waits(with(full(none(outcome.BudgetSpent)), func(f *Facts) { f.Stale = true })), Stale, outcome.OriginSaturated)
+	f(waits(Facts{NoOrigin: outcome.OriginDown}), Waiting, outcome.OriginDown)
+	f(waits(Facts{NoOrigin: outcome.OriginFailed, Reached: true}), Fail, outcome.OriginFailed)
+	// Those behind others take nothing that these wait for.
+	f(waits(Facts{Behind: true}), Waiting, outcome.OthersFirst)
+	f(waits(with(full(ready...), func(f *Facts) { f.Behind = true })), Waiting, outcome.OthersFirst)
+	f(waits(with(full(ready...), func(f *Facts) { f.Behind, f.Stale = true, true })), Stale, outcome.OthersFirst)
+
 	// What may have reached the origin moves only if it is idempotent.
 	failed := func(method string) Facts {
 		return Facts{
@@ -89,6 +106,8 @@ func TestPatience(t *testing.T) {
 	f(Facts{Method: "POST", Policy: policy, BodyKept: true, Functions: ready}, true)
 	f(Facts{Method: "GET"}, true)
 	f(Facts{Method: "GET", Stale: true}, false)
+	f(Facts{Method: "GET", Stale: true, Waits: true, Called: true}, true)
+	f(Facts{Method: "GET", Policy: policy, BodyKept: true, Functions: ready, Waits: true, Called: true}, false)
 }
 
 // TestLadder walks the ladder with every step failing, and asks that it ends,
@@ -101,6 +120,10 @@ func TestLadder(t *testing.T) {
 			BodyKept: rapid.Bool().Draw(t, "kept"), Permit: rapid.Bool().Draw(t, "permit"),
 			Stale: rapid.Bool().Draw(t, "stale"), StaleFirst: rapid.Bool().Draw(t, "first"),
 			Barred: rapid.SampledFrom([]outcome.Reason{outcome.None, outcome.Crawler}).Draw(t, "barred"),
+			Waits:  rapid.Bool().Draw(t, "waits"),
+		}
+		if f.Waits {
+			f.Called, f.Behind = rapid.Bool().Draw(t, "called"), rapid.Bool().Draw(t, "behind")
 		}
 		if rapid.Bool().Draw(t, "policy") {
 			f.Policy = policy
@@ -114,7 +137,11 @@ func TestLadder(t *testing.T) {
 			if step > 8 {
 				t.Fatal("the ladder does not end")
 			}
-			switch d := Decide(&f); d.Place {
+			d := Decide(&f)
+			if f.Behind && d.Place != Stale && d.Place != Waiting {
+				t.Fatalf("took a place before those who wait: %s", d.Place)
+			}
+			switch d.Place {
 			case Origin:
 				f.Permit, f.NoOrigin, f.Reached = false, outcome.OriginFailed, rapid.Bool().Draw(t, "sent")
 			case Queue:
@@ -136,7 +163,15 @@ func TestLadder(t *testing.T) {
 					t.Fatal("served an entry that is not there")
 				}
 				return
+			case Waiting:
+				if !f.Waits || f.Reached && !f.Behind {
+					t.Fatal("sent to wait what must not")
+				}
+				return
 			case Shed:
+				if f.Waits {
+					t.Fatal("shed what may wait")
+				}
 				if f.Reached {
 					t.Fatal("called a failure shedding")
 				}

@@ -55,12 +55,12 @@ const (
 )
 
 // again is when a visitor should come back: after half of what is left, so that
-// it comes soon after its turn has come; soon, while that is not known. Chance
-// spreads those who came at once.
-func again(estimate time.Duration, known bool, waiting int) time.Duration {
+// it comes soon after its turn has come. Where that is not known it is as often as
+// the node bears. Chance spreads those who came at once.
+func again(estimate time.Duration, soon bool, waiting int) time.Duration {
 	d := soonest
 	rate := time.Duration(waiting) * time.Second / askRate
-	if known {
+	if soon {
 		d = min(max(d, estimate/2), max(latest, rate))
 	} else {
 		d = max(d, rate)

@@ -88,14 +88,14 @@ func ReadPage(file string) (*Page, error) {
 	}
 	t, err := template.New(file).Parse(string(text))
 	if err != nil {
-		return nil, placed(err)
+		return nil, placed(err, file)
 	}
 	p := &Page{t}
 	for _, n := range []Notice{
 		{Again: soonest}, {Known: true, Again: soonest}, {Ahead: 1234, Estimate: time.Hour, Known: true, Again: latest},
 	} {
 		if _, err := p.execute(&n, "en", "0123456789abcdef01234567"); err != nil {
-			return nil, placed(err)
+			return nil, placed(err, file)
 		}
 	}
 	return p, nil
@@ -103,12 +103,15 @@ func ReadPage(file string) (*Page, error) {
 
 // placed takes the name of the template package off an error, so that it begins
 // with the file and the line.
-func placed(err error) error {
+func placed(err error, file string) error {
 	text := err.Error()
 	for _, prefix := range []string{"html/template:", "template:"} {
 		text = strings.TrimPrefix(text, prefix)
 	}
-	return errors.New(strings.TrimSpace(text))
+	if text = strings.TrimSpace(text); !strings.HasPrefix(text, file) {
+		text = file + ": " + text
+	}
+	return errors.New(text)
 }
 
 // Render returns the page for a notice, in the language that suits the field

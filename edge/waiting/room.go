@@ -215,10 +215,12 @@ func (r *Room) Wait(g *Guest) Notice {
 		r.counts.tickets++
 	}
 	n := Notice{Ahead: r.seats.line.before(t.at)}
-	if n.Known = n.Ahead < r.window.called(); !n.Known {
+	called := r.window.called()
+	if n.Known = n.Ahead < called; !n.Known {
 		n.Estimate, n.Known = r.estimate(n.Ahead)
 	}
-	n.Again = again(n.Estimate, n.Known, len(r.seats.all))
+	soon := n.Known || n.Ahead < 8*called // while the window grows, it may be their turn soon
+	n.Again = again(n.Estimate, soon, len(r.seats.all))
 	if !r.holding[t.id] {
 		r.sit(&t, now+(n.Again+grace(n.Again)).Microseconds(), now)
 	}
@@ -309,11 +311,11 @@ func (r *Room) advance(now int64) {
 	cursor := min(r.seats.line.find(r.window.called()+1), now)
 	if cursor <= r.peers.bound { // else others are behind, not the origin
 		was := r.window.steady
-		if r.window.step(atDoor, stood, r.admittedStep, waiting); !was && r.window.steady {
+		if r.window.step(atDoor, stood, r.admittedStep, now-r.front.moved < 3*second, waiting); !was && r.window.steady {
 			r.pace, r.admitted, r.left, r.observed = pace{}, 0, 0, now // the start says little
 		}
 	}
-	r.front.move(min(cursor, r.peers.bound), r.admittedStep > 0, now)
+	r.front.move(cursor, r.admittedStep > 0, now)
 	if waiting > r.window.called() || atDoor > crowdedBy {
 		r.calm = now
 	}

@@ -35,13 +35,14 @@ func (w *window) called() int { return max(1, int(w.size)) }
 
 // step sets the window. atDoor stand at the door, one of them for as long as
 // stood; admitted were let in since the last step, and waiting there are in all.
-func (w *window) step(atDoor int, stood time.Duration, admitted, waiting int) {
+func (w *window) step(atDoor int, stood time.Duration, admitted int, lately bool, waiting int) {
 	switch {
 	case atDoor > crowdedBy && stood > crowded:
 		w.size, w.steady = max(1, w.size*windowFall), true
-	case atDoor > 0 || admitted == 0 || waiting <= w.called():
-	case w.steady:
+	case atDoor > 0 || waiting <= w.called():
+	case w.steady && lately:
 		w.size = min(mostSeats, w.size*windowGrowth)
+	case w.steady:
 	default:
 		w.size = min(mostSeats, w.size+windowStart*float64(admitted))
 	}
