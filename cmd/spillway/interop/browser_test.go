@@ -29,15 +29,7 @@ func TestChromium(t *testing.T) {
 		t.Run(c.proto, func(t *testing.T) {
 			o := newOrigin(t)
 			n := startNode(t, settings{server: o.URL})
-			args := []string{
-				"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-				"--disable-background-networking", "--disable-component-update", "--user-data-dir=" + t.TempDir(),
-				"--ignore-certificate-errors-spki-list=" + n.spki,
-			}
-			for _, arg := range c.args {
-				args = append(args, strings.Replace(arg, "PORT", n.port, 1))
-			}
-			seen := visit(t, o, exec.Command(program, append(args, n.url+"/page")...))
+			seen := visit(t, o, chromium(t, program, n, "/page", c.args...))
 			checkPage(t, o, seen, c.proto)
 			for _, line := range n.logged(t) {
 				if line.Path == "/socket" && line.Proto != c.socket {
@@ -46,6 +38,19 @@ func TestChromium(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chromium opens a page of the node. PORT in an argument is the node's.
+func chromium(t *testing.T, program string, n *node, page string, more ...string) *exec.Cmd {
+	args := []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--user-data-dir=" + t.TempDir(),
+		"--ignore-certificate-errors-spki-list=" + n.spki,
+	}
+	for _, arg := range more {
+		args = append(args, strings.Replace(arg, "PORT", n.port, 1))
+	}
+	return exec.Command(program, append(args, n.url+page)...)
 }
 
 // TestFirefox opens the page over HTTP/3, which Firefox is told that the node

@@ -51,6 +51,7 @@ type settings struct {
 	more    string // YAML at the top level
 	program string // instead of the one with the race detector
 	origin  string // YAML behind the origin's servers, such as ", timeout: 1s"
+	route   string // YAML behind the route's origin
 }
 
 func startNode(t *testing.T, s settings) *node {
@@ -59,7 +60,7 @@ func startNode(t *testing.T, s settings) *node {
 	n.log = filepath.Join(n.dir, "access.log")
 	n.certify(t)
 	file := filepath.Join(n.dir, "spillway.yaml")
-	text := strings.NewReplacer("DIR", n.dir, "SERVER", s.server, "MORE", s.more, "ORIGIN", s.origin).Replace(`
+	text := strings.NewReplacer("DIR", n.dir, "SERVER", s.server, "MORE", s.more, "ORIGIN", s.origin, "ROUTE", s.route).Replace(`
 listen: 127.0.0.1:0
 http: off
 admin: unix:DIR/a.sock
@@ -68,7 +69,7 @@ expose: full
 log: {access: DIR/access.log}
 tls: {cert: DIR/cert.pem, key: DIR/key.pem}
 origins: {app: {servers: ["SERVER"]ORIGIN}}
-sites: [{hosts: [default], routes: [{origin: app}]}]
+sites: [{hosts: [default], routes: [{origin: appROUTE}]}]
 MORE
 `)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
