@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"spillway/edge/waiting"
 	"spillway/origin/faas/process"
 )
 
@@ -492,4 +493,22 @@ func writePair(t *testing.T, dir, name string, from, until time.Time) (certFile,
 		}
 	}
 	return certFile, keyFile
+}
+
+func TestWaitingRooms(t *testing.T) {
+	c, err := Parse("f", []byte(whole("sites: [{hosts: [a.example], routes: [{origin: app, waiting: {}}]}]")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := c.Sites[0].Routes[0].Waiting; w == nil || w.Pass != waiting.DefaultPass || w.Page != "" {
+		t.Errorf("%+v", w)
+	}
+	page := filepath.Join(t.TempDir(), "wait.html")
+	if err := os.WriteFile(page, []byte("<p>\n{{.Nobody}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Parse("f", []byte(whole("sites: [{hosts: [a.example], routes: [{origin: app, waiting: {page: '"+page+"'}}]}]")), nil)
+	if got := messages(t, err); !strings.Contains(got, "sites[0].routes[0].waiting.page: "+page+":2:") {
+		t.Errorf("got %s", got)
+	}
 }
