@@ -7,9 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -200,50 +198,6 @@ func (x *exchange) wait(rt *route, why outcome.Reason) {
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	x.writeHeader(http.StatusServiceUnavailable)
 	x.write(text)
-}
-
-// noticeType is the media type for programs that wait, empty for people.
-func noticeType(h http.Header) string {
-	accept := h.Get("Accept")
-	switch {
-	case strings.Contains(accept, "application/problem+json"):
-		return "application/problem+json"
-	case strings.Contains(accept, "application/json"), h[ticketField] != nil && !strings.Contains(accept, "text/html"):
-		return "application/json"
-	}
-	return ""
-}
-
-// letIn gives a visitor whose turn came the pass, beside the answer.
-func (x *exchange) letIn(h http.Header) {
-	if x.guest.Standing != waiting.Called {
-		return
-	}
-	life := x.route.waits.pass
-	pass := x.route.room.Serve(&x.guest, life)
-	if pass == "" {
-		return
-	}
-	x.hand(h, x.route.room.passCookie, pass, life)
-	if x.r.Header[ticketField] == nil {
-		x.hand(h, x.route.room.ticketCookie, "", -time.Second) // it is used
-	}
-	// Whatever the answer says of itself, with a pass it is this visitor's alone.
-	h["Cache-Control"] = append(slices.Clone(h["Cache-Control"]), "private")
-}
-
-// hand gives a ticket or a pass to a visitor: in the field, if that is how it
-// asks, else as a cookie.
-func (x *exchange) hand(h http.Header, name, value string, life time.Duration) {
-	if x.r.Header[ticketField] != nil {
-		h[ticketField] = []string{value}
-		return
-	}
-	c := http.Cookie{
-		Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()),
-		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	}
-	h["Set-Cookie"] = append(slices.Clone(h["Set-Cookie"]), c.String())
 }
 
 // moved answers a request of plain HTTP.

@@ -132,6 +132,41 @@ func TestWhoseTurnHasComeIsServed(t *testing.T) {
 	})
 }
 
+// TestStrangersLeaveRoom asks that those who never wait do not take what those who
+// wait are about to be given.
+func TestStrangersLeaveRoom(t *testing.T) {
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			w := newWorldWith(t, proto, 2, func(_ *edge.Config, routes []edge.RouteConfig) {
+				routes[0].Waiting = &waiting.Config{}
+			})
+			inside, leave := make(chan struct{}), make(chan struct{})
+			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/plain/long" {
+					inside <- struct{}{}
+					<-leave
+				}
+			})
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() { w.ask("GET", "/plain/long", "", "Cache-Control", "no-store") })
+				<-inside
+			}
+			g := w.guest()
+			g.visit("/plain/1").check(t, 503, sentToWait, "")
+			leave <- struct{}{}
+			for w.server.InFlight() > 1 {
+				time.Sleep(time.Millisecond)
+			}
+			w.ask("GET", "/plain/2", "").check(t, 503, "shed; reason=origin-saturated", "")
+			g.visit("/plain/1").check(t, 200, "origin", "")
+			w.ask("GET", "/plain/2", "").check(t, 200, "origin", "") // nobody waits any more
+			close(leave)
+			both.Wait()
+		})
+	}
+}
+
 func TestWhatAWaitingVisitorSees(t *testing.T) {
 	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
 		release := w.occupy(t)

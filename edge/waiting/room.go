@@ -65,43 +65,10 @@ func (r *Room) steadyClock() int64 {
 	return steady
 }
 
-// A Standing says how a request stands to the room.
-type Standing uint8
-
-const (
-	// Outside is a request that never waits here, and has no pass.
-	Outside Standing = iota
-	// Free is a visit while nobody waits.
-	Free
-	// Behind is a visit before which others have to be let in.
-	Behind
-	// Called is a visit whose turn has come.
-	Called
-	// Admitted is a request with a pass.
-	Admitted
-)
-
 // calmTime is for how long there must have been room for all who wait before
 // somebody who has not waited is let in beside them. Without it, a room that
 // drains would send everybody away for some seconds, forever.
 const calmTime = 10 * second
-
-// An Ask is what the room has to know of a request.
-type Ask struct {
-	// Waits says that the request can be sent to wait.
-	Waits bool
-	// Ticket and Pass are what it carries, or empty.
-	Ticket, Pass string
-}
-
-// A Guest is a request that has asked, and must be told how it went: by Wait or
-// Serve, and in any case by Leave. The zero Guest stands Outside.
-type Guest struct {
-	Standing Standing
-	Waits    bool   // as it asked
-	ticket   ticket // the zero value is none
-	held     bool   // the turn of the ticket is this guest's
-}
 
 // Enter says how a request stands.
 func (r *Room) Enter(a Ask) Guest {
@@ -115,10 +82,10 @@ func (r *Room) Enter(a Ask) Guest {
 	if !a.Waits {
 		return Guest{}
 	}
-	t, ok := parse(a.Ticket, kindTicket, r.keys(), r.name)
-	if !ok && a.Ticket == "" && r.waiting.Load() == 0 {
+	if a.Ticket == "" && r.waiting.Load() == 0 {
 		return Guest{Standing: Free, Waits: true}
 	}
+	t, ok := parse(a.Ticket, kindTicket, r.keys(), r.name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.advance(now)
@@ -198,7 +165,15 @@ type Notice struct {
 // Wait sends a guest to wait, and gives it a ticket if it has none.
 func (r *Room) Wait(g *Guest) Notice {
 	r.Leave(g)
-	now := r.clock()
+	n, t := r.wait(g, r.clock())
+	if t.id != 0 {
+		n.Ticket = t.sign(&r.keys()[0], r.name)
+	}
+	return n
+}
+
+// wait seats a guest, and returns its ticket with what it is told.
+func (r *Room) wait(g *Guest, now int64) (n Notice, t ticket) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.advance(now)
@@ -207,14 +182,13 @@ func (r *Room) Wait(g *Guest) Notice {
 	}
 	if g.Standing == Admitted {
 		// The pass is its place. To seat it would let it wait with the others.
-		return Notice{Again: again(0, true, 0), Known: true}
+		return Notice{Again: again(0, true, 0), Known: true}, t
 	}
-	t := g.ticket
-	if t.id == 0 {
+	if t = g.ticket; t.id == 0 {
 		t = ticket{kind: kindTicket, id: newID(), at: now}
 		r.counts.tickets++
 	}
-	n := Notice{Ahead: r.seats.line.before(t.at)}
+	n.Ahead = r.seats.line.before(t.at)
 	called := r.window.called()
 	if n.Known = n.Ahead < called; !n.Known {
 		n.Estimate, n.Known = r.estimate(n.Ahead)
@@ -225,8 +199,7 @@ func (r *Room) Wait(g *Guest) Notice {
 		r.sit(&t, now+(n.Again+grace(n.Again)).Microseconds(), now)
 	}
 	t.hint = r.front.hint(r.node, now)
-	n.Ticket = t.sign(&r.keys()[0], r.name)
-	return n
+	return n, t
 }
 
 // Await waits until it is the guest's turn at the door of the origin: at most
@@ -278,7 +251,17 @@ func (r *Room) Leave(g *Guest) {
 
 // Crowded reports whether anybody waits, so that those who did not have to must
 // leave room.
-func (r *Room) Crowded() bool { return r.waiting.Load() > 0 }
+func (r *Room) Crowded() bool {
+	if r.waiting.Load() == 0 {
+		return false
+	}
+	// All may have left, and nobody else come to the room who would notice.
+	if now := r.clock(); r.mu.TryLock() {
+		r.advance(now)
+		r.mu.Unlock()
+	}
+	return r.waiting.Load() > 0
+}
 
 // estimate is how long those ahead take, and whether that is known: not while the
 // room still finds out how many can be called.
@@ -311,7 +294,7 @@ func (r *Room) advance(now int64) {
 	cursor := min(r.seats.line.find(r.window.called()+1), now)
 	if cursor <= r.peers.bound { // else others are behind, not the origin
 		was := r.window.steady
-		if r.window.step(atDoor, stood, r.admittedStep, now-r.front.moved < 3*second, waiting); !was && r.window.steady {
+		if r.window.step(atDoor, stood, r.admittedStep, now-r.front.moved < latelyTime, waiting); !was && r.window.steady {
 			r.pace, r.admitted, r.left, r.observed = pace{}, 0, 0, now // the start says little
 		}
 	}
@@ -324,39 +307,4 @@ func (r *Room) advance(now int64) {
 		r.pace.observe(float64(passed)/float64(second), waiting, r.admitted, r.left)
 		r.observed, r.admitted, r.left = now, 0, 0
 	}
-}
-
-// A State is a look at a room, for metrics and status.
-type State struct {
-	Visitors int     `json:"visitors"`         // who wait and keep coming back
-	Called   int     `json:"called"`           // how many of them are let in when they come
-	AtDoor   int     `json:"at_door"`          // in front of the origin
-	Estimate float64 `json:"estimate_seconds"` // for who comes now; 0 is none, or not known
-	Lag      float64 `json:"lag_seconds"`      // how long ago those arrived who are let in now
-
-	Tickets  uint64 `json:"tickets"`  // given, so far
-	Admitted uint64 `json:"admitted"` // so far
-	Left     uint64 `json:"left"`     // who did not come back, so far
-	Void     uint64 `json:"void"`     // tickets that were not good, so far
-}
-
-// State returns what the room does now.
-func (r *Room) State() State {
-	now := r.clock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.advance(now)
-	s := State{
-		Visitors: len(r.seats.all), Called: r.window.called(),
-		Tickets: r.counts.tickets, Admitted: r.counts.admitted, Left: r.counts.left, Void: r.counts.void,
-	}
-	s.AtDoor, _ = r.door.standing()
-	if s.Visitors > 0 {
-		cursor := min(r.seats.line.find(s.Called+1), now)
-		s.Lag = float64(now-cursor) / float64(second)
-	}
-	if estimate, known := r.estimate(s.Visitors); known && s.Visitors >= s.Called {
-		s.Estimate = estimate.Seconds()
-	}
-	return s
 }

@@ -131,6 +131,10 @@ func TestWhoDoesNotComeBackIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	standing(t, r.with(last.Ticket), Called)
+	*now += 60 * second
+	if r.Crowded() {
+		t.Error("those who have left are waited for")
+	}
 	// Who comes late is called at once.
 	standing(t, r.with(all[0].Ticket), Called)
 }

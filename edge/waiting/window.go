@@ -26,6 +26,8 @@ const (
 	// crowdedBy.
 	crowded   = time.Second
 	crowdedBy = 2
+	// latelyTime is for how long an admission shows that the origin is alive.
+	latelyTime = 3 * second
 )
 
 func newWindow() window { return window{size: startWindow} }
@@ -34,16 +36,17 @@ func newWindow() window { return window{size: startWindow} }
 func (w *window) called() int { return max(1, int(w.size)) }
 
 // step sets the window. atDoor stand at the door, one of them for as long as
-// stood; admitted were let in since the last step, and waiting there are in all.
+// stood; admitted were let in since the last step, lately says that anybody was in
+// the last seconds, and waiting are in the room. A window that is larger than the
+// room does not grow, nor does one whose origin lets nobody in.
 func (w *window) step(atDoor int, stood time.Duration, admitted int, lately bool, waiting int) {
 	switch {
 	case atDoor > crowdedBy && stood > crowded:
 		w.size, w.steady = max(1, w.size*windowFall), true
 	case atDoor > 0 || waiting <= w.called():
-	case w.steady && lately:
-		w.size = min(mostSeats, w.size*windowGrowth)
-	case w.steady:
-	default:
+	case !w.steady:
 		w.size = min(mostSeats, w.size+windowStart*float64(admitted))
+	case lately:
+		w.size = min(mostSeats, w.size*windowGrowth)
 	}
 }
