@@ -2,6 +2,7 @@ package waiting
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ func TestTicketsCannotBeMade(t *testing.T) {
 		}
 		raw[rapid.IntRange(0, len(raw)-1).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
 		refused("a changed ticket", base64.RawURLEncoding.EncodeToString(raw), want.kind, testKeys(), "app")
+		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+		last := strings.IndexByte(alphabet, text[len(text)-1])
+		refused("another text of the same bytes", text[:len(text)-1]+alphabet[last^1:][:1], want.kind, testKeys(), "app")
 		refused("a part of a ticket", text[:rapid.IntRange(0, len(text)-1).Draw(t, "length")], want.kind, testKeys(), "app")
 		refused("a longer ticket", text+"A", want.kind, testKeys(), "app")
 	})
