@@ -13,7 +13,7 @@ type peers struct {
 
 const (
 	// peerLead is how far the room may be ahead of the slowest.
-	peerLead = second
+	peerLead = 3 * second / 4
 	// peerLife is how long a hint counts. Front visitors come every few seconds;
 	// nodes that nobody comes from any more hold nobody up.
 	peerLife = 30 * second
@@ -55,7 +55,7 @@ func (p *peers) step(now int64) {
 type front struct {
 	cursor  int64
 	at      int64
-	moved   int64 // when somebody was let in last
+	moved   int64 // when somebody was let in last, or the room opened
 	speed   float64
 	started bool
 }
@@ -77,7 +77,7 @@ func (f *front) move(cursor int64, admitted bool, now int64) {
 
 // hint is what others should know: nothing, unless the room lets people in.
 func (f *front) hint(node uint32, now int64) hint {
-	if f.moved == 0 || now-f.moved > peerLife {
+	if !f.started || now-f.moved > peerLife {
 		return hint{}
 	}
 	return hint{node: node, at: f.at, cursor: f.cursor, speed: float32(max(0, f.speed))}

@@ -145,7 +145,7 @@ func (r *Room) open(now int64) {
 	r.seats.open(now)
 	r.pace, r.admitted, r.left = pace{}, 0, 0
 	r.calm, r.stepped, r.observed = now, now, now
-	r.front = front{}
+	r.front = front{moved: now}
 	r.peers.step(now)
 }
 
