@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -103,9 +104,7 @@ func TestVisitorsAreLetInByTheOrderOfArrival(t *testing.T) {
 // guestWith is another browser with the same cookies.
 func (g *guest) guestWith(jar map[string]string) *guest {
 	other := g.w.guest()
-	for name, value := range jar {
-		other.jar[name] = value
-	}
+	maps.Copy(other.jar, jar)
 	return other
 }
 

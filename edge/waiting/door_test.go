@@ -48,16 +48,16 @@ func TestDoorIsLeftByThoseWhoGiveUp(t *testing.T) {
 		d.stand(1)
 		left, cancel := context.WithCancel(t.Context())
 		gone, late, last := d.stand(2), d.stand(3), d.stand(4)
-		results := map[string]bool{}
-		go func() { results["gone"] = d.await(left, gone, time.Minute) }()
-		go func() { results["late"] = d.await(t.Context(), late, time.Second) }()
-		go func() { results["last"] = d.await(t.Context(), last, time.Minute) }()
+		var goneIn, lateIn, lastIn bool
+		go func() { goneIn = d.await(left, gone, time.Minute) }()
+		go func() { lateIn = d.await(t.Context(), late, time.Second) }()
+		go func() { lastIn = d.await(t.Context(), last, time.Minute) }()
 		cancel()
 		time.Sleep(2 * time.Second)
 		d.leave()
 		synctest.Wait()
-		if results["gone"] || results["late"] || !results["last"] {
-			t.Errorf("%v", results)
+		if goneIn || lateIn || !lastIn {
+			t.Errorf("let in: %v %v %v", goneIn, lateIn, lastIn)
 		}
 		d.leave()
 		if n, _ := d.standing(); n != 0 {

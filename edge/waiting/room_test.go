@@ -1,6 +1,8 @@
 package waiting
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,7 +197,7 @@ func TestRoom(t *testing.T) {
 				if len(tickets) == 0 {
 					t.Skip("nobody waits")
 				}
-				text := rapid.SampledFrom(keysOf(tickets)).Draw(t, "ticket")
+				text := rapid.SampledFrom(slices.Sorted(maps.Keys(tickets))).Draw(t, "ticket")
 				g := r.with(text)
 				if g.Standing == Called {
 					if r.seats.line.before(g.ticket.at) >= r.window.called() {
@@ -239,11 +241,4 @@ func TestRoom(t *testing.T) {
 			},
 		})
 	})
-}
-
-func keysOf(m map[string]bool) (all []string) {
-	for key := range m {
-		all = append(all, key)
-	}
-	return all
 }
