@@ -60,7 +60,7 @@ const (
 	// mostPass bounds the rest of a pass, whatever clock it was written by.
 	mostPass = time.Hour + clockAhead
 
-	// mostSeats bounds the visitors that are counted: about 12 MiB.
+	// mostSeats bounds the visitors that are counted: about 16 MiB.
 	mostSeats = 1 << 18
 	// mostSpent bounds the admitted tickets that are remembered: about 24 MiB.
 	mostSpent = 1 << 20
