@@ -61,6 +61,36 @@ MORE`))
 	f(shared, other, false)
 }
 
+// TestBudgetsLetVisitsWait asks that a budget that says wait gives the routes of
+// its functions a waiting room.
+func TestBudgetsLetVisitsWait(t *testing.T) {
+	f := func(exhausted string, waits bool) {
+		t.Helper()
+		n := buildQuiet(t, strings.NewReplacer("DIR", t.TempDir(), "EXHAUSTED", exhausted).Replace(`
+listen: 127.0.0.1:0
+http: off
+admin: unix:DIR/a.sock
+state: ""
+log: {access: off}
+tls: {self_signed: true}
+budgets: {spill: {per_hour: $1, on_exhausted: EXHAUSTED}}
+functions: {thumb: {provider: web, url: "http://127.0.0.1:1/", budget: spill, price: {platform: aws-lambda}}}
+origins: {app: {servers: ["http://127.0.0.1:1"]}}
+sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
+`))
+		r := httptest.NewRequest(http.MethodGet, "https://edge.test/", nil)
+		r.Header.Set("Sec-Fetch-Mode", "navigate")
+		w := httptest.NewRecorder()
+		n.server.ServeHTTP(w, r)
+		if got := w.Result(); got.StatusCode != http.StatusServiceUnavailable || len(got.Cookies()) == 1 != waits {
+			t.Errorf("%s: %d %v", exhausted, got.StatusCode, got.Header)
+		}
+	}
+	f("wait", true)
+	f("stale", false)
+	f("shed", false)
+}
+
 // buildQuiet builds a node that is never run, and closes it when the test ends.
 func buildQuiet(t *testing.T, text string) *node {
 	t.Helper()

@@ -92,11 +92,10 @@ func (r *Room) Enter(a Ask) Guest {
 	if ok && r.void(&t, now) {
 		t, ok = ticket{}, false
 	}
-	switch {
-	case !ok && a.Ticket != "":
-		r.counts.void++
-		fallthrough
-	case !ok:
+	if !ok {
+		if a.Ticket != "" {
+			r.counts.void++
+		}
 		return Guest{Standing: r.newcomer(now), Waits: true}
 	}
 	r.peers.note(t.hint, r.node, now)
