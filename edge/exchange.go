@@ -27,6 +27,8 @@ type exchange struct {
 	visitor visitor
 	found   cache.Result // what the cache has for it
 	guest   waiting.Guest
+	ticket  string // of a waiting room, and the pass
+	pass    string
 	id      string
 
 	outcome outcome.Outcome

@@ -45,6 +45,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// 3 cache lookup
+	x.takeTickets(rt)
 	if x.lookup(rt); x.found.State == cache.Fresh {
 		x.entry(outcome.Hit, outcome.Fresh)
 		return

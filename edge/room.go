@@ -55,9 +55,7 @@ func (r rooms) open(origin string) *room {
 	// A cookie's name is not the place for the name of an origin.
 	sum := sha256.Sum256([]byte("spillway waiting room " + origin))
 	tag := hex.EncodeToString(sum[:4])
-	// The prefix makes browsers refuse what others set for the host (RFC 6265bis
-	// section 4.1.3.2).
-	r.all[origin] = &room{waiting.NewRoom(origin, r.keys), "__Host-wait-" + tag, "__Host-pass-" + tag}
+	r.all[origin] = &room{waiting.NewRoom(origin, r.keys), ticketCookies + tag, passCookies + tag}
 	return r.all[origin]
 }
 
@@ -110,7 +108,7 @@ func (x *exchange) enterRoom(rt *route) {
 	if !visits && !rt.room.Crowded() {
 		return
 	}
-	ask := waiting.Ask{Waits: visits, Ticket: cookie(x.r, rt.room.ticketCookie), Pass: cookie(x.r, rt.room.passCookie)}
+	ask := waiting.Ask{Waits: visits, Ticket: x.ticket, Pass: x.pass}
 	if own := x.r.Header.Get(ticketField); own != "" {
 		ask.Ticket, ask.Pass = own, own // it is one or the other
 	}
@@ -124,11 +122,41 @@ func (x *exchange) leaveRoom() {
 	}
 }
 
-func cookie(r *http.Request, name string) string {
-	if c, err := r.Cookie(name); err == nil {
-		return c.Value
+// The cookies of all rooms begin with these. The prefix makes browsers refuse what
+// others set for the host (RFC 6265bis section 4.1.3.2).
+const (
+	ticketCookies = "__Host-wait-"
+	passCookies   = "__Host-pass-"
+)
+
+// takeTickets takes what rooms have handed out off a request. It is nobody else's
+// business, and what varies by Cookie would be stored once for each visitor.
+func (x *exchange) takeTickets(rt *route) {
+	lines := x.r.Header["Cookie"]
+	if rt.room == nil || !slices.ContainsFunc(lines, holdsTicket) {
+		return
 	}
-	return ""
+	var others []string
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") { // RFC 6265 section 4.2.1
+			pair = strings.Trim(pair, " \t")
+			switch name, value, _ := strings.Cut(pair, "="); {
+			case name == rt.room.ticketCookie:
+				x.ticket = value
+			case name == rt.room.passCookie:
+				x.pass = value
+			case pair != "" && !holdsTicket(name):
+				others = append(others, pair)
+			}
+		}
+	}
+	if delete(x.r.Header, "Cookie"); len(others) > 0 {
+		x.r.Header["Cookie"] = []string{strings.Join(others, "; ")}
+	}
+}
+
+func holdsTicket(cookie string) bool {
+	return strings.Contains(cookie, ticketCookies) || strings.Contains(cookie, passCookies)
 }
 
 // visits reports whether a request is one that can wait: for a page, so that

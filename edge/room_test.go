@@ -133,6 +133,27 @@ func TestWhoseTurnHasComeIsServed(t *testing.T) {
 
 // TestStrangersLeaveRoom asks that those who never wait do not take what those who
 // wait are about to be given.
+// A ticket in the hands of an origin, or in its log, would be anybody's.
+func TestTicketsStayInTheNode(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		seen := make(chan string, 8)
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) { seen <- strings.Join(r.Header["Cookie"], "|") })
+		g := w.guest()
+		release := w.occupy(t)
+		g.visit("/plain/1").check(t, 503, sentToWait, "")
+		release()
+		for range 2 { // with the ticket, then with the pass
+			g.visit("/plain/1")
+			if got := <-seen; got != "other=1" {
+				t.Errorf("the origin gets the cookies %q", got)
+			}
+		}
+		if g.holds("pass") == "" {
+			t.Error("there is no pass")
+		}
+	})
+}
+
 func TestStrangersLeaveRoom(t *testing.T) {
 	for _, proto := range edgetest.Protocols {
 		t.Run(proto, func(t *testing.T) {
