@@ -32,5 +32,5 @@ func TestHashAndDiff(t *testing.T) {
 	f("cache: {memory: 1GiB}\nexpose: full", "cache.memory", "expose")
 	f("trusted_proxies: [10.0.0.1]", "trusted_proxies[0]")
 	f("origins: {app: {servers: ['http://10.0.0.5:8080'], queue: {wait: 1s}}}", "origins.app.queue.wait")
-	f("budgets: {b: {per_day: $1}}", "budgets.b.on_exhausted", "budgets.b.per_day")
+	f("budgets: {b: {per_day: $1}}", "budgets.b.on_exhausted", "budgets.b.on_ledger_error", "budgets.b.per_day")
 }

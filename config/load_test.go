@@ -257,7 +257,7 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	twice("http://a", "http://a:8080", false)
 	twice("unix:/x", "unix:/X", false)
 	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses; lower it, or raise total")
-	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour or per_day, such as per_day: $20")
+	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour, per_day or per_month, such as per_day: $20")
 	f("sites: [{hosts: [a, A], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "A" has capitals; hosts are compared in small letters; write a`)
 	f("sites: [{hosts: [a, 'a:443'], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "a:443" is not a host name; write a name, *.name, or default; without port`)
 	f("sites: [{hosts: [a], routes: [{origin: app}]}, {hosts: [a], routes: [{origin: app}]}]", `f:1:57: sites[1].hosts[0]: "a" is answered by sites[0] already; remove one`)

@@ -42,6 +42,15 @@ func ParseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// ParseMoney reads US dollars as the configuration writes them, such as $2.
+func ParseMoney(text string) (float64, error) {
+	amount, bad := parseMoney(text)
+	if bad != nil {
+		return 0, bad
+	}
+	return amount, nil
+}
+
 var byteUnits = map[string]float64{
 	"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 	"kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,

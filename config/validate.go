@@ -136,8 +136,8 @@ func validateOriginTLS(o origin.Config, key string, r *report) {
 
 func validateBudgets(c *Config, r *report) {
 	for _, name := range slices.Sorted(maps.Keys(c.Budgets)) {
-		if b := c.Budgets[name]; b.PerHour == 0 && b.PerDay == 0 {
-			r.add("budgets."+name, "this budget bounds nothing", "set per_hour or per_day, such as per_day: $20")
+		if !c.Budgets[name].Limited() {
+			r.add("budgets."+name, "this budget bounds nothing", "set per_hour, per_day or per_month, such as per_day: $20")
 		}
 	}
 }

@@ -176,6 +176,15 @@ func warnBudget(c *Config, name string, r *report) {
 	if b.PerDay > 0 && b.PerHour > b.PerDay {
 		r.warn(key+".per_hour", "this is more than per_day, so it has no effect", "lower it, or remove it")
 	}
+	if b.FreePerMonth > 0 && b.PerMonth == 0 {
+		r.warn(key+".free_per_month", "there is no per_month that it adds to, so it has no effect", "set per_month, or remove it")
+	}
+	if b.PerMonth > 0 && b.PerDay > b.PerMonth {
+		r.warn(key+".per_day", "this is more than per_month, so it has no effect", "lower it, or remove it")
+	}
+	if b.PerMonth > 0 && b.PerHour > b.PerMonth {
+		r.warn(key+".per_hour", "this is more than per_month, so it has no effect", "lower it, or remove it")
+	}
 }
 
 func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {

@@ -47,6 +47,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// 3 cache lookup
 	x.takeTickets(rt)
 	if x.lookup(rt); x.found.State == cache.Fresh {
+		rt.hit()
 		x.entry(outcome.Hit, outcome.Fresh)
 		return
 	}
@@ -106,6 +107,7 @@ func (x *exchange) fetch(rt *route) {
 	}
 	x.outcome, x.reason, x.backend = l.outcome, l.reason, l.backend
 	if resp.Joined {
+		rt.join()
 		x.outcome, x.reason, x.backend = outcome.Collapsed, outcome.None, ""
 	} else if resp.Revalidated {
 		x.reason = outcome.Revalidated

@@ -211,7 +211,9 @@ func (l *ladder) noteWait(permit limit.Permit, result limit.WaitResult) {
 // invoke calls a function.
 func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decision, key string) *http.Response {
 	f := l.route.functions[d.Function]
-	resp, err := f.Invoke(ctx, l.call(ctx, r), key)
+	call := l.call(ctx, r)
+	l.route.pays(call)
+	resp, err := f.Invoke(ctx, call, key)
 	l.outcome, l.reason, l.backend = outcome.Function, d.Reason, f.Name()
 	if err == nil {
 		return resp

@@ -137,7 +137,7 @@ func TestPathBudgetSpent(t *testing.T) {
 		if n := w.first.requests.Load() + w.second.requests.Load(); n != 0 {
 			t.Errorf("functions got %d requests without money", n)
 		}
-		w.budget.Reset()
+		w.budget.Reset(time.Now())
 		w.ask("GET", "/spill/a", "").check(t, 200, "function; reason=origin-saturated", "")
 	})
 }

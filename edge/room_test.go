@@ -302,7 +302,7 @@ func TestFunctionsTakeThoseWhoWait(t *testing.T) {
 		w.budget.Empty(time.Now())
 		g := w.guest()
 		g.visit("/spill/1").check(t, 503, "waiting; reason=budget-spent", "")
-		w.budget.Reset()
+		w.budget.Reset(time.Now())
 		w.guest().visit("/spill/2").check(t, 503, sentBack, "")
 		g.visit("/spill/1").check(t, 200, "function; reason=origin-saturated", "first /spill/1")
 	})

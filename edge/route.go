@@ -47,6 +47,7 @@ type route struct {
 	bodyKept int64
 	// class is what the limiter learns latencies by; unsafe methods have the next.
 	class limit.Class
+	purse *purse // nil: never spills
 }
 
 const (
@@ -98,7 +99,9 @@ func (c classes) of(origin string, m MatchConfig) limit.Class {
 }
 
 // newSites compiles the routes of all sites.
-func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms) (*sites, error) {
+func newSites(
+	configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms, p purses,
+) (*sites, error) {
 	s := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
 	crowded := rooms.of(configs, b)
 	for _, site := range configs {
@@ -108,7 +111,7 @@ func newSites(configs []SiteConfig, origins map[string]origin.Config, b Backends
 			if err != nil {
 				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(site.Hosts, ", "), err)
 			}
-			r.class, r.room = c.of(rc.Origin, rc.Match), crowded[rc.Origin]
+			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(site, rc)
 			routes = append(routes, r)
 		}
 		for _, host := range site.Hosts {

@@ -45,6 +45,7 @@ type Server struct {
 	reload   sync.Mutex
 	classes  classes // guarded by reload
 	rooms    rooms   // guarded by reload
+	purses   purses  // guarded by reload
 	// keys sign the tickets of waiting rooms.
 	keys atomic.Pointer[func() [][32]byte]
 }
@@ -69,7 +70,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 	if err != nil {
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
-	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}}
+	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}, purses: purses{}}
 	server.rooms = rooms{keys: server.ticketKeys, all: map[string]*room{}}
 	own := [][32]byte{[32]byte(randomKey())}
 	server.SignTickets(func() [][32]byte { return own })
@@ -92,7 +93,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) (apply func(), err error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	compiled, err := newSites(sc, origins, b, s.classes, s.rooms)
+	compiled, err := newSites(sc, origins, b, s.classes, s.rooms, s.purses)
 	if err != nil {
 		return nil, err
 	}

@@ -66,17 +66,25 @@ type parts struct {
 	changes   []func()                      // of origins, put into force by adopt
 	functions map[string]*faas.Function
 	budgets   map[string]*budget.Budget
-	aws       *lambda.Account // shared by all functions there; outlives reloads
+	// What outlives reloads: the account that all functions on AWS share, and what
+	// the budgets have spent.
+	aws    *lambda.Account
+	ledger *budget.Ledger
 }
 
 // build makes a node. It opens the sockets and starts nothing.
-func build(c *config.Config, path string, log *slog.Logger) (*node, error) {
+func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error) {
+	ledger := budget.OpenLedger(c.Edge.State, log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ledger.Close())
+		}
+	}()
 	n := &node{log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet()}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.cache = cache.New(c.Cache)
 	n.admit = admit.New(c.Admission, runtime.GOMAXPROCS(0))
-	var err error
-	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log)}, log); err != nil {
+	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log), ledger: ledger}, log); err != nil {
 		return nil, err
 	}
 	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
@@ -109,14 +117,11 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 	p := &parts{
 		origins: map[string]*origin.Origin{}, stop: map[string]context.CancelFunc{},
 		functions: map[string]*faas.Function{}, budgets: map[string]*budget.Budget{},
-		aws: old.aws,
+		aws: old.aws, ledger: old.ledger,
 	}
 	for name, bc := range c.Budgets {
-		if b := old.budgets[name]; b != nil {
-			p.budgets[name] = b // its amounts change in adopt, once all else is sound
-		} else {
-			p.budgets[name] = budget.New(name, bc)
-		}
+		// The amounts of one that is known change in adopt, once all else is sound.
+		p.budgets[name] = old.ledger.Budget(name, bc)
 	}
 	for name, oc := range c.Origins {
 		if err := p.addOrigin(name, oc, was, old, log); err != nil {
@@ -205,10 +210,12 @@ func (n *node) Run(ctx context.Context) error {
 	n.runOrigins(n.parts)
 	n.mu.Unlock()
 
-	failed := make(chan error, 3)
+	failed := make(chan error, 5)
 	n.start(n.ctx, failed, "access log", n.server.Run)
+	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
+	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)
 
 	var err error
 	select {
@@ -218,6 +225,9 @@ func (n *node) Run(ctx context.Context) error {
 	err = errors.Join(err, n.drain())
 	n.stop()
 	n.running.Wait()
+	if failure := n.parts.ledger.Close(); failure != nil {
+		err = errors.Join(err, fmt.Errorf("close budget ledger: %w", failure))
+	}
 	return err
 }
 
@@ -238,6 +248,25 @@ func (n *node) runOrigins(p *parts) {
 		ctx, stop := context.WithCancel(n.ctx)
 		p.stop[name] = stop
 		n.running.Go(func() { o.Run(ctx) })
+	}
+}
+
+// payProvisioned books what functions cost that are kept ready, a minute at a time.
+func (n *node) payProvisioned(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		n.mu.Lock()
+		functions := n.parts.functions
+		n.mu.Unlock()
+		for _, f := range functions {
+			f.Hold(time.Minute)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/origin"
+	"spillway/origin/faas/budget"
 	"spillway/origin/faas/lambda"
 )
 
@@ -126,7 +127,7 @@ func rehearseServer(c *config.Config, log *slog.Logger) (problems config.Problem
 	if err := c.Edge.Log.Check(); err != nil {
 		problems = append(problems, c.Problem("log.access", err.Error(), "name a file in a folder that the node may write to, or stdout"))
 	}
-	p, err := newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log)}, log)
+	p, err := newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log), ledger: budget.OpenLedger("", log)}, log)
 	if err == nil {
 		quiet := c.Edge
 		quiet.Log.Access = "off"

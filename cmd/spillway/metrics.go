@@ -30,6 +30,23 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	for _, name := range slices.Sorted(maps.Keys(s.Budgets)) {
 		b, label := s.Budgets[name], fmt.Sprintf("{budget=%q}", name)
 		metrics.WriteGaugeFloat64(w, "spillway_budget_left_usd"+label, b.Left)
+		metrics.WriteGaugeFloat64(w, "spillway_budget_at_risk_usd"+label, b.AtRisk)
+		for _, p := range b.Periods {
+			label := fmt.Sprintf("{budget=%q,period=%q}", name, p.Period)
+			metrics.WriteGaugeFloat64(w, "spillway_budget_spent_usd"+label, p.Spent)
+			metrics.WriteGaugeFloat64(w, "spillway_budget_limit_usd"+label, p.Limit+p.Added)
+			gauge(w, "spillway_budget_warned_percent"+label, p.Warned)
+		}
+	}
+	gauge(w, "spillway_budget_ledger_broken", flag(s.Ledger.Error != ""))
+	counter(w, "spillway_budget_ledger_writes_total", s.Ledger.Writes)
+	for _, r := range s.Routes {
+		label := fmt.Sprintf("{route=%q}", r.Route)
+		counter(w, "spillway_route_calls_total"+label, r.Calls)
+		metrics.WriteCounterFloat64(w, "spillway_route_cost_usd_total"+label, r.CostUSD)
+		metrics.WriteCounterFloat64(w, "spillway_route_avoidable_usd_total"+label, r.AvoidableUSD)
+		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_route_saved_usd{route=%q,by=\"cache\"}", r.Route), r.SavedByCacheUSD)
+		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_route_saved_usd{route=%q,by=\"collapsing\"}", r.Route), r.SavedByCollapsingUSD)
 	}
 	c := s.Cache
 	gauge(w, "spillway_cache_bytes", c.Bytes)

@@ -92,7 +92,7 @@ func TestReloadWarnsByTheNewAmounts(t *testing.T) {
 		t.Helper()
 		var text bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&text, nil))
-		old, err := newParts(was, &config.Config{}, &parts{}, log)
+		old, err := newParts(was, &config.Config{}, &parts{ledger: budget.OpenLedger("", log)}, log)
 		if err != nil {
 			t.Fatal(err)
 		}

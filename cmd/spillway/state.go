@@ -32,6 +32,8 @@ type nodeState struct {
 	Origins   map[string]origin.State    `json:"origins"`
 	Functions map[string]faas.State      `json:"functions"`
 	Budgets   map[string]budget.State    `json:"budgets"`
+	Ledger    budget.LedgerState         `json:"ledger"` // of the budgets
+	Routes    []edge.RouteState          `json:"routes"` // that may cost something
 	Cache     cache.State                `json:"cache"`
 	// Waiting are the waiting rooms, by the names of their origins.
 	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
@@ -72,6 +74,7 @@ func (n *node) status() nodeState {
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Budgets: map[string]budget.State{},
 		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
+		Ledger: n.parts.ledger.State(), Routes: n.server.Routes(),
 	}
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()
@@ -86,29 +89,6 @@ func (n *node) status() nodeState {
 		s.Budgets[name] = b.State(time.Now())
 	}
 	return s
-}
-
-// serveBudget empties or resets a budget: POST /budget/NAME?empty=1 or
-// ?reset=1.
-func (n *node) serveBudget(w http.ResponseWriter, r *http.Request) {
-	name := strings.TrimPrefix(r.URL.Path, "/budget/")
-	n.mu.Lock()
-	b := n.parts.budgets[name]
-	n.mu.Unlock()
-	switch {
-	case r.Method != http.MethodPost:
-		http.Error(w, "use POST", http.StatusMethodNotAllowed)
-	case b == nil:
-		http.Error(w, fmt.Sprintf("there is no budget %q", name), http.StatusNotFound)
-	case r.URL.Query().Has("empty"):
-		b.Empty(time.Now())
-		n.log.Info("budget emptied by the operator", "budget", name)
-	case r.URL.Query().Has("reset"):
-		b.Reset()
-		n.log.Info("budget reset by the operator", "budget", name)
-	default:
-		http.Error(w, "say ?empty=1 or ?reset=1", http.StatusBadRequest)
-	}
 }
 
 // serveOrigin keeps new requests from a server, or gives it requests again:

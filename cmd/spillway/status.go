@@ -104,6 +104,10 @@ func (s *nodeState) write(out io.Writer) error {
 	writeWaiting(w, s.Waiting)
 	writeFunctions(w, s.Functions)
 	writeBudgets(w, s.Budgets)
+	if s.Ledger.Error != "" {
+		fmt.Fprintf(w, "ledger\tdoes not work: %s\n", s.Ledger.Error)
+	}
+	writeRouteCosts(w, s.Routes)
 	return w.Flush()
 }
 
@@ -206,17 +210,23 @@ func writeBudgets(w io.Writer, budgets map[string]budget.State) {
 	if len(budgets) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nBUDGET\tLEFT\tSPENT THIS HOUR\tSPENT TODAY\tIN CALLS NOW\n")
+	fmt.Fprintf(w, "\nBUDGET\tLEFT\tTHIS HOUR\tTODAY\tTHIS MONTH\tIN CALLS NOW\n")
 	for _, name := range slices.Sorted(maps.Keys(budgets)) {
 		b := budgets[name]
 		left := fmt.Sprintf("$%.4f", b.Left)
 		switch {
 		case b.Drained:
 			left = "emptied"
+		case b.Stopped:
+			left = "stopped"
 		case !b.Limited:
 			left = "no limit"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t$%.4f\n", name, left, spentText(b.SpentHour, b.PerHour), spentText(b.SpentDay, b.PerDay), b.AtRisk)
+		fmt.Fprintf(w, "%s\t%s", name, left)
+		for _, p := range b.Periods {
+			fmt.Fprintf(w, "\t%s", spentText(p.Spent, p.Limit+p.Added))
+		}
+		fmt.Fprintf(w, "\t$%.4f\n", b.AtRisk)
 	}
 }
 

@@ -118,6 +118,9 @@ func budgetText(b budget.Config) string {
 	if b.PerDay > 0 {
 		parts = append(parts, fmt.Sprintf("$%g a day", b.PerDay))
 	}
+	if b.PerMonth > 0 {
+		parts = append(parts, fmt.Sprintf("$%g a month", b.PerMonth))
+	}
 	return strings.Join(append(parts, "then "+b.OnExhausted), ", ")
 }
 

@@ -69,6 +69,7 @@ const (
 	FunctionTimeout     Reason = "function-timeout"
 	BudgetSpent         Reason = "budget-spent"
 	ClientShareSpent    Reason = "client-share-spent"
+	LedgerFailed        Reason = "ledger-failed" // what was spent cannot be written down
 	Crawler             Reason = "crawler"
 	Prefetch            Reason = "prefetch"
 	EventStream         Reason = "event-stream"

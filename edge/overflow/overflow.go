@@ -172,8 +172,11 @@ func leaving(f *Facts) outcome.Reason {
 // shedsUnspent reports whether a spent budget asks for shedding at once.
 func shedsUnspent(f *Facts) bool {
 	for _, c := range f.Functions {
-		if c.NoStale && (c.Reason == outcome.BudgetSpent || c.Reason == outcome.ClientShareSpent) {
-			return true
+		switch c.Reason {
+		case outcome.BudgetSpent, outcome.ClientShareSpent, outcome.LedgerFailed:
+			if c.NoStale {
+				return true
+			}
 		}
 	}
 	return false

@@ -14,7 +14,12 @@ import (
 )
 
 // whole is the body of an answer that is in memory already.
-type whole struct{ *bytes.Reader }
+type whole struct {
+	*bytes.Reader
+	// received is how many bytes came for it, if that is known: encoded, an answer is
+	// larger than its body.
+	received int64
+}
 
 func (whole) Close() error { return nil }
 
@@ -244,7 +249,7 @@ func respond(status int, h http.Header, body []byte, method string) *http.Respon
 		StatusCode: status,
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        h,
-		Body:          whole{bytes.NewReader(body)},
+		Body:          whole{Reader: bytes.NewReader(body)},
 		ContentLength: length,
 	}
 }

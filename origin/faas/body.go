@@ -29,11 +29,12 @@ type body struct {
 	call   *call
 	source io.ReadCloser
 
-	mu     sync.Mutex
-	change sync.Cond // on mu
-	ready  bytes.Buffer
-	err    error // why nothing more is received; io.EOF at the end
-	closed bool
+	mu      sync.Mutex
+	change  sync.Cond // on mu
+	ready   bytes.Buffer
+	err     error // why nothing more is received; io.EOF at the end
+	closed  error // why nobody reads any more
+	dropped int64 // bytes received since then
 }
 
 func newBody(c *call, source io.ReadCloser) *body {
@@ -48,6 +49,7 @@ func (b *body) receive() {
 	part := scratch.Get().(*[readAheadLeast]byte)
 	defer scratch.Put(part)
 	defer context.AfterFunc(b.call.ctx, b.wake)()
+	defer context.AfterFunc(b.call.visitor, b.left)()
 	var err error
 	for err == nil && b.room() {
 		var n int
@@ -59,6 +61,7 @@ func (b *body) receive() {
 	}
 	b.source.Close()
 	if err == nil {
+		b.call.cancel(errClosed)
 		err = b.call.aborted()
 		b.put(nil, err)
 	}
@@ -73,23 +76,43 @@ func (b *body) wake() {
 	b.change.Broadcast()
 }
 
+// left lets go of a visitor that has gone.
+func (b *body) left() {
+	b.close(&Error{Class: Canceled, Executed: true, Err: context.Cause(b.call.visitor)})
+}
+
 // room waits until more may be received, and reports false when nobody wants it
 // or the call is over.
 func (b *body) room() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed && b.call.ctx.Err() == nil && b.ready.Len() >= b.call.f.window() {
+	for b.closed == nil && b.call.ctx.Err() == nil && b.ready.Len() >= b.call.f.window() {
 		b.change.Wait()
 	}
-	return !b.closed && b.call.ctx.Err() == nil
+	return b.call.ctx.Err() == nil && (b.closed == nil || b.finishes())
+}
+
+// finishes reports whether the rest is received though nobody reads it, so that
+// the call's true cost is known. To send much more in vain would cost more than
+// that is worth.
+func (b *body) finishes() bool {
+	if b.call.f.price.free() {
+		return false
+	}
+	if b.call.declared >= 0 {
+		return b.call.declared-b.call.bytes <= readAhead
+	}
+	return b.dropped < readAhead
 }
 
 func (b *body) put(part []byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed {
+	if b.closed == nil {
 		b.ready.Write(part)
 		b.call.f.held.Add(int64(len(part)))
+	} else {
+		b.dropped += int64(len(part))
 	}
 	b.err = err
 	b.change.Broadcast()
@@ -99,12 +122,12 @@ func (b *body) put(part []byte, err error) {
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.ready.Len() == 0 && b.err == nil && !b.closed {
+	for b.ready.Len() == 0 && b.err == nil && b.closed == nil {
 		b.change.Wait()
 	}
 	switch {
-	case b.closed:
-		return 0, errClosed
+	case b.closed != nil:
+		return 0, b.closed
 	case b.ready.Len() == 0:
 		return 0, b.err
 	}
@@ -114,17 +137,24 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close drops what was not read, and aborts the call if it goes on.
+// Close drops what was not read. A call that goes on is finished if little is left
+// of it and it is to be paid, else aborted.
 func (b *body) Close() error {
+	b.close(errClosed)
+	return nil
+}
+
+func (b *body) close(why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return nil
+	if b.closed != nil {
+		return
 	}
-	b.closed = true
+	b.closed = why
 	b.call.f.held.Add(-int64(b.ready.Len()))
 	b.ready = bytes.Buffer{}
 	b.change.Broadcast()
-	b.call.cancel(errClosed)
-	return nil
+	if b.call.f.price.free() {
+		b.call.cancel(errClosed)
+	}
 }

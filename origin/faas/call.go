@@ -12,15 +12,20 @@ import (
 
 // A call is one invocation, from its slot and charge to its last byte.
 type call struct {
-	f      *Function
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	stop   context.CancelFunc
-	start  time.Time
-	charge *budget.Charge
-	probe  bool
+	f       *Function
+	visitor context.Context // of the one who asked
+	ctx     context.Context // of the call, which may outlast the visitor
+	cancel  context.CancelCauseFunc
+	stop    context.CancelFunc
+	start   time.Time
+	charge  *budget.Charge
+	probe   bool
 
-	header   int64 // bytes of the answer's head
+	tally     *Tally
+	avoidable bool
+
+	headed   bool  // the answer's head has come
+	header   int64 // bytes of it
 	bytes    int64 // bytes of its body so far
 	declared int64 // bytes that the body should have; negative if unknown
 }
@@ -48,7 +53,7 @@ func (c *call) explain(err error) *Error {
 	}
 	e := c.aborted()
 	if known := (*Error)(nil); errors.As(err, &known) {
-		e.Executed = known.Executed
+		e.Executed, e.Answered = known.Executed, known.Answered
 	}
 	return e
 }
@@ -75,6 +80,7 @@ func (c *call) end(err error) error {
 	// A platform that goes beyond its limits must not take the budget with it.
 	settled := min(cost, c.f.worst)
 	c.charge.Settle(now, settled)
+	c.tally.add(settled, c.avoidable)
 	c.f.inFlight.Add(-1)
 	c.f.count(e, bill{cost: cost, overrun: cost - settled, billed: billed, out: out})
 	c.report(now, e)
@@ -93,8 +99,14 @@ func (c *call) cost(now time.Time, e *Error) (usd float64, billed time.Duration,
 	}
 	// A function does not stop because nobody listens any more: it runs to its
 	// end, which may be at its timeout, and sends what it has.
-	if e != nil && (e.Class == Canceled || e.Class == Timeout) {
-		d, out = max(d, f.config.Timeout), max(out, c.header+c.declared)
+	if e != nil && !e.Answered {
+		d = max(d, f.config.Timeout)
+		switch {
+		case c.headed && c.declared >= 0:
+			out = max(out, c.header+c.declared)
+		case c.headed:
+			out = max(out, c.header+f.config.MaxResponse)
+		}
 	}
 	return f.price.Cost(d, f.config.Memory, out), f.price.billed(d), out
 }

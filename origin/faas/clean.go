@@ -39,9 +39,9 @@ func CleanRequest(h http.Header) {
 	}
 }
 
-// clean takes out of a function's answer what is not the function's to say, and
-// returns the size of the rest. An error means that the answer cannot be shown.
-func clean(h http.Header) (size int64, err error) {
+// clean takes out of a function's answer what is not the function's to say. An
+// error means that the answer cannot be shown.
+func clean(h http.Header) error {
 	dropHopByHop(h)
 	for name := range h {
 		lower := strings.ToLower(name)
@@ -56,20 +56,29 @@ func clean(h http.Header) (size int64, err error) {
 	fields := 0
 	for name, values := range h {
 		if !validName(name) {
-			return 0, fmt.Errorf("header field name %.40q is not a token", name)
+			return fmt.Errorf("header field name %.40q is not a token", name)
 		}
 		for _, value := range values {
 			if !validValue(value) {
-				return 0, fmt.Errorf("header field %s has a control character", name)
+				return fmt.Errorf("header field %s has a control character", name)
 			}
 			fields++
+		}
+	}
+	if size := headerSize(h); fields > maxFields || size > maxHeaderBytes {
+		return fmt.Errorf("header has %d fields and %d bytes", fields, size)
+	}
+	return nil
+}
+
+// headerSize is how many bytes the fields have on their way.
+func headerSize(h http.Header) (size int64) {
+	for name, values := range h {
+		for _, value := range values {
 			size += int64(len(name) + len(value) + len(": \r\n"))
 		}
 	}
-	if fields > maxFields || size > maxHeaderBytes {
-		return size, fmt.Errorf("header has %d fields and %d bytes", fields, size)
-	}
-	return size, nil
+	return size
 }
 
 func dropHopByHop(h http.Header) {

@@ -18,8 +18,12 @@ type Config struct {
 	MaxResponse int64 `koanf:"max_response" unit:"bytes" default:"6MiB" min:"1KiB"`
 	// Budget names the budget that pays. Empty means that calls cost nothing
 	// that is counted.
-	Budget string      `koanf:"budget" ref:"budgets"`
-	Price  PriceConfig `koanf:"price"`
+	Budget string `koanf:"budget" ref:"budgets"`
+	// Provisioned is how many instances the platform was told to keep ready. They are
+	// paid whether called or not, from the budget, a minute at a time while the node
+	// runs. It is for the operator to say: the node does not ask the platform.
+	Provisioned int         `koanf:"provisioned" default:"0" min:"0"`
+	Price       PriceConfig `koanf:"price"`
 }
 
 // PriceConfig is what a call costs, in US dollars. An amount that is nil comes
@@ -35,4 +39,11 @@ type PriceConfig struct {
 	PerGBSecond *float64 `koanf:"per_gb_second" unit:"money,auto" default:"auto"`
 	// PerGBOut is the price of one gigabyte (10^9 bytes) of data out.
 	PerGBOut *float64 `koanf:"per_gb_out" unit:"money,auto" default:"auto"`
+	// Gateway names what stands before the function and is paid by the request.
+	Gateway string `koanf:"gateway" enum:"none,aws-http-api,aws-rest-api" default:"none"`
+	// PerMillionGatewayRequests is the price of a million requests to it.
+	PerMillionGatewayRequests *float64 `koanf:"per_million_gateway_requests" unit:"money,auto" default:"auto"`
+	// PerProvisionedGBHour is the price of one hour of one gigabyte (2^30 bytes) of
+	// memory of an instance that is kept ready, with all that it costs by time.
+	PerProvisionedGBHour *float64 `koanf:"per_provisioned_gb_hour" unit:"money,auto" default:"auto"`
 }

@@ -44,6 +44,10 @@ type Request struct {
 	// receives no more. Zero means what the platform allows. [Function.Invoke]
 	// sets it.
 	MaxAnswer int64
+	// Tally, if there is one, is told what the call did cost. Avoidable says that the
+	// origin could have done the work.
+	Tally     *Tally
+	Avoidable bool
 }
 
 // A Provider speaks to one platform. Invoke returns the function's answer, whose
@@ -89,6 +93,9 @@ type Error struct {
 	// Executed reports that the function may have run, so that only a safe
 	// request may be tried elsewhere.
 	Executed bool
+	// Answered reports that an answer came, so that a function which ran does so no
+	// longer. What nobody saw the end of may run, and be paid for, until its timeout.
+	Answered bool
 	// RetryAfter is how long the platform asked to be left alone, or zero.
 	RetryAfter time.Duration
 	// AccountWide reports that a throttle holds for all functions that the account

@@ -79,6 +79,9 @@ func (f *Function) Ready(client string) outcome.Reason {
 // limits, or an *[Error]. A slot and the worst-case charge are taken before the
 // call; they are given back and corrected when the answer has been received or
 // its Body was closed, which the caller must do.
+//
+// A platform does not stop because a visitor leaves. So a call that costs something
+// goes on without one, to learn what it costs; one that is free is aborted.
 func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http.Response, error) {
 	c, why := f.begin(client)
 	if why != outcome.None {
@@ -86,12 +89,45 @@ func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http
 		f.count(e, bill{})
 		return nil, e
 	}
+	c.visitor, c.tally, c.avoidable = ctx, r.Tally, r.Avoidable
+	if !f.price.free() {
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, stop := context.WithTimeoutCause(ctx, f.config.Timeout, errDeadline)
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	c.ctx, c.stop = ctx, stop
 	asked := *r
 	asked.MaxAnswer = f.config.MaxResponse
-	resp, err := f.provider.Invoke(ctx, &asked)
+	if f.price.free() {
+		return c.ask(&asked)
+	}
+	answered := make(chan reply)
+	go func() {
+		resp, err := c.ask(&asked)
+		select {
+		case answered <- reply{resp, err}:
+		case <-c.visitor.Done():
+			if err == nil {
+				resp.Body.Close()
+			}
+		}
+	}()
+	select {
+	case a := <-answered:
+		return a.resp, a.err
+	case <-c.visitor.Done():
+		return nil, &Error{Class: Canceled, Executed: true, Err: context.Cause(c.visitor)}
+	}
+}
+
+type reply struct {
+	resp *http.Response
+	err  error
+}
+
+// ask makes the call. The answer may still be coming in when it returns.
+func (c *call) ask(r *Request) (*http.Response, error) {
+	resp, err := c.f.provider.Invoke(c.ctx, r)
 	if err == nil {
 		if err = c.accept(resp); err != nil {
 			resp.Body.Close()
@@ -156,28 +192,29 @@ func (f *Function) window() int {
 // accept checks and cleans the head of an answer.
 func (c *call) accept(resp *http.Response) error {
 	if resp.Body == http.NoBody {
-		resp.Body = whole{new(bytes.Reader)}
+		resp.Body = whole{Reader: new(bytes.Reader)}
 	}
-	c.declared = resp.ContentLength
+	c.declared, c.header, c.headed = resp.ContentLength, headerSize(resp.Header), true
 	if w, ok := resp.Body.(whole); ok {
 		c.declared = int64(w.Len()) // the length of a HEAD answer is not its own
 		c.bytes = c.declared        // paid for, whatever is wrong with it
+		if w.received > 0 {
+			c.header, c.bytes = 0, w.received // which has the fields in it
+		}
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
-		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("status %d", resp.StatusCode)}
+		return &Error{Class: FunctionError, Executed: true, Answered: true, Err: fmt.Errorf("status %d", resp.StatusCode)}
 	}
 	if resp.StatusCode >= 500 {
-		return &Error{Class: FunctionError, Executed: true, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
+		return &Error{Class: FunctionError, Executed: true, Answered: true, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
 	}
-	size, err := clean(resp.Header)
-	c.header = size
-	if err != nil {
-		return &Error{Class: FunctionError, Executed: true, Err: err}
+	if err := clean(resp.Header); err != nil {
+		return &Error{Class: FunctionError, Executed: true, Answered: true, Err: err}
 	}
 	if c.declared > c.f.config.MaxResponse {
 		// Much of it has left the platform by the time that it is told to stop.
 		c.bytes = max(c.bytes, c.f.config.MaxResponse)
-		return &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of %d bytes", c.declared)}
+		return &Error{Class: TooLarge, Executed: true, Answered: true, Err: fmt.Errorf("answer of %d bytes", c.declared)}
 	}
 	// RFC 9110 section 8.6: no length on a 204. What the transport found is true.
 	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent {
@@ -201,6 +238,7 @@ type State struct {
 	Failures       map[Class]uint64 `json:"failures,omitempty"`   // by class, refused ones included
 	CostUSD        float64          `json:"cost_usd"`             // of all calls that have ended, budgeted or not
 	OverrunUSD     float64          `json:"overrun_usd,omitzero"` // the part of it that was beyond the worst case, which no budget bore
+	HeldUSD        float64          `json:"held_usd,omitzero"`    // the part of it that was for instances kept ready
 	PricedAs       string           `json:"priced_as"`
 	BytesOut       uint64           `json:"bytes_out"`
 	BusySeconds    float64          `json:"busy_seconds"` // as billed

@@ -57,7 +57,7 @@ func newFunction(c Config, p Provider) (*Function, *budget.Budget) {
 
 func spent(b *budget.Budget) float64 {
 	s := b.State(time.Now())
-	return s.SpentHour + s.AtRisk
+	return s.Periods[0].Spent + s.AtRisk
 }
 
 func call1(t *testing.T, f *Function) (*http.Response, *Error) {
@@ -110,8 +110,9 @@ func TestChargeIsCorrected(t *testing.T) {
 	f(1500*time.Microsecond, answering(404, "", true), 1+0.002)
 	f(time.Second, answering(500, "failed", true), 1+1)
 	f(time.Second, fails(&Error{Class: Unavailable}), 0)
-	f(time.Second, fails(&Error{Class: FunctionError, Executed: true}), 1+1)
-	f(time.Second, func(context.Context, *Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, 1+1)
+	f(time.Second, fails(&Error{Class: FunctionError, Executed: true, Answered: true}), 1+1)
+	// A function whose connection broke may run until its timeout.
+	f(time.Second, func(context.Context, *Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, 1+5)
 	// What a caller does not wait for is run and billed all the same.
 	f(7*time.Second, func(ctx context.Context, _ *Request) (*http.Response, error) {
 		return nil, &Error{Class: Unavailable, Executed: true, Err: ctx.Err()}
@@ -137,7 +138,7 @@ func TestRefusedCallsAreNotMade(t *testing.T) {
 		}
 		b.Empty(time.Now())
 		f(outcome.BudgetSpent)
-		b.Reset()
+		b.Reset(time.Now())
 		b.SetConfig(budget.Config{PerHour: 1000, PerClient: 0.1})
 		f(outcome.ClientShareSpent)
 		b.SetConfig(budget.Config{PerHour: 1000})
@@ -236,7 +237,7 @@ func trickling(part string) (fake, *trickle) {
 }
 
 func TestAnswerThatBreaksOff(t *testing.T) {
-	f := func(part string, leave time.Duration, class Class, least float64) {
+	f := func(part string, leave time.Duration, class, counted Class, least float64) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			platform, _ := trickling(part)
@@ -252,22 +253,26 @@ func TestAnswerThatBreaksOff(t *testing.T) {
 				t.Errorf("%s after %v: %v", part, leave, err)
 			}
 			resp.Body.Close()
+			time.Sleep(priced.Timeout)
 			synctest.Wait()
-			if s := function.State(); s.InFlight != 0 || s.Failures[class] != 1 || spent(b) < least {
+			if s := function.State(); s.InFlight != 0 || s.Failures[counted] != 1 || spent(b) < least {
 				t.Errorf("state %+v, spent %v", s, spent(b))
 			}
 			cancel()
 		})
 	}
-	f("part", time.Hour, Timeout, 1+5)
-	f("part", 2*time.Second, Canceled, 1+5)
-	f(strings.Repeat("x", 4_000), time.Hour, TooLarge, 1+3+12)
+	f("part", time.Hour, Timeout, Timeout, 1+5+10)
+	f("part", 2*time.Second, Canceled, Timeout, 1+5+10)
+	f(strings.Repeat("x", 4_000), time.Hour, TooLarge, TooLarge, 1+3+12)
 }
 
-func TestClosedAnswerEndsTheCall(t *testing.T) {
+// A call that costs nothing is not finished for nobody.
+func TestClosedAnswerEndsAFreeCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		free := priced
+		free.Price = PriceConfig{}
 		platform, _ := trickling("part")
-		function, b := newFunction(priced, platform)
+		function, _ := newFunction(free, platform)
 		resp, e := call1(t, function)
 		if e != nil {
 			t.Fatal(e)
@@ -278,11 +283,86 @@ func TestClosedAnswerEndsTheCall(t *testing.T) {
 		resp.Body.Close()
 		resp.Body.Close()
 		synctest.Wait()
-		if s := function.State(); s.InFlight != 0 || s.Failures[Canceled] != 1 || spent(b) < 1+5 {
-			t.Errorf("state %+v, spent %v", s, spent(b))
+		if s := function.State(); s.InFlight != 0 || s.Failures[Canceled] != 1 {
+			t.Errorf("state %+v", s)
 		}
 		if _, err := resp.Body.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("a closed answer reads %v", err)
+		}
+	})
+}
+
+// A visitor that leaves is not waited for, but the call goes on to its end, so that
+// it is known what it did cost: less than its worst case.
+func TestAbandonedCallIsPaidAsItEnds(t *testing.T) {
+	f := func(body string, told bool, leave time.Duration, want float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			started := time.Now()
+			function, b := newFunction(priced, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+				time.Sleep(2 * time.Second)
+				if err := ctx.Err(); err != nil {
+					t.Errorf("the call was ended: %v", err)
+				}
+				resp, err := answering(200, body, told)(ctx, r)
+				resp.Body = io.NopCloser(&late{Reader: strings.NewReader(body)})
+				return resp, err
+			}))
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(leave, cancel)
+			resp, err := function.Invoke(ctx, ask("GET", "/", "", nil), "v")
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+				resp.Body.Close()
+			}
+			if e := AsError(err); e.Class != Canceled || !e.Executed || time.Since(started) != leave {
+				t.Errorf("%v after %v", err, time.Since(started))
+			}
+			time.Sleep(priced.Timeout)
+			synctest.Wait()
+			if s := function.State(); s.InFlight != 0 || s.OK != 1 || !near(spent(b), want) {
+				t.Errorf("state %+v, spent %v, want %v", s, spent(b), want)
+			}
+		})
+	}
+	f("answer", true, time.Second, 1+3+0.006)
+	f("answer", false, time.Second, 1+3+0.006)
+	f("answer", true, 2500*time.Millisecond, 1+3+0.006)
+	f("answer", false, 2500*time.Millisecond, 1+3+0.006)
+}
+
+// late is a body whose first part takes a second.
+type late struct {
+	io.Reader
+	began bool
+}
+
+func (l *late) Read(p []byte) (int, error) {
+	if !l.began {
+		time.Sleep(time.Second)
+	}
+	l.began = true
+	return l.Reader.Read(p)
+}
+
+// To finish a long answer for nobody would cost more than it tells.
+func TestLongAnswerIsNotFinishedForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := priced
+		c.MaxResponse = 1 << 30
+		function, b := newFunction(c, fake(func(context.Context, *Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(endless{}), ContentLength: -1}, nil
+		}))
+		b.SetConfig(budget.Config{})
+		resp, e := call1(t, function)
+		if e != nil {
+			t.Fatal(e)
+		}
+		resp.Body.Close()
+		synctest.Wait()
+		// What was under way is counted at its worst.
+		if s := function.State(); s.InFlight != 0 || s.Failures[Canceled] != 1 || s.BytesOut < 1<<30 || s.BusySeconds != 5 {
+			t.Errorf("state %+v", s)
 		}
 	})
 }
@@ -324,6 +404,7 @@ func TestReadAheadIsBounded(t *testing.T) {
 		}
 		function.held.Add(-readAheadTotal)
 		resp.Body.Close()
+		time.Sleep(c.Timeout)
 		synctest.Wait()
 		if held := function.held.Load(); held != 0 {
 			t.Errorf("%d bytes are still held", held)
@@ -409,7 +490,7 @@ func TestRefusedAnswerIsPaidFor(t *testing.T) {
 	}
 	f(inMemory(respond(200, http.Header{}, make([]byte, 12_000), "GET")), 12)
 	f(inMemory(respond(500, http.Header{}, make([]byte, 2_000), "GET")), 2)
-	f(inMemory(respond(200, http.Header{"A": {"b\r\nc"}}, make([]byte, 2_000), "GET")), 2)
+	f(inMemory(respond(200, http.Header{"A": {"b\r\nc"}}, make([]byte, 2_000), "GET")), 2.009)
 	f(answering(200, strings.Repeat("x", 12_000), true), 10)
 	f(func(context.Context, *Request) (*http.Response, error) {
 		return nil, &Error{Class: TooLarge, Executed: true, Received: 11_000}

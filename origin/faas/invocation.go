@@ -35,20 +35,25 @@ func DecodeInvocation(resp *http.Response, r *Request, decode Decoder) (*http.Re
 		limit = min(limit, r.MaxAnswer+maxHeaderBytes)
 	}
 	payload, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	received := int64(len(payload))
+	received := headerSize(resp.Header) + int64(len(payload))
 	switch {
 	case err != nil:
+		received = max(received, resp.ContentLength) // the rest was under way
 		err = &Error{Class: Unavailable, Executed: true, Err: fmt.Errorf("receive answer: %w", err)}
-	case received > limit:
+	case int64(len(payload)) > limit:
 		err = &Error{Class: TooLarge, Executed: true, Err: fmt.Errorf("answer of more than %d bytes", limit)}
 	default:
 		var answer *http.Response
 		if answer, err = decodeInvocation(resp, payload, r.Method, decode); err == nil {
+			if w, ok := answer.Body.(whole); ok {
+				w.received, answer.Body = received, w
+			}
 			return answer, nil
 		}
 	}
 	e := AsError(err)
-	e.Received = received
+	// The platform answers when the function has ended.
+	e.Received, e.Answered = received, true
 	return nil, e
 }
 

@@ -208,8 +208,14 @@ func (e *Emulator) run(c call, work func() *serve.Answer) *serve.Answer {
 	return a
 }
 
-// sent counts the data that left the platform.
-func (e *Emulator) sent(bytes int) {
+// sent counts the data that left the platform: the fields of the answer that the
+// function or the platform gave, and its body.
+func (e *Emulator) sent(h http.Header, bytes int) {
+	for name, values := range h {
+		for _, value := range values {
+			bytes += len(name) + len(value) + len(": \r\n")
+		}
+	}
 	e.mu.Lock()
 	e.meter.out += int64(bytes)
 	e.mu.Unlock()

@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -278,8 +279,10 @@ func TestInvokeMapsTheEvent(t *testing.T) {
 	if w.Header().Get("X-Amz-Executed-Version") != "$LATEST" || w.Header().Get("X-Amzn-Requestid") == "" {
 		t.Errorf("header %v", w.Header())
 	}
-	if b := e.Bill(); b.BytesOut != int64(w.Body.Len()) {
-		t.Errorf("%d bytes billed of a result of %d", b.BytesOut, w.Body.Len())
+	var fields bytes.Buffer
+	_ = w.Header().Write(&fields) // into memory
+	if b := e.Bill(); b.BytesOut != int64(fields.Len()+w.Body.Len()) {
+		t.Errorf("%d bytes billed of a result of %d with %d bytes of header", b.BytesOut, w.Body.Len(), fields.Len())
 	}
 }
 
@@ -385,7 +388,7 @@ func TestEverythingAddsUp(t *testing.T) {
 		wg.Wait()
 		s, b := e.Stats(), e.Bill()
 		checkSums(t, s)
-		if s.Arrived != 3000 || s.Running != 0 || b.Requests != s.Completed || b.BytesOut != int64(s.Completed-s.Failed)*1024 {
+		if s.Arrived != 3000 || s.Running != 0 || b.Requests != s.Completed || b.BytesOut != int64(s.Completed-s.Failed)*(1024+int64(len("Content-Type: text/plain; charset=utf-8\r\n"))) {
 			t.Errorf("stats %+v, bill %+v", s, b)
 		}
 		if s.Throttled == 0 || s.ThrottledCap == 0 || s.ThrottledRamp == 0 || s.Failed == 0 || s.PeakInstances > 60 {

@@ -102,7 +102,7 @@ func (e *Emulator) serveCall(w http.ResponseWriter, r *http.Request) {
 		e.sendCrash(w)
 		return
 	}
-	e.sent(a.Send(w))
+	e.sent(w.Header(), a.Send(w))
 }
 
 // withoutFunctionName strips the gateway's prefix, as the gateway does.

@@ -133,7 +133,7 @@ func (e *Emulator) sendResult(w http.ResponseWriter, result []byte, badEvent err
 		result = functionError("Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
 	}
 	n, _ := w.Write(result) // the client has left
-	e.sent(n)
+	e.sent(h, n)
 }
 
 func functionError(kind, message string) []byte {

@@ -1,5 +1,5 @@
 // Package budget keeps what functions cost below what was allowed, in US
-// dollars per hour and per day, in periods of UTC.
+// dollars per hour, day and month of UTC.
 //
 // A call is charged before it is made, at the most it can cost, and settled when
 // its true cost is known. So what was spent in a period plus what is still at
@@ -7,10 +7,16 @@
 // the period in which it was settled. A share per client keeps one visitor from
 // using up what is meant for all.
 //
+// What was spent outlives the process in a [Ledger]: money is written down, a
+// block at a time, before any of it may be spent. After a crash the rest of the
+// block counts as spent, so that the ledger may tell of a block too much, and
+// never of too little.
+//
 // It fails closed: an amount that is not a number, negative, or more than what
-// is left is refused. A clock that goes backwards gives nothing back; one that
-// was far ahead and is set right keeps what was spent in the current period. The
-// ledger is in memory: a restart forgets what was spent.
+// is left is refused. A clock that goes backwards gives nothing back, and one that
+// comes back to a period finds there what was spent. A ledger that fails stops the
+// spending or leaves it in memory, as the budget's Config says. The shares of
+// clients are in memory: a restart gives each a new one, within the same budget.
 package budget
 
 import (
@@ -23,53 +29,31 @@ import (
 
 // A Budget is safe for concurrent use. A nil *Budget allows everything.
 type Budget struct {
-	name string
+	name   string
+	ledger *Ledger // nil: in memory
 
 	mu      sync.Mutex
 	config  Config
-	hour    period
-	day     period
+	periods [len(spans)]period
 	clients *clients
+	pace    pace
+	// settled is what was spent in all, since the ledger began.
+	settled float64
 	// atRisk is the sum of the open charges, which count in every period.
 	atRisk float64
 	open   int
-	// drained is when the period ends that the operator emptied.
-	drained time.Time
+	block  block
 }
 
-// A period is an hour or a day and what was settled in it.
-type period struct {
-	length time.Duration
-	start  time.Time
-	spent  float64
-}
+// New returns a budget in memory of which nothing is spent.
+func New(name string, c Config) *Budget { return newBudget(name, c, nil) }
 
-// advance moves the period to now. Backwards it moves only from a start that is
-// far ahead, where a clock that was wrong has left it, and forgets nothing: else
-// what was spent would stay spent until that time comes.
-func (p *period) advance(now time.Time) {
-	// Truncate counts from the zero time, which is midnight UTC.
-	switch start := now.Truncate(p.length); {
-	case start.After(p.start):
-		p.start, p.spent = start, 0
-	case farAhead(p.start, now, p.length):
-		p.start = start
+func newBudget(name string, c Config, l *Ledger) *Budget {
+	b := &Budget{name: name, config: c, clients: newClients(), ledger: l}
+	if l == nil {
+		b.block.booked = math.Inf(1)
 	}
-}
-
-// farAhead reports whether a time cannot have come from a clock that is only
-// corrected a little.
-func farAhead(t, now time.Time, length time.Duration) bool { return t.Sub(now) > length }
-
-// New returns a budget of which nothing is spent.
-func New(name string, c Config) *Budget {
-	return &Budget{
-		name:    name,
-		config:  c,
-		hour:    period{length: time.Hour},
-		day:     period{length: 24 * time.Hour},
-		clients: newClients(),
-	}
+	return b
 }
 
 // Name is the name of the budget in the configuration.
@@ -77,7 +61,7 @@ func (b *Budget) Name() string { return b.name }
 
 // Reserve sets amount aside for one call of a client, or says why it may not be
 // spent. The charge must be settled when the call is over. The empty client is a
-// client like any other.
+// client like any other. It may wait a moment for the ledger.
 func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge, outcome.Reason) {
 	if b == nil {
 		return nil, outcome.None
@@ -85,12 +69,19 @@ func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge,
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	hash := b.clients.hash(client)
-	if why := b.refuse(now, hash, amount); why != outcome.None {
-		return nil, why
+	for {
+		if why := b.refuse(now, hash, amount); why != outcome.None {
+			return nil, why
+		}
+		if b.covers(amount) || !b.awaitBlock(amount) {
+			break
+		}
 	}
 	b.atRisk += amount
 	b.open++
 	b.clients.add(hash, amount)
+	b.block.used = true
+	b.lookAhead()
 	return &Charge{budget: b, amount: amount, client: hash, epoch: b.clients.epoch}, outcome.None
 }
 
@@ -108,7 +99,9 @@ func (b *Budget) Check(now time.Time, client string, amount float64) outcome.Rea
 func (b *Budget) refuse(now time.Time, client uint64, amount float64) outcome.Reason {
 	b.advance(now)
 	switch {
-	case now.Before(b.drained):
+	case !b.covers(amount) && b.stopped():
+		return outcome.LedgerFailed
+	case b.emptied():
 		return outcome.BudgetSpent
 	case math.IsNaN(amount), amount < 0, amount > b.left():
 		return outcome.BudgetSpent
@@ -118,28 +111,36 @@ func (b *Budget) refuse(now time.Time, client uint64, amount float64) outcome.Re
 	return outcome.None
 }
 
-// advance moves all periods to now.
+// advance moves all periods to now. As long as the hour is the same, so are the
+// day and the month.
 func (b *Budget) advance(now time.Time) {
-	b.hour.advance(now)
-	b.day.advance(now)
-	base := b.config.base()
-	b.clients.advance(now, base)
-	if farAhead(b.drained, now, base) {
-		b.drained = now.Truncate(base).Add(base)
+	if p := b.periods[hour]; len(p) > 0 {
+		if since := now.Sub(p.present().Start); since >= 0 && since < time.Hour {
+			return
+		}
+	}
+	for _, s := range spans {
+		if b.periods[s].advance(s, now, b.settled) && s == b.config.base() {
+			b.clients.clear()
+		}
 	}
 }
 
-// left is what neither period has spent or at risk; infinite without a limit.
+// spent is what was settled in the present period.
+func (b *Budget) spent(s span) float64 { return b.settled - b.periods[s].present().Before }
+
+// left is what no period has spent or at risk; infinite without a limit.
 func (b *Budget) left() float64 {
 	left := math.Inf(1)
-	if b.config.PerHour > 0 {
-		left = b.config.PerHour - b.hour.spent - b.atRisk
-	}
-	if b.config.PerDay > 0 {
-		left = min(left, b.config.PerDay-b.day.spent-b.atRisk)
+	for _, s := range spans {
+		if limit := b.config.limit(s); limit > 0 {
+			left = min(left, limit+b.periods[s].present().Added-b.spent(s)-b.atRisk)
+		}
 	}
 	return left
 }
+
+func (b *Budget) emptied() bool { return b.periods[b.config.base()].present().Emptied }
 
 // Left is what a call may cost now, at most. It is infinite for a budget without
 // limits.
@@ -150,27 +151,64 @@ func (b *Budget) Left(now time.Time) float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance(now)
-	if now.Before(b.drained) {
+	if b.emptied() {
 		return 0
 	}
 	return max(0, b.left())
 }
 
-// Empty leaves nothing, not even a call that is free, until the current period
-// ends or Reset is called.
-func (b *Budget) Empty(now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.drained = now.Truncate(b.config.base()).Add(b.config.base())
+// Empty leaves nothing, not even a call that is free, until the shortest period
+// with a bound ends or Reset is called. The error of Empty, Add and Reset says why
+// a restart would forget it; it is done all the same.
+func (b *Budget) Empty(now time.Time) error {
+	return b.change(now, func() { b.periods[b.config.base()].present().Emptied = true })
 }
 
-// Reset forgets what was spent; charges that are open stay at risk.
-func (b *Budget) Reset() {
+// Add allows so much beyond the limits until the present hour, day and month end.
+func (b *Budget) Add(now time.Time, amount float64) error {
+	return b.change(now, func() {
+		for _, s := range spans {
+			b.periods[s].present().Added += amount
+		}
+	})
+}
+
+// Reset forgets what was spent in the present hour, day and month, and what was
+// added to them; charges that are open stay at risk.
+func (b *Budget) Reset(now time.Time) error {
+	return b.change(now, func() {
+		for _, s := range spans {
+			b.periods[s] = period{{Start: b.periods[s].present().Start, Before: b.settled}}
+		}
+		b.clients.clear()
+	})
+}
+
+// change makes a change and waits until it is in the ledger.
+func (b *Budget) change(now time.Time, do func()) error {
+	b.mu.Lock()
+	b.advance(now)
+	do()
+	b.mu.Unlock()
+	if b.ledger == nil {
+		return nil
+	}
+	return b.ledger.keep(b)
+}
+
+// Spend books what was spent without having been asked for, such as what a
+// platform takes for instances that it keeps ready. It may pass the limit: nothing
+// is allowed then until the period ends.
+func (b *Budget) Spend(now time.Time, amount float64) {
+	if b == nil || !(amount > 0) || math.IsInf(amount, 1) {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drained = time.Time{}
-	b.hour.spent, b.day.spent = 0, 0
-	b.clients.clear()
+	b.advance(now)
+	b.settled += amount
+	b.pace.add(now, amount)
+	b.lookAhead()
 }
 
 // SetConfig changes the limits and keeps what was spent.
@@ -187,20 +225,9 @@ func (b *Budget) Config() Config {
 	return b.config
 }
 
-// base is the length of the period that a client's share is taken of.
-func (c Config) base() time.Duration {
-	if c.PerHour == 0 && c.PerDay > 0 {
-		return 24 * time.Hour
-	}
-	return time.Hour
-}
-
 // share is what one client may spend in a base period; infinite without a bound.
-func (c Config) share() float64 {
-	limit := c.PerHour
-	if limit == 0 {
-		limit = c.PerDay
-	}
+func (c *Config) share() float64 {
+	limit := c.limit(c.base())
 	if c.PerClient == 0 || limit == 0 {
 		return math.Inf(1)
 	}
@@ -210,11 +237,10 @@ func (c Config) share() float64 {
 // Largest is the most that a single call may ever cost under these limits.
 func (c Config) Largest() float64 {
 	largest := c.share()
-	if c.PerHour > 0 {
-		largest = min(largest, c.PerHour)
-	}
-	if c.PerDay > 0 {
-		largest = min(largest, c.PerDay)
+	for _, s := range spans {
+		if limit := c.limit(s); limit > 0 {
+			largest = min(largest, limit)
+		}
 	}
 	return largest
 }

@@ -1,9 +1,6 @@
 package budget
 
-import (
-	"hash/maphash"
-	"time"
-)
+import "hash/maphash"
 
 // Four rows of 2048 sums know a client's spending to about e/2048 of what all
 // have spent, 0.13 %, in 64 KiB however many clients there are. Not a knob.
@@ -18,23 +15,11 @@ const (
 // entry of a map would be. Being linear, it lets a charge be taken back.
 type clients struct {
 	seed  maphash.Seed // secret, so that nobody can choose whose sums to share
-	start time.Time
-	epoch uint64 // counts the clearings, so that an old charge is known as such
+	epoch uint64       // counts the clearings, so that an old charge is known as such
 	sums  [rows][columns]float64
 }
 
 func newClients() *clients { return &clients{seed: maphash.MakeSeed()} }
-
-// advance moves to the period of now, as the periods of the budget do.
-func (c *clients) advance(now time.Time, length time.Duration) {
-	switch start := now.Truncate(length); {
-	case start.After(c.start):
-		c.start = start
-		c.clear()
-	case farAhead(c.start, now, length):
-		c.start = start
-	}
-}
 
 func (c *clients) clear() {
 	c.sums = [rows][columns]float64{}

@@ -17,7 +17,7 @@ func (p *Provider) classify(resp *http.Response) *faas.Error {
 	if class == "" {
 		return nil
 	}
-	e := &faas.Error{Class: class, Executed: executed, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
+	e := &faas.Error{Class: class, Executed: executed, Answered: true, Err: fmt.Errorf("function answered %d", resp.StatusCode)}
 	if class == faas.Throttled {
 		// Elsewhere it may be the function's own word, to one visitor. Cloud Run and
 		// Azure put no mark on theirs, so that it cannot be told.

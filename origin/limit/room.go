@@ -1,0 +1,16 @@
+package limit
+
+// Full reports whether a request with the given share of the limit would get no
+// permit at this instant. Unlike Acquire it takes none, and the controller does
+// not learn of it.
+func (l *Limiter) Full(share float64) bool {
+	g := l.gate.Load()
+	return g&inFlightMask >= threshold(g>>32, share)
+}
+
+// Idle reports whether fewer requests are in flight than the origin makes progress
+// on, as far as is known, within the limit without a dip.
+func (l *Limiter) Idle() bool {
+	p, n := l.plan.Load(), l.gate.Load()&inFlightMask
+	return float64(n) < min(p.useful, float64(p.steady))
+}
