@@ -100,10 +100,13 @@ func (b *Budget) propose(now time.Time, settle bool) (account, bool) {
 	}
 	b.advance(now)
 	due := b.settled + b.atRisk
-	booked := due
-	if !settle {
+	booked := max(k.booked, due)
+	switch {
+	case settle:
+		booked = due
+	case k.wanted:
 		k.fit(now, b.config.least())
-		booked = max(k.booked, due+min(k.asked+k.ahead, max(0, b.left())))
+		booked = max(booked, due+min(k.asked+k.ahead, max(0, b.left())))
 	}
 	k.asked, k.wanted = 0, false
 	if booked == k.booked && !k.changed {
@@ -177,6 +180,7 @@ func (b *Budget) restore(now time.Time, a account) {
 	b.advance(now)
 	b.settled = a.Booked + mine
 	b.block.booked = a.Booked
+	b.block.changed = true // should it crash again, the rest of the block was spent now
 }
 
 // rest counts the ticks without use, and reports whether what is reserved should

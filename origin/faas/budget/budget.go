@@ -124,6 +124,10 @@ func (b *Budget) advance(now time.Time) {
 			b.clients.clear()
 		}
 	}
+	if b.ledger != nil {
+		b.block.changed = true // that the clock was here must outlive a crash
+		b.ledger.rouse()
+	}
 }
 
 // spent is what was settled in the present period.
