@@ -212,7 +212,7 @@ func (l *ladder) noteWait(permit limit.Permit, result limit.WaitResult) {
 func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decision, key string) *http.Response {
 	f := l.route.functions[d.Function]
 	call := l.call(ctx, r)
-	l.route.pays(call)
+	l.route.pays(call, l.facts.NoOrigin)
 	resp, err := f.Invoke(ctx, call, key)
 	l.outcome, l.reason, l.backend = outcome.Function, d.Reason, f.Name()
 	if err == nil {

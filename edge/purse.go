@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"spillway/edge/outcome"
 	"spillway/origin/faas"
 )
 
@@ -57,12 +58,10 @@ func (r *route) join() {
 }
 
 // pays puts into a call whose bill it is, and whether the origin could have done
-// the work after all.
-func (r *route) pays(call *faas.Request) {
-	if r.purse != nil {
-		call.Tally = &r.purse.tally
-		call.Avoidable = r.origin.Up() && r.origin.Limiter().Idle()
-	}
+// the work after all: it did not refuse or fail, and had less to do than it can.
+func (r *route) pays(call *faas.Request, refused outcome.Reason) {
+	call.Tally = &r.purse.tally
+	call.Avoidable = refused == outcome.None && r.origin.Limiter().Idle()
 }
 
 // A RouteState is what a route that may spill did cost and save since the node

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -70,7 +72,7 @@ route has cost since the node started.`,
 month end, such as '$5' (in quotes, for the shell's sake) or 5. It outlives a restart.`,
 			func(args []string) (url.Values, error) {
 				amount, err := parseAmount(args[1])
-				return url.Values{"add": {fmt.Sprint(amount)}}, err
+				return url.Values{"add": {strconv.FormatFloat(amount, 'f', -1, 64)}}, err
 			}),
 		change("reset NAME", "Forget what was spent in the present hour, day and month",
 			`Forget what was spent in the present hour, day and month, and what was added to
@@ -118,7 +120,7 @@ func showBudgets(ctx context.Context, client *admin.Client, names []string, asJS
 	for _, name := range names {
 		b, ok := s.Budgets[name]
 		if !ok {
-			return fmt.Errorf("there is no budget %q; there is %s", name, listed(s.Budgets, func(budget.State) string { return "" }))
+			return fmt.Errorf("there is no budget %q; there is %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(s.Budgets)), ", "), "none"))
 		}
 		s.Budgets = map[string]budget.State{name: b}
 	}

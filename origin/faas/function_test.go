@@ -493,7 +493,7 @@ func TestRefusedAnswerIsPaidFor(t *testing.T) {
 	f(inMemory(respond(200, http.Header{"A": {"b\r\nc"}}, make([]byte, 2_000), "GET")), 2.009)
 	f(answering(200, strings.Repeat("x", 12_000), true), 10)
 	f(func(context.Context, *Request) (*http.Response, error) {
-		return nil, &Error{Class: TooLarge, Executed: true, Received: 11_000}
+		return nil, &Error{Class: TooLarge, Executed: true, Answered: true, Received: 11_000}
 	}, 11)
 }
 

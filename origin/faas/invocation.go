@@ -46,7 +46,8 @@ func DecodeInvocation(resp *http.Response, r *Request, decode Decoder) (*http.Re
 		var answer *http.Response
 		if answer, err = decodeInvocation(resp, payload, r.Method, decode); err == nil {
 			if w, ok := answer.Body.(whole); ok {
-				w.received, answer.Body = received, w
+				w.received = received
+				answer.Body = w
 			}
 			return answer, nil
 		}

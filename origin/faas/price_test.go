@@ -26,6 +26,12 @@ func TestCost(t *testing.T) {
 	f(PriceConfig{}, time.Hour, gib, gib, 0)
 	f(PriceConfig{Platform: "none", PerMillionRequests: new(5.0)}, time.Hour, gib, 0, 5e-6)
 	f(PriceConfig{Platform: "aws-lambda", PerGBOut: new(0.0)}, 0, gib, gib, 0.2e-6)
+	// An HTTP API counts a request for each 512 KiB, a REST API each request.
+	f(PriceConfig{Platform: "none", Gateway: "aws-http-api"}, time.Second, gib, 0, 1e-6)
+	f(PriceConfig{Platform: "none", Gateway: "aws-http-api"}, time.Second, gib, 512<<10, 1e-6)
+	f(PriceConfig{Platform: "none", Gateway: "aws-http-api"}, time.Second, gib, 512<<10+1, 2e-6)
+	f(PriceConfig{Platform: "none", Gateway: "aws-rest-api"}, time.Second, gib, 5<<20, 3.5e-6)
+	f(PriceConfig{Platform: "none", Gateway: "aws-rest-api", PerMillionGatewayRequests: new(2.0)}, time.Second, gib, 0, 2e-6)
 	f(PriceConfig{Platform: "google-cloud-run", PerGBSecond: new(0.1)}, time.Second, 2*gib, 0, 0.4e-6+0.2)
 }
 

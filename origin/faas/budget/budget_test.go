@@ -2,6 +2,7 @@ package budget
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"sync"
 	"testing"
@@ -39,6 +40,11 @@ func TestReserveRefusesWhatWouldExceed(t *testing.T) {
 	f(Config{PerHour: 2}, math.NaN(), outcome.BudgetSpent)
 	f(Config{PerHour: 2}, math.Inf(1), outcome.BudgetSpent)
 	f(Config{PerDay: 1}, 2, outcome.BudgetSpent)
+	f(Config{PerMonth: 1}, 2, outcome.BudgetSpent)
+	f(Config{PerMonth: 1, FreePerMonth: 1}, 2, outcome.None)
+	f(Config{PerMonth: 1, FreePerMonth: 1}, 2.01, outcome.BudgetSpent)
+	f(Config{PerHour: 1, FreePerMonth: 1}, 1.5, outcome.BudgetSpent)
+	f(Config{PerMonth: 20, PerClient: 0.05}, 1.01, outcome.ClientShareSpent)
 	f(Config{PerHour: 2, PerDay: 1}, 1.5, outcome.BudgetSpent)
 	f(Config{}, 1e9, outcome.None)
 	f(Config{PerHour: 2, PerClient: 0.05}, 0.1, outcome.None)
@@ -299,12 +305,34 @@ func TestConcurrentCharges(t *testing.T) {
 }
 
 func BenchmarkReserveSettle(b *testing.B) {
-	ledger := New("spill", Config{PerHour: 1e9, PerDay: 1e9, PerClient: 0.5})
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			charge, _ := ledger.Reserve(noon, "visitor 1234", 0.0001)
-			charge.Settle(noon, 0.00001)
-		}
-	})
+	limits := Config{PerHour: 1e9, PerDay: 1e9, PerMonth: 1e9, PerClient: 0.5}
+	f := func(name string, ledger *Budget) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					charge, _ := ledger.Reserve(noon, "visitor 1234", 0.0001)
+					charge.Settle(noon, 0.00001)
+				}
+			})
+		})
+	}
+	f("memory", New("spill", limits))
+	l := OpenLedger(b.TempDir(), slog.New(slog.DiscardHandler))
+	stop := running(l)
+	f("ledger", l.Budget("spill", limits))
+	stop()
+	if err := l.Close(); err != nil {
+		b.Error(err)
+	}
+	// The least limit that lasts takes a block for each twentieth of it.
+	l = OpenLedger(b.TempDir(), slog.New(slog.DiscardHandler))
+	stop = running(l)
+	limits.PerHour, limits.PerDay, limits.PerMonth = 1000, 1000, 1000
+	f("ledger, small blocks", l.Budget("spill", limits))
+	b.Logf("%d writes", l.State().Writes)
+	stop()
+	if err := l.Close(); err != nil {
+		b.Error(err)
+	}
 }

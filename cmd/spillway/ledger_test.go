@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"spillway/cmd/surge/functions"
+	"spillway/edge/admin"
+)
+
+// killed is the configuration of a node whose origin is gone, so that a function
+// has to be paid for each visitor. A call costs little, and a block little more.
+const killed = `
+listen: 127.0.0.1:0
+http: off
+admin: unix:%[1]s/a.sock
+state: %[1]s/state
+log: {access: off}
+tls: {self_signed: true}
+budgets: {spill: {per_hour: $0.02, per_day: $10, per_month: $100, per_client: 100%%, on_ledger_error: stop}}
+origins: {app: {servers: ["http://127.0.0.1:1"]}}
+functions:
+  thumb:
+    {provider: web, url: %[2]q, budget: spill, memory: 128MiB, timeout: 1s, max_response: 4KiB, max_concurrency: 16,
+     price: {platform: aws-lambda}}
+sites: [{hosts: [default], routes: [{origin: app, cache: false, overflow: {to: [thumb]}}]}]
+`
+
+// TestKilledNodeKnowsWhatItSpent kills the program again and again while visitors
+// make it call a function, and compares its ledger with the platform's bill: never
+// below it, and above by no more than a block for each time.
+func TestKilledNodeKnowsWhatItSpent(t *testing.T) {
+	emulator, err := functions.New(functions.Config{Service: 20 * time.Millisecond, CV: 0.5, ColdStart: 50 * time.Millisecond, Body: 2 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform := httptest.NewServer(emulator)
+	defer platform.Close()
+	p := prepare(t)
+	p.put(t, "spillway.yaml", fmt.Sprintf(killed, p.dir, platform.URL))
+
+	const kills = 6
+	for range kills {
+		program, state := p.launch(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		kill := time.AfterFunc(300*time.Millisecond, func() { program.Process.Kill() })
+		press(ctx, state.Listeners[0], 64)
+		cancel()
+		kill.Stop()
+		program.Wait()
+	}
+	p.await(t, "the end of the calls", func() bool { return emulator.Stats().Running == 0 })
+	program, state := p.launch(t)
+	defer func() {
+		program.Process.Kill()
+		program.Wait()
+	}()
+	bill := emulator.Bill()
+	spent := state.Budgets["spill"].Periods[1].Spent // an hour may have ended
+	// A block has at most the twentieth of the hour's amount, and the worst cases of
+	// those in flight and of those who wait for it, with the fields of an answer.
+	const block = 0.02/20 + (16+64)*0.000015
+	t.Logf("%d calls billed, $%.6f; the ledger has $%.6f, $%.6f more for each kill", bill.Requests, bill.USD, spent, (spent-bill.USD)/kills)
+	if spent < bill.USD || spent > 1.5*bill.USD+kills*block {
+		t.Errorf("the ledger has $%v, the bill is $%v", spent, bill.USD)
+	}
+	if bill.Requests < kills*16 {
+		t.Errorf("only %d calls were made", bill.Requests)
+	}
+}
+
+// launch starts the program and waits for it.
+func (p *place) launch(t *testing.T) (*exec.Cmd, nodeState) {
+	t.Helper()
+	program := exec.Command("spillway", "run", "--config", p.file("spillway.yaml"))
+	program.Stderr = p.log
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	client := admin.NewClient("unix:" + p.file("a.sock"))
+	var state nodeState
+	p.await(t, "the node", func() bool { return client.Status(t.Context(), &state) == nil })
+	return program, state
+}
+
+// press asks from so many sides until the context ends, some of which leave before
+// they have an answer.
+func press(ctx context.Context, address string, callers int) {
+	var wg sync.WaitGroup
+	for caller := range callers {
+		wg.Go(func() {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			defer transport.CloseIdleConnections()
+			client := http.Client{Transport: transport, Timeout: time.Duration(10+caller%4*200) * time.Millisecond}
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/", nil)
+				if err != nil {
+					return
+				}
+				if resp, err := client.Do(req); err == nil {
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
