@@ -14,8 +14,8 @@ type Config struct {
 	// HTTP is the address that redirects plain HTTP to HTTPS. The word off
 	// switches it off.
 	HTTP string `koanf:"http" format:"address,off" default:":80"`
-	// State is the folder in which the node keeps its keys. Empty keeps them in
-	// memory only, so that a restart ends resumption.
+	// State is the folder in which the node keeps its keys, and what budgets have
+	// spent. Empty keeps them in memory only, so that a restart ends resumption.
 	State string    `koanf:"state" format:"path" default:"/var/lib/spillway"`
 	TLS   TLSConfig `koanf:"tls"`
 	// TrustedProxies are the addresses whose X-Forwarded-For and Forwarded fields
