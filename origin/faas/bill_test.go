@@ -85,7 +85,7 @@ func TestLedgerIsNeverBelowTheBill(t *testing.T) {
 	for name, price := range map[functions.Platform]string{
 		functions.Lambda: "aws-lambda", functions.CloudRun: "google-cloud-run", functions.Azure: "azure-functions",
 	} {
-		for _, body := range []int64{200, 8 << 10, 300 << 10} {
+		for _, body := range []int64{200, 8 << 10, 64 << 10} {
 			for _, invoke := range []bool{false, true} {
 				if !invoke || name == functions.Lambda {
 					t.Run(fmt.Sprintf("%s/%d/invoke=%t", name, body, invoke), func(t *testing.T) {
