@@ -152,6 +152,9 @@ func warnFunction(c *Config, name string, r *report) {
 	if !used {
 		r.warn(key, "no route spills to this function", "name it in overflow.to of a route, or remove it")
 	}
+	if f.Provider != "web" && f.Price.Gateway != "none" {
+		r.warn(key+".price.gateway", "calls of this function pass no gateway, and would be counted too dear", "remove it")
+	}
 	switch {
 	case f.Provider == "process": // runs on this machine, and costs nothing more
 	case f.Budget == "":

@@ -71,6 +71,14 @@ func TestWarnings(t *testing.T) {
 		"f:2:11: warning: budgets.b: one visitor may use up the whole budget; set per_client, such as per_client: 5%")
 	f(functions(paid+", budget: b", "b: {per_day: $1, per_hour: $2, per_client: 5%}"),
 		"f:2:38: warning: budgets.b.per_hour: this is more than per_day, so it has no effect; lower it, or remove it")
+	f(functions(paid+", budget: b", "b: {per_day: $2, per_month: $1, per_client: 5%}"),
+		"f:2:24: warning: budgets.b.per_day: this is more than per_month, so it has no effect; lower it, or remove it")
+	f(functions(paid+", budget: b", "b: {per_hour: $2, per_month: $1, per_client: 5%}"),
+		"f:2:25: warning: budgets.b.per_hour: this is more than per_month, so it has no effect; lower it, or remove it")
+	f(functions(paid+", budget: b", "b: {per_day: $1, free_per_month: $1, per_client: 5%}"),
+		"f:2:44: warning: budgets.b.free_per_month: there is no per_month that it adds to, so it has no effect; set per_month, or remove it")
+	f(functions(free+", price: {gateway: aws-http-api}", ""),
+		"f:1:66: warning: functions.a.price.gateway: calls of this function pass no gateway, and would be counted too dear; remove it")
 	f("budgets: {b: {per_day: $1, per_client: 5%}}", "f:1:11: warning: budgets.b: no function is paid from this budget; name it as budget of a function, or remove it")
 }
 

@@ -180,7 +180,6 @@ func (b *Budget) restore(now time.Time, a account) {
 	b.advance(now)
 	b.settled = a.Booked + mine
 	b.block.booked = a.Booked
-	b.block.changed = true // should it crash again, the rest of the block was spent now
 }
 
 // rest counts the ticks without use, and reports whether what is reserved should
