@@ -120,7 +120,8 @@ func showBudgets(ctx context.Context, client *admin.Client, names []string, asJS
 	for _, name := range names {
 		b, ok := s.Budgets[name]
 		if !ok {
-			return fmt.Errorf("there is no budget %q; there is %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(s.Budgets)), ", "), "none"))
+			return fmt.Errorf("there is no budget %q; there is %s", name,
+				cmp.Or(strings.Join(slices.Sorted(maps.Keys(s.Budgets)), ", "), "none"))
 		}
 		s.Budgets = map[string]budget.State{name: b}
 	}
@@ -214,7 +215,8 @@ func writeRouteCosts(w io.Writer, routes []edge.RouteState) {
 		fmt.Fprintf(w, "\nROUTE\tCALLS\tCOST\tAVOIDABLE\tSAVED BY CACHE\tBY COLLAPSING\n")
 	}
 	for _, r := range routes {
-		fmt.Fprintf(w, "%s\t%d\t$%.6f\t$%.6f\t$%.6f\t$%.6f\n", r.Route, r.Calls, r.CostUSD, r.AvoidableUSD, r.SavedByCacheUSD, r.SavedByCollapsingUSD)
+		fmt.Fprintf(w, "%s\t%d\t$%.6f\t$%.6f\t$%.6f\t$%.6f\n",
+			r.Route, r.Calls, r.CostUSD, r.AvoidableUSD, r.SavedByCacheUSD, r.SavedByCollapsingUSD)
 	}
 }
 

@@ -45,8 +45,9 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 		counter(w, "spillway_route_calls_total"+label, r.Calls)
 		metrics.WriteCounterFloat64(w, "spillway_route_cost_usd_total"+label, r.CostUSD)
 		metrics.WriteCounterFloat64(w, "spillway_route_avoidable_usd_total"+label, r.AvoidableUSD)
-		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_route_saved_usd{route=%q,by=\"cache\"}", r.Route), r.SavedByCacheUSD)
-		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_route_saved_usd{route=%q,by=\"collapsing\"}", r.Route), r.SavedByCollapsingUSD)
+		saved := fmt.Sprintf("spillway_route_saved_usd{route=%q,by=", r.Route)
+		metrics.WriteGaugeFloat64(w, saved+`"cache"}`, r.SavedByCacheUSD)
+		metrics.WriteGaugeFloat64(w, saved+`"collapsing"}`, r.SavedByCollapsingUSD)
 	}
 	c := s.Cache
 	gauge(w, "spillway_cache_bytes", c.Bytes)
