@@ -38,7 +38,7 @@ its backlog, and works on for clients that have left unless --cancel is given.
   GET  /events     an event stream; ?every=1s
   any  /*          a slot's work. Without --work image the query may hold bytes=N,
                    cache=SECONDS, status=CODE, stream=EVENTS, every=TIME. slow=2
-                   takes twice the service time.
+                   takes twice the service time, draw=7 the seventh of the seed's.
 
 --work image answers /picture/NAME.jpg?w=320 and /overlay/NAME.jpg?text=you&w=320
 (NAME: harbour, market, meadow) inside the slot and sleeps the rest of the service

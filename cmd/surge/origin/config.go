@@ -51,6 +51,9 @@ type Config struct {
 	// and the overrun is counted.
 	Work http.Handler
 	Seed uint64 // of the service times
+	// Visited, unless nil, is told of each request that came in, as soon as it has
+	// ended. It is called one at a time and must return at once.
+	Visited func(Visit)
 }
 
 // withDefaults fills in c and checks it.

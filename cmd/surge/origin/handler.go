@@ -24,7 +24,8 @@ const maxBody = 1 << 30
 //	/*                   a slot's work: Config.Work, or a plain answer
 //
 // The query of a plain answer may hold bytes, cache (seconds of max-age), status,
-// slow (times the service time), stream (events after the headers) and every.
+// slow (times the service time),
+// draw (which of the seed's service times), stream (events after the headers) and every.
 func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/stats":
@@ -113,7 +114,7 @@ func (o *Origin) serveWork(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxBody)); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	in, err := o.enter(ask.slow)
+	in, err := o.enter(ask)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

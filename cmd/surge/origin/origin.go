@@ -119,9 +119,9 @@ type entry struct {
 	gone   <-chan struct{} // closed when the origin dies
 }
 
-// enter puts a request in, with its share of the mean service time. Without a job
-// there was no room; errDead says that nothing is to be answered.
-func (o *Origin) enter(times float64) (entry, error) {
+// enter puts a request in, with its service time. Without a job there was no
+// room; errDead says that nothing is to be answered.
+func (o *Origin) enter(a ask) (entry, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.dead {
@@ -136,11 +136,13 @@ func (o *Origin) enter(times float64) (entry, error) {
 	if o.count.InFlight >= o.sched.slots+o.c.Backlog {
 		o.count.Rejected++
 		second.Rejected++
+		o.visited(&job{number: a.draw, arrived: now, ended: now}, Rejected)
 		o.arm()
 		return entry{}, nil
 	}
 	o.count.InFlight++
-	j := o.sched.add(now, times*o.demand())
+	j := o.sched.add(now, a.slow*o.demand(a.draw))
+	j.number, j.inside = a.draw, o.count.InFlight
 	o.arm()
 	return entry{job: j, inside: o.count.InFlight, gone: o.gone}, nil
 }
@@ -171,9 +173,12 @@ func (o *Origin) finish(j *job, e ending) {
 	switch {
 	case j.killed:
 		o.count.Killed++
+		o.visited(j, Killed)
 		return
 	case e.canceled:
 		o.count.Canceled++
+		j.ended = o.clock()
+		o.visited(j, Canceled)
 		return
 	}
 	at := j.ended
@@ -187,11 +192,14 @@ func (o *Origin) finish(j *job, e ending) {
 	switch {
 	case e.left:
 		o.count.Abandoned++
+		o.visited(j, Abandoned)
 	case e.took > o.c.Patience:
 		o.count.Late++
+		o.visited(j, Late)
 	default:
 		o.count.Useful++
 		second.Useful++
+		o.visited(j, Useful)
 	}
 }
 
@@ -225,15 +233,11 @@ func (o *Origin) tick() {
 func (o *Origin) clock() float64 { return time.Since(o.epoch).Seconds() }
 
 // demand draws the service time of a request, in seconds.
-func (o *Origin) demand() float64 {
-	mean := o.c.Service.Seconds()
-	if o.c.CV == 0 {
-		return mean
+func (o *Origin) demand(draw int64) float64 {
+	if draw >= 0 {
+		return o.c.Demand(uint64(draw)).Seconds()
 	}
-	// A lognormal variable with variance s2 of its logarithm has the mean
-	// exp(mu+s2/2) and the squared coefficient of variation exp(s2)-1.
-	s2 := math.Log1p(o.c.CV * o.c.CV)
-	return mean * math.Exp(math.Sqrt(s2)*o.rng.NormFloat64()-s2/2)
+	return o.c.lognormal(o.rng)
 }
 
 // capacity is how many requests the slots can do in a second.

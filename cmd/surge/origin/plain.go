@@ -2,6 +2,7 @@ package origin
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,14 +15,15 @@ type ask struct {
 	cache  int64 // seconds of max-age; negative is no Cache-Control
 	status int
 	slow   float64       // times the service time
+	draw   int64         // which of the seed's service times it gets; negative is the next
 	stream int64         // events to send; negative is without end, 0 is no stream
 	every  time.Duration // between two events
 }
 
 // parseAsk reads the query. A request for Config.Work has a query of its own, of
-// which only slow is read here.
+// which only slow and draw are read here.
 func (o *Origin) parseAsk(r *http.Request, plain bool) (ask, error) {
-	a := ask{bytes: o.c.Body, cache: -1, status: http.StatusOK, slow: 1, every: time.Second}
+	a := ask{bytes: o.c.Body, cache: -1, status: http.StatusOK, slow: 1, draw: -1, every: time.Second}
 	if r.URL.Path == "/events" {
 		a.stream = -1
 	}
@@ -31,8 +33,8 @@ func (o *Origin) parseAsk(r *http.Request, plain bool) (ask, error) {
 	} else if query.Has("slow") {
 		return a, fmt.Errorf("slow=%s: want a number above 0, up to 1000", query.Get("slow"))
 	}
-	if !plain {
-		return a, nil
+	if err := parseNumbers(query, []number{{"draw", &a.draw, 0, math.MaxInt64}}); err != nil || !plain {
+		return a, err
 	}
 	status := int64(a.status)
 	err := parseNumbers(query, []number{

@@ -14,6 +14,10 @@ type job struct {
 	seq    uint64  // breaks ties in order of arrival
 	place  int     // its index in the heap of the served; -1 when not there
 
+	number  int64   // by which whoever counts knows it
+	arrived float64 // when it came in
+	inside  int     // requests inside then, this one included
+
 	started chan struct{} // closed when it is given a slot
 	done    chan struct{} // closed when it is done or killed
 	ended   float64       // when it was done, on the schedule's clock
@@ -42,6 +46,7 @@ type schedule struct {
 	seq     uint64
 	begun   int                    // jobs that were given a slot
 	elapsed func(from, to float64) // told of each stretch of unchanged state
+	over    func(*job)             // told of each job that was done; nil tells nobody
 }
 
 // add puts in a job at time now, which must not lie before the last.
@@ -49,7 +54,7 @@ func (s *schedule) add(now, demand float64) *job {
 	s.advance(now)
 	s.seq++
 	j := &job{
-		demand: demand, seq: s.seq, place: -1,
+		demand: demand, seq: s.seq, place: -1, arrived: s.now,
 		started: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.waiting = append(s.waiting, j)
@@ -69,6 +74,9 @@ func (s *schedule) advance(now float64) {
 		s.virtual = j.finish // exactly, whatever rounding said
 		heap.Pop(&s.served)
 		s.end(j)
+		if s.over != nil {
+			s.over(j)
+		}
 		s.fill()
 	}
 	s.pass(now)
