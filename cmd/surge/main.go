@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spillway/cmd/surge/bench"
+	"spillway/cmd/surge/contest"
 	"spillway/cmd/surge/functions"
 	"spillway/cmd/surge/origin"
 	"spillway/cmd/surge/wan"
@@ -39,6 +40,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand())
+	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand(), contest.Command())
 	return root
 }

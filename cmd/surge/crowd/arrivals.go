@@ -1,6 +1,7 @@
 package crowd
 
 import (
+	"iter"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -19,6 +20,16 @@ type arrivals struct {
 
 func newArrivals(phases []Phase, seed uint64) *arrivals {
 	return &arrivals{phases: phases, rng: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// Arrivals returns the intended times of the visitors of a crowd, in order, each
+// with the index of its phase: what Run plays for the same phases and seed.
+func Arrivals(phases []Phase, seed uint64) iter.Seq2[time.Duration, int] {
+	return func(yield func(time.Duration, int) bool) {
+		a := newArrivals(phases, seed)
+		for at, phase, ok := a.next(); ok && yield(at, phase); at, phase, ok = a.next() {
+		}
+	}
 }
 
 // next returns the intended time of the next visitor and its phase, or false at

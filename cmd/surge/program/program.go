@@ -1,8 +1,8 @@
 // Package program knows the programs that the test bench runs as processes of
 // their own: where they are, where they listen, and what CPU time they take.
 //
-// It starts and ends none; who starts a process ends it. It reads /proc, and so
-// works on Linux only. A process that is gone is an error, not zero.
+// Who starts a process ends it. It reads /proc, and so works on Linux only. A
+// process that is gone is an error, not zero.
 package program
 
 import (

@@ -1,8 +1,11 @@
 package program
 
 import (
+	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -53,5 +56,43 @@ func TestCPU(t *testing.T) {
 	}
 	if _, err := CPU(cmd.Process.Pid); err == nil {
 		t.Error("a process that is gone has CPU time")
+	}
+}
+
+// The pipe that the shell and its child inherit has its end when both are gone.
+func TestProcessEndsWithItsChildren(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := Start(Spec{
+		Name: "shell", Path: "/bin/sh", Log: filepath.Join(t.TempDir(), "log"), Env: []string{"WORD=ready"},
+		Args: []string{"-c", "sleep 300 & echo $WORD; wait"}, Files: []*os.File{w},
+	})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Await(t.Context(), func() bool { return p.Output() == "ready\n" }); err != nil {
+		t.Fatal(err)
+	}
+	if used, err := CPU(p.Pid()); err != nil || used < 0 {
+		t.Errorf("CPU time %v, %v", used, err)
+	}
+	p.Stop()
+	if _, err := io.ReadAll(r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAwaitTellsWhyAProgramEnded(t *testing.T) {
+	p, err := Start(Spec{Name: "shell", Path: "/bin/sh", Log: filepath.Join(t.TempDir(), "log"), Args: []string{"-c", "echo no such thing"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop()
+	if err := p.Await(t.Context(), func() bool { return false }); err == nil || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("error %v does not tell what the program said", err)
 	}
 }
