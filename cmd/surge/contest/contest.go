@@ -24,15 +24,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"spillway/cmd/surge/contest/foreign"
-	"spillway/cmd/surge/origin"
 	"spillway/cmd/surge/program"
 )
 
@@ -106,10 +103,12 @@ func (s *Scenario) group() string {
 // scenario plays all seeds of a scenario, the contenders of a seed one after the
 // other, so that the machine's mood hits all of them.
 func (c *contest) scenario(ctx context.Context, s *Scenario) error {
-	if s.Name == "large" {
-		if err := c.fit(ctx, s); err != nil {
+	if s.fit != nil {
+		m, err := c.machine(ctx, s)
+		if err != nil {
 			return err
 		}
+		s.fit(s, m)
 	}
 	if c.o.Short {
 		s.shorten(shortFactor)
@@ -229,63 +228,4 @@ func (c *contest) compareBuilds() {
 	if len(builds) > 1 {
 		c.notes = append(c.notes, fmt.Sprintf("Spillway's runs are of %d different builds; --again plays them anew.", len(builds)))
 	}
-}
-
-// A Machine is what one request costs here, in microseconds of CPU time.
-type Machine struct {
-	Bench float64 `json:"bench_us"` // the crowd, the origin and the functions
-	Edge  float64 `json:"edge_us"`
-	Cores int     `json:"cores"`
-}
-
-// perSecond is how many requests a second this machine can play and leave a third of
-// itself free: latencies of a full machine are those of its scheduler.
-func (m Machine) perSecond() float64 {
-	return math.Floor(float64(m.Cores)*1e6/(m.Bench+m.Edge)*2/3/100) * 100
-}
-
-// fit stretches a scenario that is too much for the machine, by what a short load
-// at a rate that it can play costs.
-func (c *contest) fit(ctx context.Context, s *Scenario) error {
-	m, err := c.machine(ctx)
-	if err != nil {
-		return err
-	}
-	s.stretch(max(m.perSecond(), 100))
-	if s.Stretched > 1 {
-		s.About += fmt.Sprintf(" As named it would be %.0f requests a second at its peak. This machine can play %.0f: the crowd, the origin and "+
-			"the functions take %.0f us of CPU time for a request, the edge %.0f us, and there are %d cores. So the origin's times are %.1f times as long, %s, "+
-			"and all rates as much lower; numbers in flight and shares mean what they say, but the run holds as many times fewer requests to learn from.",
-			s.peak()*s.Stretched, m.perSecond(), m.Bench, m.Edge, m.Cores, s.Stretched, s.Origin.Service.Round(time.Millisecond))
-	}
-	return nil
-}
-
-// machine measures, or finds, what a request costs.
-func (c *contest) machine(ctx context.Context) (Machine, error) {
-	file := filepath.Join(c.store.dir, "machine.json")
-	var m Machine
-	if !c.o.Again && readJSON(file, &m) == nil && m.Bench > 0 && m.Edge > 0 && m.Cores == runtime.NumCPU() {
-		return m, nil
-	}
-	fmt.Fprintf(c.progress, "%s  what a request costs on this machine: ", time.Now().Format("15:04:05"))
-	s := Scenario{Name: "machine", Phases: "600/s:5s", Origin: origin.Config{Model: origin.Sharing, Slots: 4, Service: 20 * time.Millisecond, CV: 1}, Classes: []Class{{"/page", 1, 1, 1}}}
-	s.Stretched = 1
-	s.patience()
-	p, err := newPlan(&s, 1)
-	if err != nil {
-		return m, err
-	}
-	who, err := contender("spillway")
-	if err != nil {
-		return m, err
-	}
-	e, _, err := play(ctx, p, 1, who)
-	if err != nil {
-		return m, err
-	}
-	n := float64(len(e.samples))
-	m = Machine{Bench: float64(e.own.Microseconds()) / n, Edge: float64(e.cpu.Microseconds()) / n, Cores: runtime.NumCPU()}
-	fmt.Fprintf(c.progress, "%.0f us the bench, %.0f us the edge\n", m.Bench, m.Edge)
-	return m, writeJSON(file, m)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -258,9 +259,7 @@ func TestTargets(t *testing.T) {
 	}
 	with := func(name string, v float64) map[string]float64 {
 		m := map[string]float64{}
-		for k, was := range good {
-			m[k] = was
-		}
+		maps.Copy(m, good)
 		m[name] = v
 		return m
 	}

@@ -157,6 +157,33 @@ func TestStretch(t *testing.T) {
 	}
 }
 
+// A lowered scenario keeps its origin and its lengths.
+func TestLower(t *testing.T) {
+	s := Scenario{Name: "x", Phases: "0.5x:1s,0.5x..10x:2s,10x:3s,10x..3x:1s"}
+	if !s.lower(4.5) || s.Phases != "0.5x:1s,0.5x..4.5x:2s,4.5x:3s,4.5x..3x:1s" {
+		t.Errorf("phases %s", s.Phases)
+	}
+	if s.lower(4.5) {
+		t.Error("what is low enough is lowered again")
+	}
+}
+
+func TestFitSaysWhatItChanged(t *testing.T) {
+	f := func(name string, m Machine, changed bool) {
+		t.Helper()
+		s := scenarioNamed(t, name)
+		about := s.About
+		s.fit(s, m)
+		if (s.About != about) != changed || changed && s.peak() > m.perSecond()+.001 {
+			t.Errorf("%s: peak %g of %g: %s", name, s.peak(), m.perSecond(), s.About)
+		}
+	}
+	f("large", Machine{Bench: 200, Edge: 200, Cores: 2}, true)
+	f("large", Machine{Bench: 20, Edge: 20, Cores: 64}, false)
+	f("wan", Machine{Bench: 500, Edge: 500, Cores: 2}, true)
+	f("wan", Machine{Bench: 200, Edge: 200, Cores: 2}, false)
+}
+
 func TestChangesFollowEvents(t *testing.T) {
 	f := func(name string, want ...[3]float64) {
 		t.Helper()

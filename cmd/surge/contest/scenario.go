@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ type Scenario struct {
 	Stretched float64
 
 	Contenders []string
+
+	// fit changes a scenario that may be too much for the machine; nil leaves it.
+	fit func(*Scenario, Machine)
 }
 
 // A Class is requests of one path that are alike.
@@ -119,9 +123,9 @@ func crowds() []Scenario {
 		},
 		{Name: "variance", About: "Service times with four times the variance.", Phases: plain},
 		{Name: "small", About: "An origin of 2 slots of 100 ms: 20 requests a second.", Phases: plain},
-		{Name: "large", About: "An origin of 160 slots.", Phases: huge},
+		{Name: "large", About: "An origin of 160 slots.", Phases: huge, fit: stretchToFit},
 		{
-			Name: "wan", About: "Visitors 80 ms away, with 1 % loss over HTTP/3, one in ten at 256 kbit/s; answers of 8 KiB.", Phases: plain,
+			Name: "wan", About: "Visitors 80 ms away, with 1 % loss over HTTP/3, one in ten at 256 kbit/s; answers of 4 KiB.", Phases: plain, fit: lowerToFit,
 			Network:    &Network{RTT: 80 * time.Millisecond, Loss: .01, SlowShare: .1, SlowRate: 32_000},
 			Contenders: []string{"spillway", "haproxy-right", "spillway-h3"},
 		},
@@ -174,7 +178,7 @@ func (s *Scenario) fill() {
 	case "large":
 		s.Origin.Slots = 160
 	case "wan":
-		s.Origin.Body = 8 << 10
+		s.Origin.Body = 4 << 10
 	}
 	if s.Classes == nil {
 		s.Classes = []Class{{"/page", 1, 1, 1}}
@@ -225,6 +229,25 @@ func (s *Scenario) stretch(perSecond float64) {
 	s.Stretched = math.Ceil(s.Stretched*10) / 10
 	s.Origin.Service = time.Duration(float64(s.Origin.Service) * s.Stretched)
 	s.patience()
+}
+
+// lower bounds the rates of the schedule, and reports whether any was above.
+func (s *Scenario) lower(multiple float64) bool {
+	lowered := false
+	var parts []string
+	for part := range strings.SplitSeq(s.Phases, ",") {
+		rates, length, _ := strings.Cut(part, ":")
+		var bounded []string
+		for rate := range strings.SplitSeq(rates, "..") {
+			if v, err := strconv.ParseFloat(strings.TrimSuffix(rate, "x"), 64); err == nil && v > multiple {
+				rate, lowered = fmt.Sprintf("%gx", multiple), true
+			}
+			bounded = append(bounded, rate)
+		}
+		parts = append(parts, strings.Join(bounded, "..")+":"+length)
+	}
+	s.Phases = strings.Join(parts, ",")
+	return lowered
 }
 
 // shorten makes every time of the schedule shorter by the factor. What a short run
