@@ -6,7 +6,7 @@ VCS := -buildvcs=$(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo
 export CGO_ENABLED ?= 0
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## check for what building and testing need; as root on Debian, install it
 	@scripts/setup test
@@ -33,6 +33,10 @@ bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--str
 	@bin/surge bench $(ARGS)
 	@go test -run '^$$' -bench . -benchtime 200ms ./...
 
+bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumable; ARGS="--scenario plain --json --strict"
+	@scripts/setup contest
+	@bin/surge contest $(ARGS)
+
 fuzz: ## run every fuzz test for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
@@ -55,4 +59,4 @@ tour: build ## a flash crowd on five virtual machines, by Vagrant
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test test-more bench fuzz generate licenses sbom install tour clean
+.PHONY: help setup build demo check test test-more bench bench-crowd fuzz generate licenses sbom install tour clean

@@ -36,12 +36,13 @@ var layout = rules{
 		"cmd/spillway/interop": {},
 
 		// The test bench counts for itself; it shares words with the node, not code.
-		"cmd/surge":                 {"cmd/surge/..."},
-		"cmd/surge/bench":           {"cmd/surge/..."},
-		"cmd/surge/contest":         {"cmd/surge/..."},
-		"cmd/surge/contest/foreign": {"cmd/surge/..."},
-		"cmd/surge/contest/ideal":   {"cmd/surge/origin"},
-		"cmd/surge/contest/load":    {},
+		"cmd/surge":                         {"cmd/surge/..."},
+		"cmd/surge/bench":                   {"cmd/surge/..."},
+		"cmd/surge/contest":                 {"cmd/surge/..."},
+		"cmd/surge/contest/foreign":         {"cmd/surge/..."},
+		"cmd/surge/contest/foreign/interop": {},
+		"cmd/surge/contest/ideal":           {"cmd/surge/origin"},
+		"cmd/surge/contest/load":            {},
 		// The rules of others are tried in our own listeners, so that they differ in
 		// nothing else.
 		"cmd/surge/contest/rival":     {"config", "edge", "edge/admit", "origin"},

@@ -1,66 +1,23 @@
 package foreign
 
 import (
-	"context"
 	"errors"
-	"io"
-	"net"
-	"net/http"
-	"os"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestOriginsAnswerAndLeaveNothing(t *testing.T) {
-	for _, kind := range Kinds {
-		t.Run(kind.Name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			o, err := Start(ctx, kind.Name)
-			if missing := (*MissingError)(nil); errors.As(err, &missing) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			socket := strings.TrimPrefix(o.URL, "unix:")
-			client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", socket)
-			}}}
-			var asking sync.WaitGroup
-			for range 3 * kind.Slots {
-				asking.Go(func() {
-					resp, err := client.Get("http://localhost/work/1?draw=1&ms=2.5")
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer resp.Body.Close()
-					if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 || string(b) != "done" {
-						t.Errorf("%s: %s", resp.Status, b)
-					}
-				})
-			}
-			asking.Wait()
-			client.CloseIdleConnections()
-			if err := o.Stop(); err != nil {
-				t.Error(err)
-			}
-			if _, err := os.Stat(o.dir); err == nil {
-				t.Error("the folder is left")
-			}
-		})
-	}
-}
-
 func TestUnknownOrigin(t *testing.T) {
 	if _, err := Start(t.Context(), "apache"); err == nil {
 		t.Error("an origin was started that is not there")
+	}
+}
+
+func TestMissingProgramIsNamed(t *testing.T) {
+	_, err := find("no-such-program[0-9]*", t.TempDir())
+	if missing := (*MissingError)(nil); !errors.As(err, &missing) || missing.Program != "no-such-program" {
+		t.Errorf("error %v", err)
 	}
 }
