@@ -302,7 +302,7 @@ func TestTargets(t *testing.T) {
 // The best fixed limit is the smallest within 1 % of the best goodput.
 func TestSweep(t *testing.T) {
 	r := func(contender string, goodput, p99 float64) Result {
-		return Result{Scenario: "php", Contender: contender, Seed: 1, Measures: map[string]float64{"goodput_3x": goodput, "p99_peak": p99}}
+		return Result{Scenario: "php", Contender: contender, Seed: 1, Measures: map[string]float64{"goodput_3x": goodput, "p99_peak": p99, "ledger": 1}}
 	}
 	tb := rowsOf(r("spillway", .96, 120), r("fixed-10", 1, 200), r("fixed-5", .992, 100), r("fixed-2", .5, 50))
 	m := tb.rows[0].Measures

@@ -62,10 +62,10 @@ func (e *evidence) visibleStays() []stay {
 	return all
 }
 
-// stays returns those of the ideal.
+// stays returns those of the ideal that does the most work.
 func (o *oracle) stays() []stay {
 	var all []stay
-	for i, f := range o.fates {
+	for i, f := range o.most {
 		if f.Served {
 			all = append(all, stay{f.Enter, f.End, o.requests[i].Demand.Seconds()})
 		}
@@ -160,7 +160,19 @@ func (p *plan) admitted(w ideal.Window) []float64 {
 	from, to := p.between(w)
 	for i := from; i < to; i++ {
 		if f := p.ideal.fates[i]; f.Served && !p.requests[i].Alone {
-			all = append(all, milliseconds(f.End-p.requests[i].At+p.distance()))
+			all = append(all, milliseconds(f.End+hop-p.requests[i].At+p.distance()))
+		}
+	}
+	return all
+}
+
+// inside returns how long useful requests of the window stayed in the origin, in
+// milliseconds.
+func (e *evidence) inside(w ideal.Window) []float64 {
+	var all []float64
+	for _, v := range e.visits {
+		if at := v.Arrived.Sub(e.start); v.Fate == origin.Useful && w.From <= at && at < w.To {
+			all = append(all, milliseconds(v.Ended.Sub(v.Arrived)))
 		}
 	}
 	return all

@@ -21,12 +21,13 @@ var measures = []Measure{
 	{"goodput_3x", "useful work of the origin at 3x, against the ideal", "", 1},
 	{"goodput_10x", "the same at 10x", "", 1},
 	{"goodput_step", "in the first 4 s after the step to 3x", "", 1},
-	{"goodput_event", "in the first 4 s after the event", "", 1},
+	{"goodput_event", "in the first 4 s after an event, the worst", "", 1},
 	{"goodput_all", "in all phases above 1x", "", 1},
 	{"p50_peak", "median of what the origin answered, at the highest load", "ms", -1},
 	{"p99_peak", "99th percentile of it", "ms", -1},
-	{"p99_ratio", "that against the unloaded origin's", "", -1},
-	{"p99_ideal", "that against the ideal's", "", -1},
+	{"p99_inside", "99th percentile of the stay in the origin", "ms", -1},
+	{"p99_ratio", "p99_peak against the unloaded origin's", "", -1},
+	{"p99_ideal", "p99_peak against the ideal's", "", -1},
 	{"p999_all", "99.9th percentile of all answers", "ms", -1},
 	{"errors", "share of all requests without a good answer", "%", -1},
 	{"spill_0.5x", "share that left the origin at 0.5x", "%", -1},
@@ -100,16 +101,20 @@ func (e *evidence) measure() (map[string]float64, []Phase) {
 		set("goodput_step", ratio(p.cut(ideal.Window{From: at, To: at + stepLength})))
 		set("convergence", e.convergence(at, real, ideals))
 	}
-	if len(p.changes) > 0 {
-		at := p.changes[0].At
-		set("goodput_event", ratio(p.cut(ideal.Window{From: at, To: at + stepLength})))
+	worst := math.Inf(1)
+	for _, c := range p.changes {
+		if c.Slots > 0 { // a dead origin does no work, and the ideal none with it
+			worst = min(worst, ratio(p.cut(ideal.Window{From: c.At, To: c.At + stepLength})))
+		}
 	}
+	set("goodput_event", worst)
 	if at, ok := p.release(); ok {
 		set("recovery", e.recovery(at))
 	}
 	admitted := e.admitted(peak)
 	set("p50_peak", quantile(admitted, .5))
 	set("p99_peak", quantile(admitted, .99))
+	set("p99_inside", quantile(e.inside(peak), .99))
 	set("p99_ratio", quantile(admitted, .99)/p.unloadedIn(peak))
 	set("p99_ideal", quantile(admitted, .99)/quantile(p.admitted(peak), .99))
 	e.measureSpill(set)

@@ -19,7 +19,7 @@ func perfect(p *plan) *evidence {
 			e.samples = append(e.samples, load.Sample{Took: 60 * time.Millisecond, Status: 200, Place: "function"})
 			continue
 		}
-		e.samples = append(e.samples, load.Sample{Took: f.End - r.At + p.distance(), Status: 200, Place: "origin"})
+		e.samples = append(e.samples, load.Sample{Took: f.End + hop - r.At + p.distance(), Status: 200, Place: "origin"})
 		e.visits = append(e.visits, origin.Visit{
 			Number: int64(i), Arrived: e.start.Add(f.Enter), Ended: e.start.Add(f.End), Demand: r.demand, Fate: origin.Useful,
 		})
@@ -47,9 +47,13 @@ func TestTheOracleMeasuresAsPerfect(t *testing.T) {
 				t.Errorf("%s: %s is %g, want %g", s.Name, name, got, want)
 			}
 		}
-		for _, name := range []string{"goodput_3x", "goodput_10x", "goodput_step", "goodput_event", "goodput_all", "p99_ideal"} {
-			f(name, 1)
+		// The limit whose latency counts does at most 1 % less work than the best.
+		for name, least := range map[string]float64{"goodput_3x": .985, "goodput_10x": .985, "goodput_all": .985, "goodput_step": .95, "goodput_event": .95} {
+			if got, ok := m[name]; ok && (got < least || got > 1.05) {
+				t.Errorf("%s: %s is %g", s.Name, name, got)
+			}
 		}
+		f("p99_ideal", 1)
 		for _, name := range []string{"errors", "spill_0.9x_over", "lag"} {
 			f(name, 0)
 		}
@@ -88,7 +92,7 @@ func TestFaultsShow(t *testing.T) {
 		if i%100 == 0 {
 			fail(&e.samples[i])
 		}
-	}, func(m map[string]float64) bool { return math.Abs(m["errors"]-.01) < .001 && m["goodput_all"] < 1 })
+	}, func(m map[string]float64) bool { return math.Abs(m["errors"]-.01) < .001 && m["goodput_all"] < .995 })
 	f("half of the work lost", func(e *evidence, i int) {
 		if i%2 == 0 {
 			fail(&e.samples[i])

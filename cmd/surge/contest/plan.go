@@ -136,10 +136,15 @@ func (s *Scenario) changes() []ideal.Change {
 // An oracle is what the ideal makes of a plan.
 type oracle struct {
 	requests []ideal.Request
-	limit    int // best, with a queue
-	fates    []ideal.Fate
-	bare     int // best without a queue: what an operator would set
+	limit    int          // best, with a queue
+	fates    []ideal.Fate // under it
+	most     []ideal.Fate // under the limit that does the most work
+	bare     int          // best without a queue: what an operator would set
 }
+
+// hop is the round trip between an edge and its origin that the oracle is given: a
+// millisecond, which is what a hop through two programs takes.
+const hop = time.Millisecond
 
 // consult finds the best limits for the phases above the capacity.
 func (p *plan) consult() (oracle, error) {
@@ -149,12 +154,12 @@ func (p *plan) consult() (oracle, error) {
 		o.requests[i] = ideal.Request{At: r.At, Demand: r.demand, Wait: waits[r.class]}
 	}
 	windows := p.overloaded()
-	best, fates, err := ideal.Best(p.scenario.Origin, true, o.requests, p.changes, windows)
+	best, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Queue: true, Hop: hop}, o.requests, p.changes, windows)
 	if err != nil {
 		return o, err
 	}
-	bare, _, err := ideal.Best(p.scenario.Origin, false, o.requests, p.changes, windows)
-	o.limit, o.fates, o.bare = best.Limit, fates, bare.Limit
+	bare, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Hop: hop}, o.requests, p.changes, windows)
+	o.limit, o.fates, o.most, o.bare = best.Policy.Limit, best.Fates, best.Most, bare.Policy.Limit
 	return o, err
 }
 

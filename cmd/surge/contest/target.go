@@ -64,7 +64,7 @@ func (t *table) verdicts(row *Row) []Verdict {
 
 func (t *table) targetsOf(row *Row) []target {
 	if slices.ContainsFunc(sweeps(), func(s Scenario) bool { return s.Name == row.Scenario }) {
-		return sweepTargets
+		return slices.Concat(sweepTargets, ledgerTargets)
 	}
 	own, ok := targets[row.Scenario]
 	if !ok {

@@ -213,7 +213,7 @@ func groups(series []Series) [][]Series {
 }
 
 // seriesColors is how many colours there are for lines that are not outcomes.
-const seriesColors = 6
+const seriesColors = 9
 
 func seriesChart(d Data, group []Series) chart {
 	high := 0.0

@@ -289,3 +289,38 @@ func TestAxes(t *testing.T) {
 		}
 	}
 }
+
+func TestComparison(t *testing.T) {
+	c := Comparison{
+		Title: "Who <won>", Lead: "All met the same.", When: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Tiles: []Tile{{Label: "targets met", Value: "3 of 4", Bad: true}}, Notes: []string{"a & b"},
+		Verdicts: Table{Title: "Targets", Head: []string{"scenario", "met"}, Rows: [][]string{{"plain", "yes"}}},
+		Sections: []Section{{
+			Title: "plain", Lead: "A crowd.",
+			Phases: []crowd.PhaseResult{{Name: "0.5x", Seconds: 2}, {Name: "10x", Start: 2, Seconds: 3}},
+			Series: []Series{
+				{Chart: "Work", Name: "ideal", Unit: "slots", Points: []Point{{.5, 2}, {1.5, 4}}},
+				{Chart: "Work", Name: "haproxy", Unit: "slots", Points: []Point{{.5, 2}, {4.5, 3}}},
+			},
+			Marks:  []Mark{{1, "slots < all"}},
+			Tables: []Table{{Title: "Measures", Head: []string{"measure", "spillway"}, Rows: [][]string{{"goodput", "0.99"}}}},
+		}},
+	}
+	var text, page bytes.Buffer
+	if err := errors.Join(c.Text(&text), c.HTML(&page)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Who <won>", "plain", "goodput", "0.99", "Targets", "yes", "a & b"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the text lacks %q:\n%s", want, text.String())
+		}
+	}
+	for _, want := range []string{"Who &lt;won&gt;", "a &amp; b", "slots &lt; all", `<svg`, "haproxy", "0.99", "10x"} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(page.String(), "<script") || strings.Count(page.String(), "<svg") != 1 {
+		t.Error("the page runs scripts, or has more or less than one plot")
+	}
+}

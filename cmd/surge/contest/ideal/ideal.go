@@ -4,8 +4,9 @@
 //
 // The oracle knows what no edge can: the best fixed limit for the run, each
 // class's true latency as the wait in its queue, and when slots come and go. It
-// has no network and no CPU cost. It does not know the service time of a single
-// request, so a rule could still do better by luck, and a ratio of 1.01 is one.
+// costs no CPU time, and the round trip to the origin is what it is told. It does
+// not know the service time of a single request, so a rule could still do better by
+// luck, and a ratio of 1.01 is one.
 package ideal
 
 import (
@@ -34,13 +35,14 @@ type Change struct {
 type Fate struct {
 	Served bool // at the origin, to the end; else it was spilled
 	Enter  time.Duration
-	End    time.Duration
+	End    time.Duration // of the work
 }
 
 // A Policy is what stands before the origin.
 type Policy struct {
-	Limit int  // requests inside, at the slots of the configuration
-	Queue bool // newest first, half as long as the limit
+	Limit int           // requests under way, at the slots of the configuration
+	Queue bool          // newest first, half as long as the limit
+	Hop   time.Duration // round trip to the origin, in which a request counts as under way
 }
 
 // A Window is a stretch of time.
@@ -52,8 +54,9 @@ type replay struct {
 	policy   Policy
 	requests []Request
 	origin   *origin.Replay
-	slots    int   // now
-	queue    []int // of requests, oldest first
+	slots    int             // now
+	queue    []int           // of requests, oldest first
+	back     []time.Duration // when answers under way arrive, in order
 	fates    []Fate
 }
 
@@ -93,17 +96,29 @@ func Play(c origin.Config, p Policy, requests []Request, changes []Change) ([]Fa
 func (r *replay) run(until time.Duration) {
 	for {
 		at, ok := r.origin.Next()
+		arrives := len(r.back) > 0 && (!ok || r.back[0] <= at)
+		if arrives {
+			at, ok = r.back[0], true
+		}
 		if !ok || at > until {
 			break
 		}
 		r.expire(at)
+		if arrives {
+			r.back = r.back[1:]
+			r.admit(at)
+			continue
+		}
 		for _, n := range r.origin.Advance(at) {
 			r.fates[n].Served, r.fates[n].End = true, at
+			r.back = append(r.back, at+r.policy.Hop)
 		}
-		r.admit(at)
 	}
 	r.expire(until)
 }
+
+// underWay is how many requests have been sent and not come back.
+func (r *replay) underWay() int { return r.origin.Inside() + len(r.back) }
 
 // limit is the policy's, in proportion to the slots that are there.
 func (r *replay) limit() int {
@@ -116,7 +131,7 @@ func (r *replay) limit() int {
 func (r *replay) arrive(n int) {
 	at := r.requests[n].At
 	switch limit := r.limit(); {
-	case r.origin.Inside() < limit:
+	case r.underWay() < limit:
 		r.enter(n, at)
 	case r.policy.Queue && len(r.queue) < (limit+1)/2:
 		r.queue = append(r.queue, n)
@@ -130,7 +145,7 @@ func (r *replay) enter(n int, at time.Duration) {
 
 // admit lets the newest of the queue in while there is room.
 func (r *replay) admit(at time.Duration) {
-	for len(r.queue) > 0 && r.origin.Inside() < r.limit() {
+	for len(r.queue) > 0 && r.underWay() < r.limit() {
 		last := len(r.queue) - 1
 		n := r.queue[last]
 		r.queue = r.queue[:last]
@@ -154,27 +169,65 @@ func (r *replay) change(c Change) {
 	r.admit(c.At)
 }
 
-// Best returns the smallest limit within 1 % of the best work done in the windows,
-// and what becomes of the requests under it.
-func Best(c origin.Config, queue bool, requests []Request, changes []Change, windows []Window) (Policy, []Fate, error) {
+// A Choice is what the oracle found out.
+type Choice struct {
+	// Policy has the smallest limit within 1 % of the best work done in every window,
+	// and Fates is what becomes of the requests under it: the measure of latency, and
+	// of what must be spilled.
+	Policy Policy
+	Fates  []Fate
+	// Most is what becomes of them under the limit that does the most work in all
+	// windows together: the measure of goodput.
+	Most []Fate
+}
+
+// Choose tries limits. Only the limit of the policy is changed.
+func Choose(c origin.Config, p Policy, requests []Request, changes []Change, windows []Window) (Choice, error) {
 	c, err := c.Complete()
 	if err != nil {
-		return Policy{}, nil, err
+		return Choice{}, err
 	}
-	var policies []Policy
-	var all [][]Fate
-	var work []float64
-	for _, limit := range grid(c.Slots) {
-		p := Policy{Limit: limit, Queue: queue}
-		fates, err := Play(c, p, requests, changes)
-		if err != nil {
-			return Policy{}, nil, err
+	limits := grid(c.Slots)
+	all := make([][]Fate, len(limits))
+	work := make([][]float64, len(limits)) // by limit and window; the last is their sum
+	best := make([]float64, len(windows)+1)
+	for i, limit := range limits {
+		p.Limit = limit
+		if all[i], err = Play(c, p, requests, changes); err != nil {
+			return Choice{}, err
 		}
-		policies, all, work = append(policies, p), append(all, fates), append(work, Work(requests, fates, windows))
+		sum := 0.0
+		for _, w := range windows {
+			done := Work(requests, all[i], w)
+			sum += done
+			work[i] = append(work[i], done)
+		}
+		work[i] = append(work[i], sum)
+		for j := range best {
+			best[j] = max(best[j], work[i][j])
+		}
 	}
-	most := slices.Max(work)
-	i := slices.IndexFunc(work, func(w float64) bool { return w >= .99*most })
-	return policies[i], all[i], nil
+	var out Choice
+	last := len(windows)
+	for i, limit := range limits {
+		enough := true
+		for j := range windows {
+			enough = enough && work[i][j] >= .99*best[j]
+		}
+		if enough && out.Fates == nil {
+			p.Limit = limit
+			out.Policy, out.Fates = p, all[i]
+		}
+		if work[i][last] == best[last] && out.Most == nil {
+			out.Most = all[i]
+		}
+	}
+	if out.Fates == nil { // no limit is good in every window
+		i := slices.IndexFunc(work, func(w []float64) bool { return w[last] >= .99*best[last] })
+		p.Limit = limits[i]
+		out.Policy, out.Fates = p, all[i]
+	}
+	return out, nil
 }
 
 // grid is the limits that are tried.
@@ -186,15 +239,12 @@ func grid(slots int) []int {
 	return slices.Compact(limits)
 }
 
-// Work is the slot seconds that were done in the windows for requests that were
+// Work is the slot seconds that were done in the window for requests that were
 // served, each spread over its stay.
-func Work(requests []Request, fates []Fate, windows []Window) float64 {
+func Work(requests []Request, fates []Fate, w Window) float64 {
 	sum := 0.0
 	for n, f := range fates {
-		if !f.Served {
-			continue
-		}
-		for _, w := range windows {
+		if f.Served {
 			sum += w.Share(f.Enter, f.End) * requests[n].Demand.Seconds()
 		}
 	}

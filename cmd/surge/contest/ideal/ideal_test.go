@@ -77,7 +77,7 @@ func TestChangesOfTheOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return Work(requests, fates, []Window{{from, to}})
+		return Work(requests, fates, Window{from, to})
 	}
 	f := func(got, want float64) {
 		t.Helper()
@@ -94,7 +94,7 @@ func TestChangesOfTheOrigin(t *testing.T) {
 
 // On a crowd of ten times the capacity the oracle does all the work there is, with
 // a limit at or below the knee.
-func TestBestUsesTheOriginWhole(t *testing.T) {
+func TestChoiceUsesTheOriginWhole(t *testing.T) {
 	c := origin.Config{Model: origin.Sharing, Slots: 4, Service: 20 * ms, Thrash: .05}
 	rng := rand.New(rand.NewPCG(1, 2))
 	var requests []Request
@@ -102,19 +102,27 @@ func TestBestUsesTheOriginWhole(t *testing.T) {
 		d := 20 * ms.Seconds() * math.Exp(.8326*rng.NormFloat64()-.3466)
 		requests = append(requests, Request{At: time.Duration(at * 1e9), Demand: time.Duration(d * 1e9), Wait: 14 * ms})
 	}
-	windows := []Window{{time.Second, 4 * time.Second}}
-	for _, queue := range []bool{false, true} {
-		p, fates, err := Best(c, queue, requests, nil, windows)
+	windows := []Window{{time.Second, 2 * time.Second}, {2 * time.Second, 4 * time.Second}}
+	f := func(p Policy, least, most int) {
+		t.Helper()
+		choice, err := Choose(c, p, requests, nil, windows)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done := Work(requests, fates, windows); done < 11.8 || done > 12.001 {
-			t.Errorf("%.3f slot seconds of 12", done)
+		for i, w := range windows {
+			slots := 4 * (w.To - w.From).Seconds()
+			done, best := Work(requests, choice.Fates, w), Work(requests, choice.Most, w)
+			if best > 1.01*slots || done < .97*slots || done < .98*best {
+				t.Errorf("%+v: %.3f and at most %.3f of %.0f slot seconds in window %d", p, done, best, slots, i)
+			}
 		}
-		if p.Limit < 4 || p.Limit > 6 {
-			t.Errorf("queue %v: limit %d, want 4 to 6", queue, p.Limit)
+		if choice.Policy.Limit < least || choice.Policy.Limit > most {
+			t.Errorf("%+v: limit %d, want %d to %d", p, choice.Policy.Limit, least, most)
 		}
 	}
+	f(Policy{}, 5, 6)
+	f(Policy{Queue: true}, 4, 4)
+	f(Policy{Queue: true, Hop: 2 * ms}, 5, 6) // a slot would idle for the way back
 }
 
 // No policy does more work than there are slots, serves more than came, or lets
@@ -132,7 +140,7 @@ func TestBounds(t *testing.T) {
 				Wait: time.Duration(rapid.IntRange(0, 40).Draw(t, "wait")) * ms,
 			})
 		}
-		p := Policy{Limit: rapid.IntRange(1, 9).Draw(t, "limit"), Queue: rapid.Bool().Draw(t, "queue")}
+		p := Policy{Limit: rapid.IntRange(1, 9).Draw(t, "limit"), Queue: rapid.Bool().Draw(t, "queue"), Hop: time.Duration(rapid.IntRange(0, 5).Draw(t, "hop")) * ms}
 		var changes []Change
 		if rapid.Bool().Draw(t, "changes") {
 			changes = []Change{{At: at / 3, Slots: rapid.IntRange(0, 4).Draw(t, "then"), Speed: 1}, {At: at / 2, Slots: c.Slots, Speed: .5}}
@@ -160,7 +168,7 @@ func TestBounds(t *testing.T) {
 		if most := end.Seconds() * float64(slots); total > most+1e-6 {
 			t.Fatalf("%v slot seconds done in %v, at most %v", total, end, most)
 		}
-		whole := Work(requests, fates, []Window{{0, end + 1}})
+		whole := Work(requests, fates, Window{0, end + 1})
 		if math.Abs(whole-total) > 1e-6 || served(fates) > len(requests) {
 			t.Fatalf("work in the whole run %v, of the served %v", whole, total)
 		}
