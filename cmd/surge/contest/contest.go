@@ -192,13 +192,16 @@ func (c *contest) forgive(ctx context.Context, scenario, name string, err error)
 
 // line is a run in a few words.
 func (r *Result) line() string {
-	m := r.Measures
-	s := fmt.Sprintf("goodput %.3f, p99 %.0f ms, p99.9 of all %.0f ms, errors %.2f %%, %.0f us a request",
-		m["goodput_all"], m["p99_peak"], m["p999_all"], 100*m["errors"], m["cpu"])
-	if r.Invalid != "" {
-		s += "; INVALID: " + r.Invalid
+	var parts []string
+	for _, name := range []string{"goodput_all", "p99_peak", "p999_all", "errors", "spill_0.9x", "cpu"} {
+		if v, ok := r.Measures[name]; ok {
+			parts = append(parts, name+" "+format(name, v))
+		}
 	}
-	return s
+	if r.Invalid != "" {
+		parts = append(parts, "INVALID: "+r.Invalid)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // build is a fingerprint of a contender's program. HAProxy's is that of Debian.

@@ -62,12 +62,13 @@ func (e *evidence) visibleStays() []stay {
 	return all
 }
 
-// stays returns those of the ideal that does the most work.
-func (o *oracle) stays() []stay {
+// idealStays returns those of the ideal that does the most work. What is late is of
+// no use there either.
+func (p *plan) idealStays() []stay {
 	var all []stay
-	for i, f := range o.most {
-		if f.Served {
-			all = append(all, stay{f.Enter, f.End, o.requests[i].Demand.Seconds()})
+	for i, f := range p.ideal.most {
+		if f.Served && f.End+hop-p.requests[i].At <= p.scenario.Patience {
+			all = append(all, stay{f.Enter, f.End, p.requests[i].demand.Seconds()})
 		}
 	}
 	return all

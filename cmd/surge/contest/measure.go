@@ -41,6 +41,7 @@ var measures = []Measure{
 	{"usd_per_million", "for a million that they answered", "$", -1},
 	{"ledger", "what the node booked, against the bill", "", 0},
 	{"cpu", "CPU time of the contender for a request", "us", -1},
+	{"cpu_bench", "that of the crowd, the origin and the functions", "us", 0},
 	{"lag", "99th percentile of what the driver was late", "ms", 0},
 	{"busy", "share of the machine's CPU time in use at the highest load", "%", 0},
 }
@@ -75,7 +76,7 @@ func (e *evidence) measure() (map[string]float64, []Phase) {
 			m[name] = v
 		}
 	}
-	real, ideals := e.stays(), p.ideal.stays()
+	real, ideals := e.stays(), p.idealStays()
 	ratio := func(w ideal.Window) float64 { return work(real, w) / work(ideals, w) }
 
 	var phases []Phase
@@ -203,6 +204,7 @@ func (e *evidence) measureCost(set func(string, float64)) {
 		set("ledger", e.ledger/e.bill.USD)
 	}
 	set("cpu", float64(e.cpu.Microseconds())/float64(len(e.samples)))
+	set("cpu_bench", float64(e.own.Microseconds())/float64(len(e.samples)))
 }
 
 // spilled is the share of the window's requests that a function answered.

@@ -38,7 +38,7 @@ func TestTheOracleMeasuresAsPerfect(t *testing.T) {
 		if s.Name == "large" {
 			s.stretch(2000)
 		}
-		s.shorten(.4)
+		s.shorten(.3)
 		p := planOf(t, &s, 1)
 		m, phases := perfect(p).measure()
 		f := func(name string, want float64) {

@@ -135,11 +135,10 @@ func (s *Scenario) changes() []ideal.Change {
 
 // An oracle is what the ideal makes of a plan.
 type oracle struct {
-	requests []ideal.Request
-	limit    int          // best, with a queue
-	fates    []ideal.Fate // under it
-	most     []ideal.Fate // under the limit that does the most work
-	bare     int          // best without a queue: what an operator would set
+	limit int          // best, with a queue
+	fates []ideal.Fate // under it
+	most  []ideal.Fate // under the limit that does the most work
+	bare  int          // best without a queue: what an operator would set
 }
 
 // hop is the round trip between an edge and its origin that the oracle is given: a
@@ -148,17 +147,18 @@ const hop = time.Millisecond
 
 // consult finds the best limits for the phases above the capacity.
 func (p *plan) consult() (oracle, error) {
-	o := oracle{requests: make([]ideal.Request, len(p.requests))}
+	var o oracle
+	requests := make([]ideal.Request, len(p.requests))
 	waits := p.waits()
 	for i, r := range p.requests {
-		o.requests[i] = ideal.Request{At: r.At, Demand: r.demand, Wait: waits[r.class]}
+		requests[i] = ideal.Request{At: r.At, Demand: r.demand, Wait: waits[r.class]}
 	}
 	windows := p.overloaded()
-	best, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Queue: true, Hop: hop}, o.requests, p.changes, windows)
+	best, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Queue: true, Hop: hop}, requests, p.changes, windows)
 	if err != nil {
 		return o, err
 	}
-	bare, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Hop: hop}, o.requests, p.changes, windows)
+	bare, err := ideal.Choose(p.scenario.Origin, ideal.Policy{Hop: hop}, requests, p.changes, windows)
 	o.limit, o.fates, o.most, o.bare = best.Policy.Limit, best.Fates, best.Most, bare.Policy.Limit
 	return o, err
 }

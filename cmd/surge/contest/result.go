@@ -70,7 +70,7 @@ func (e *evidence) result(s *stage, c Contender, seed uint64, digest string) Res
 func (e *evidence) series() []report.Series {
 	p := e.plan
 	seconds := int(math.Ceil(p.length().Seconds()))
-	real, ideals := e.stays(), p.ideal.stays()
+	real, ideals := e.stays(), p.idealStays()
 	line := func(name string, value func(w ideal.Window) float64) report.Series {
 		s := report.Series{Name: name}
 		for i := range seconds {
