@@ -98,6 +98,15 @@ func TestFaultsShow(t *testing.T) {
 			fail(&e.samples[i])
 		}
 	}, func(m map[string]float64) bool { return m["goodput_10x"] > .4 && m["goodput_10x"] < .6 })
+	f("half of the work late", func(e *evidence, i int) {
+		if i == 0 {
+			for j := range e.visits {
+				if j%2 == 0 {
+					e.visits[j].Fate = origin.Late
+				}
+			}
+		}
+	}, func(m map[string]float64) bool { return m["goodput_10x"] > .4 && m["goodput_10x"] < .6 })
 	f("late after the step", func(e *evidence, i int) {
 		if d := at(i) - step; d > 0 && d < 2*time.Second {
 			e.samples[i].Place = "function"

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"math"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -81,6 +82,18 @@ func TestPredictionKeepsTheDeadline(t *testing.T) {
 	}
 	if most != 8 {
 		t.Errorf("%d are let in, want 8", most)
+	}
+}
+
+// What was never seen follows from what was: four at once take four times as long.
+func TestPredictionOfAnUnknownLevel(t *testing.T) {
+	now := time.Unix(0, 0)
+	p := newPrediction(time.Second, func() time.Time { return now })
+	end, _ := p.Enter()
+	now = now.Add(10 * time.Millisecond)
+	end(true)
+	if one, four := p.predict(1), p.predict(4); math.Abs(four-one-math.Log(4)) > 1e-9 {
+		t.Errorf("ln of the latency with one %v, with four %v", one, four)
 	}
 }
 
