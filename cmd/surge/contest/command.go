@@ -35,7 +35,8 @@ The whole takes about an hour, on a machine with nothing else to do.`,
 		Example: `  surge contest
   surge contest --scenario plain --contender spillway --contender haproxy-right
   surge contest --scenario foreign --json
-  surge contest --short`,
+  surge contest --short
+  surge contest --show --strict`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
@@ -55,6 +56,7 @@ The whole takes about an hour, on a machine with nothing else to do.`,
 	f.StringVar(&o.Dir, "dir", filepath.Join("bin", "contest"), "folder of the results")
 	f.BoolVar(&o.Short, "short", false, "a third of the time and one seed: shows that all works, measures nothing")
 	f.BoolVar(&o.Again, "again", false, "play also what has been played")
+	f.BoolVar(&o.Show, "show", false, "play nothing, and show what has been played")
 	f.BoolVar(&asJSON, "json", false, "write one JSON object for each scenario and contender on standard output, the tables on standard error")
 	f.BoolVar(&strict, "strict", false, "exit 1 when a target was missed, or not measured")
 	f.StringVar(&page, "report", "", "file of the HTML report; by default report.html among the results")

@@ -40,6 +40,7 @@ type Options struct {
 	Dir        string   // of the results
 	Short      bool     // a third of the time, one seed: to see that all works
 	Again      bool     // also what has been played
+	Show       bool     // nothing: only collect what has been played
 }
 
 // shortFactor is how much of each schedule a short contest plays.
@@ -105,8 +106,8 @@ func (s *Scenario) group() string {
 func (c *contest) scenario(ctx context.Context, s *Scenario) error {
 	if s.fit != nil {
 		m, err := c.machine(ctx, s)
-		if err != nil {
-			return err
+		if err != nil || m.Cores == 0 {
+			return err // there is nothing to show
 		}
 		s.fit(s, m)
 	}
@@ -149,13 +150,18 @@ func (c *contest) one(ctx context.Context, p *plan, seed uint64, name string) er
 		return err
 	}
 	plan := p.digest()
-	if !c.o.Again {
-		if r, err := c.store.load(p.scenario.Name, name, seed, plan); err != nil {
+	if !c.o.Again || c.o.Show {
+		r, err := c.store.load(p.scenario.Name, name, seed, plan)
+		if err != nil {
 			return err
-		} else if r != nil && r.Invalid == "" {
+		}
+		if r != nil && (r.Invalid == "" || c.o.Show) {
 			c.results = append(c.results, *r)
 			return nil
 		}
+	}
+	if c.o.Show {
+		return nil
 	}
 	began := time.Now()
 	fmt.Fprintf(c.progress, "%s  %-9s %-14s seed %d: ", began.Format("15:04:05"), p.scenario.Name, name, seed)

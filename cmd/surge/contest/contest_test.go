@@ -121,7 +121,7 @@ func finished(t *testing.T, dir, name string, spoil func(*Result)) {
 			e := perfect(p)
 			r := Result{Scenario: name, Contender: who, Seed: 1, Plan: p.digest(), Protocol: load.H2, Build: "one"}
 			r.Measures, r.Phases = e.measure()
-			r.Series = e.series()
+			r.Series, r.Answers = e.series(), e.answersByKind()
 			if spoil != nil {
 				spoil(&r)
 			}
@@ -169,6 +169,19 @@ func TestResumes(t *testing.T) {
 	again := only
 	again.Again = true
 	one("asked to play again", nil, again)
+}
+
+// What is only shown is not played, and what does not count is shown.
+func TestShowPlaysNothing(t *testing.T) {
+	dir := t.TempDir()
+	finished(t, dir, "small", func(r *Result) { r.Invalid = "late" })
+	c, err := run(t.Context(), Options{Dir: dir, Short: true, Show: true}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.results) != 2 || len(c.notes) != 0 {
+		t.Errorf("%d results, notes %q", len(c.results), c.notes)
+	}
 }
 
 func TestBrokenResultIsPlayedAgain(t *testing.T) {
@@ -237,7 +250,7 @@ func TestShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"slots halved", "Useful work of the origin", "haproxy-right", "spill_0.9x_over at most 3.00 %"} {
+	for _, want := range []string{"slots halved", "Useful work of the origin", "haproxy-right", "spill_0.9x_over at most 3.00 %", "200 function"} {
 		if !bytes.Contains(html, []byte(want)) {
 			t.Errorf("the page lacks %q", want)
 		}

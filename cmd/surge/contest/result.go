@@ -3,6 +3,7 @@ package contest
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"spillway/cmd/surge/contest/ideal"
@@ -28,6 +29,7 @@ type Result struct {
 	// Invalid says why the run tells of this machine and not of the contender.
 	Invalid  string             `json:"invalid,omitempty"`
 	Measures map[string]float64 `json:"measures"`
+	Answers  map[string]int     `json:"answers"` // how many visitors got what
 	Phases   []Phase            `json:"phases"`
 	Series   []report.Series    `json:"series"`
 }
@@ -61,9 +63,24 @@ func (e *evidence) result(s *stage, c Contender, seed uint64, digest string) Res
 		Limit: p.ideal.limit, Stretched: p.scenario.Stretched, Plan: digest, Time: time.Now().UTC(),
 	}
 	r.Measures, r.Phases = e.measure()
+	r.Answers = e.answersByKind()
 	r.Invalid = judgeRun(r.Measures)
 	r.Series = e.series()
 	return r
+}
+
+// answersByKind counts the visitors by the status that they got and who gave it, or
+// by why they got none.
+func (e *evidence) answersByKind() map[string]int {
+	kinds := map[string]int{}
+	for _, s := range e.samples {
+		kind := s.Error
+		if s.Status > 0 {
+			kind = strings.TrimSpace(fmt.Sprintf("%d %s", s.Status, s.Place))
+		}
+		kinds[kind]++
+	}
+	return kinds
 }
 
 // series is the run by the second, for the plots.

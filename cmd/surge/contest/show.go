@@ -2,6 +2,7 @@ package contest
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func (t *table) section(p *plan) report.Section {
 	out := report.Section{
 		Title: s.Name, Lead: s.About + t.best(p),
 		Phases: phaseBands(p), Marks: marks(s),
-		Tables: []report.Table{measureTable(rows), phaseTable(rows)},
+		Tables: []report.Table{measureTable(rows), phaseTable(rows), answerTable(rows)},
 	}
 	for _, name := range []string{"work", "spilled", "p99", "errors"} {
 		out.Series = append(out.Series, chart(rows, name)...)
@@ -213,6 +214,26 @@ func phaseTable(rows []*Row) report.Table {
 				format("errors", ph.Spilled), format("errors", ph.Ideal), format("errors", ph.Errors),
 			})
 		}
+	}
+	return t
+}
+
+// answerTable tells what the visitors got: a line for each kind of answer.
+func answerTable(rows []*Row) report.Table {
+	t := report.Table{Title: "What visitors got, of the first seed", Head: []string{"answer"}}
+	kinds := map[string]bool{}
+	for _, row := range rows {
+		t.Head = append(t.Head, row.title())
+		for kind := range row.Answers {
+			kinds[kind] = true
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		line := []string{kind}
+		for _, row := range rows {
+			line = append(line, fmt.Sprint(row.Answers[kind]))
+		}
+		t.Rows = append(t.Rows, line)
 	}
 	return t
 }

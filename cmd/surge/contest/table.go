@@ -18,7 +18,8 @@ type Row struct {
 	Seeds     []uint64          `json:"seeds"`             // of the valid runs
 	Invalid   []string          `json:"invalid,omitempty"` // why others are not
 	Measures  map[string]Figure `json:"measures"`          // without valid runs, those of the invalid
-	Phases    []Phase           `json:"phases"`            // of the first run
+	Answers   map[string]int    `json:"answers"`           // of the first run, as its phases
+	Phases    []Phase           `json:"phases"`
 	Verdicts  []Verdict         `json:"verdicts,omitempty"`
 
 	bySeed map[string]map[uint64]float64
@@ -76,7 +77,7 @@ func (t *table) add(r *Result) {
 // take adds the figures of a run.
 func (r *Row) take(run *Result) {
 	if r.first == nil {
-		r.first, r.Phases = run, run.Phases
+		r.first, r.Phases, r.Answers = run, run.Phases, run.Answers
 	}
 	for name, v := range run.Measures {
 		r.set(name, run.Seed, v)
