@@ -107,6 +107,8 @@ func (e *evidence) series() []report.Series {
 		line("ideal work", func(w ideal.Window) float64 { return work(ideals, w) }),
 		line("offered", count),
 		line("spilled", func(w ideal.Window) float64 { return e.spilled(w) * count(w) }),
+		line("ideal spilled", func(w ideal.Window) float64 { return p.spilled(w) * count(w) }),
+		line("ideal errors", func(ideal.Window) float64 { return 0 }),
 		line("errors", func(w ideal.Window) float64 { return e.errors(w) * count(w) }),
 		line("p99", func(w ideal.Window) float64 { return quantile(e.admitted(w), .99) }),
 		line("ideal p99", func(w ideal.Window) float64 { return quantile(p.admitted(w), .99) }),

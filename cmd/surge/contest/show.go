@@ -74,6 +74,9 @@ func (t *table) verdictTable() report.Table {
 			switch {
 			case v.Open:
 				word = "not judged"
+				if v.Measured == 0 {
+					measured = "–"
+				}
 			case v.Met:
 				word = "yes"
 			}
@@ -134,7 +137,7 @@ func marks(s *Scenario) []report.Mark {
 var charts = map[string][2]string{
 	"work":    {"Useful work of the origin", "slots, mean of each second"},
 	"spilled": {"Answered by functions", "requests a second"},
-	"p99":     {"99th percentile of what the origin answered", "ms"},
+	"p99":     {"99th percentile of what the origin answered", "ms, log scale"},
 	"errors":  {"Without a good answer", "requests a second"},
 }
 
@@ -144,7 +147,7 @@ func chart(rows []*Row, name string) []report.Series {
 	add := func(r *Result, series, label string) {
 		for _, s := range r.Series {
 			if s.Name == series && len(s.Points) > 0 {
-				out = append(out, report.Series{Chart: charts[name][0], Unit: charts[name][1], Name: label, Points: s.Points})
+				out = append(out, report.Series{Chart: charts[name][0], Unit: charts[name][1], Name: label, Log: name == "p99", Points: s.Points})
 			}
 		}
 	}

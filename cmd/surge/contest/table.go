@@ -150,8 +150,11 @@ func (t *table) sweepRatios() {
 		if slices.ContainsFunc(t.scenario(row.Scenario), func(r *Row) bool { return len(r.Seeds) == 0 }) {
 			row.Seeds = nil
 		}
-		row.Measures[bestGoodput] = Figure{Median: row.Measures["goodput_3x"].Median / best.Measures["goodput_3x"].Median}
-		row.Measures[bestP99] = Figure{Median: row.Measures["p99_peak"].Median / best.Measures["p99_peak"].Median}
+		for name, of := range map[string]string{bestGoodput: "goodput_3x", bestP99: "p99_peak"} {
+			if theirs := best.Measures[of].Median; theirs > 0 {
+				row.Measures[name] = Figure{Median: row.Measures[of].Median / theirs}
+			}
+		}
 		row.Measures[bestLimit] = Figure{Median: limitOf(best.Contender)}
 	}
 }

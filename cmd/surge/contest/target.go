@@ -110,8 +110,9 @@ func (t *table) rivalry(row *Row) []Verdict {
 			continue
 		}
 		p := pairUp(row.bySeed[m.Name], rival.bySeed[m.Name])
-		v.Measured = p.Difference
-		v.Open = math.IsNaN(p.Spread)
+		if v.Open = math.IsNaN(p.Spread); p.Seeds > 0 {
+			v.Measured = p.Difference
+		}
 		v.Met = !v.Open && !(p.Counts() && p.Difference*float64(m.Better) < 0)
 		if !v.Open {
 			v.Target += fmt.Sprintf(" (%s against %s, spread of the difference %s)", format(m.Name, p.Ours), format(m.Name, p.Theirs), format(m.Name, p.Spread))

@@ -216,13 +216,20 @@ func groups(series []Series) [][]Series {
 const seriesColors = 9
 
 func seriesChart(d Data, group []Series) chart {
-	high := 0.0
+	low, high := math.Inf(1), 0.0
 	for _, s := range group {
 		for _, pt := range s.Points {
 			high = max(high, pt.Value)
+			if pt.Value > 0 {
+				low = min(low, pt.Value)
+			}
 		}
 	}
 	p := &plot{height: flat, max: roundUp(high * 1.05)} // a line along the edge is hard to see
+	if group[0].Log {
+		p.log = true
+		p.min, p.max = decades(low, high)
+	}
 	p.frame(d, group[0].Chart, digits)
 	c := chart{Title: group[0].Chart, Sub: group[0].Unit}
 	for i, s := range group {

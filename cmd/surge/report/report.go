@@ -42,6 +42,7 @@ type Series struct {
 	Chart  string // Origin
 	Name   string // limit
 	Unit   string // requests
+	Log    bool   // on a log scale, if the first of its plot says so
 	Points []Point
 }
 

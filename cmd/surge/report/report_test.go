@@ -300,6 +300,7 @@ func TestComparison(t *testing.T) {
 			Phases: []crowd.PhaseResult{{Name: "0.5x", Seconds: 2}, {Name: "10x", Start: 2, Seconds: 3}},
 			Series: []Series{
 				{Chart: "Work", Name: "ideal", Unit: "slots", Points: []Point{{.5, 2}, {1.5, 4}}},
+				{Chart: "Latency", Name: "spillway", Unit: "ms", Log: true, Points: []Point{{.5, 12}, {1.5, 0}, {2.5, 3000}}},
 				{Chart: "Work", Name: "haproxy", Unit: "slots", Points: []Point{{.5, 2}, {4.5, 3}}},
 			},
 			Marks:  []Mark{{1, "slots < all"}},
@@ -315,12 +316,12 @@ func TestComparison(t *testing.T) {
 			t.Errorf("the text lacks %q:\n%s", want, text.String())
 		}
 	}
-	for _, want := range []string{"Who &lt;won&gt;", "a &amp; b", "slots &lt; all", `<svg`, "haproxy", "0.99", "10x"} {
+	for _, want := range []string{"Who &lt;won&gt;", "a &amp; b", "slots &lt; all", `<svg`, "haproxy", "0.99", "10x", ">10000</text>"} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	if strings.Contains(page.String(), "<script") || strings.Count(page.String(), "<svg") != 1 {
-		t.Error("the page runs scripts, or has more or less than one plot")
+	if strings.Contains(page.String(), "<script") || strings.Count(page.String(), "<svg") != 2 {
+		t.Error("the page runs scripts, or has more or less than two plots")
 	}
 }
