@@ -2,6 +2,7 @@ package contest
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -153,7 +154,7 @@ func startHAProxy(times float64) func(*stage) (*edgeProcess, error) {
 		defer listener.Close()
 		e.address = address
 		e.Process, err = program.Start(program.Spec{
-			Name: "haproxy", Path: path, Args: []string{"-db", "-f", file}, Log: s.path("haproxy.log"), Files: files(listener),
+			Name: "haproxy", Path: path, Args: []string{"-db", "-f", file}, Log: s.path("haproxy.log"), Files: []*os.File{listener},
 		})
 		return e, err
 	}

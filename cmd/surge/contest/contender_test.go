@@ -1,6 +1,7 @@
 package contest
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -59,7 +60,7 @@ func TestHAProxyAcceptsItsConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(haproxy, "-c", "-f", file)
-	cmd.ExtraFiles = files(listener)
+	cmd.ExtraFiles = []*os.File{listener}
 	out, err := cmd.CombinedOutput()
 	if err != nil || regexp.MustCompile(`\[(WARNING|ALERT)\]`).Match(out) {
 		t.Errorf("%v\n%s", err, out)

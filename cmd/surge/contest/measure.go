@@ -12,7 +12,7 @@ import (
 type Measure struct {
 	Name   string
 	Text   string
-	Unit   string // "", ms, s, %, us or $
+	Unit   string // "", ms, s, %, us, n or $
 	Better int    // 1: more is better, -1: less is, 0: neither
 }
 
@@ -37,6 +37,7 @@ var measures = []Measure{
 	{"avoidable", "share of the spilled that came while a slot was idle", "%", -1},
 	{"convergence", "from the step to 3x until goodput and latency are steady", "s", -1},
 	{"recovery", "from the end of overload until they are again", "s", -1},
+	{"cold", "instances of the function that had to be started", "n", -1},
 	{"usd", "what the functions cost", "$", -1},
 	{"usd_per_million", "for a million that they answered", "$", -1},
 	{"ledger", "what the node booked, against the bill", "", 0},
@@ -198,6 +199,7 @@ func (e *evidence) measureCost(set func(string, float64)) {
 			answered++
 		}
 	}
+	set("cold", float64(e.stats.ColdStarts))
 	set("usd", e.bill.USD)
 	if answered > 0 {
 		set("usd_per_million", e.bill.USD/answered*1e6)

@@ -221,23 +221,15 @@ func (s *stage) write(name, content string) (string, error) {
 	return s.path(name), os.WriteFile(s.path(name), []byte(content), 0o600)
 }
 
-// listen opens a port that a contender inherits.
-func (s *stage) listen() (*net.TCPListener, string, error) {
+// listen opens a port that a contender inherits as a file.
+func (s *stage) listen() (f *os.File, address string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", err
 	}
-	return l.(*net.TCPListener), l.Addr().String(), nil
-}
-
-// files is the listener as a file to inherit. A process that is not started keeps
-// nothing open: the collector closes files.
-func files(l *net.TCPListener) []*os.File {
-	f, err := l.File()
-	if err != nil {
-		return nil
-	}
-	return []*os.File{f}
+	defer l.Close() // the file is a duplicate
+	f, err = l.(*net.TCPListener).File()
+	return f, l.Addr().String(), err
 }
 
 func hostOf(raw string) string {

@@ -154,6 +154,8 @@ func format(name string, v float64) string {
 		return fmt.Sprintf("%.1f ms", v)
 	case unit == "us":
 		return fmt.Sprintf("%.0f us", v)
+	case unit == "n":
+		return fmt.Sprintf("%.0f", v)
 	case unit == "%":
 		return fmt.Sprintf("%.2f %%", 100*v)
 	case unit == "$":
