@@ -24,6 +24,7 @@ type evidence struct {
 	cpu    time.Duration // of the contender
 	own    time.Duration // of the crowd, the origin and the functions
 	ledger float64       // what it says the functions cost, in US dollars; NaN if it says nothing
+	limits []float64     // that Spillway had learned, by second
 	busy   []float64     // share of the machine's CPU time in use, by second
 }
 

@@ -111,6 +111,12 @@ func (e *evidence) series() []report.Series {
 		line("ideal errors", func(ideal.Window) float64 { return 0 }),
 		line("errors", func(w ideal.Window) float64 { return e.errors(w) * count(w) }),
 		line("p99", func(w ideal.Window) float64 { return quantile(e.admitted(w), .99) }),
+		line("limit", func(w ideal.Window) float64 {
+			if i := int(w.From / time.Second); i < len(e.limits) {
+				return e.limits[i]
+			}
+			return math.NaN()
+		}),
 		line("ideal p99", func(w ideal.Window) float64 { return quantile(p.admitted(w), .99) }),
 	}
 }

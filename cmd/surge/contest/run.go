@@ -2,12 +2,9 @@ package contest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"net/http"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -59,6 +56,9 @@ func play(ctx context.Context, p *plan, seed uint64, c Contender) (*evidence, *s
 		e.start = start.Round(0) // visits are told in wall time
 		beside.Go(func() { failed = s.follow(over, start) })
 		beside.Go(func() { e.busy = watchMachine(over) })
+		if s.edge.admin != "" {
+			beside.Go(func() { e.limits = watchLimit(over, s.edge.admin) })
+		}
 	})
 	after, cpuErr := program.CPU(s.edge.Pid())
 	e.cpu, e.own = after-before, ownCPU()-own
@@ -70,9 +70,11 @@ func play(ctx context.Context, p *plan, seed uint64, c Contender) (*evidence, *s
 	}
 	e.bill, e.stats = s.functions.Bill(), s.functions.Stats()
 	if s.edge.admin != "" {
-		if e.ledger, err = ledger(ctx, s.edge.admin); err != nil {
+		node, err := askNode(ctx, s.edge.admin)
+		if err != nil {
 			return nil, nil, err
 		}
+		e.ledger = node.Functions["spill"].CostUSD
 	}
 	s.mu.Lock()
 	e.visits = s.visits
@@ -184,32 +186,4 @@ func machineTime() (idle, total float64) {
 		total += ticks[i-1]
 	}
 	return ticks[3] + ticks[4], total
-}
-
-// ledger asks Spillway what its functions cost.
-func ledger(ctx context.Context, socket string) (float64, error) {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/status", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, fmt.Errorf("ask for the ledger: %w", err)
-	}
-	defer resp.Body.Close()
-	var status struct {
-		Functions map[string]struct {
-			CostUSD float64 `json:"cost_usd"`
-		} `json:"functions"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
-		return 0, fmt.Errorf("read the ledger: %w", err)
-	}
-	return status.Functions["spill"].CostUSD, nil
 }

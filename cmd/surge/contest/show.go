@@ -99,7 +99,7 @@ func (t *table) section(p *plan) report.Section {
 		Phases: phaseBands(p), Marks: marks(s),
 		Tables: []report.Table{measureTable(rows), phaseTable(rows), answerTable(rows)},
 	}
-	for _, name := range []string{"work", "spilled", "p99", "errors"} {
+	for _, name := range []string{"work", "spilled", "p99", "errors", "limit"} {
 		out.Series = append(out.Series, chart(rows, name)...)
 	}
 	return out
@@ -138,6 +138,7 @@ var charts = map[string][2]string{
 	"work":    {"Useful work of the origin", "slots, mean of each second"},
 	"spilled": {"Answered by functions", "requests a second"},
 	"p99":     {"99th percentile of what the origin answered", "ms, log scale"},
+	"limit":   {"The limit that Spillway learned", "requests"},
 	"errors":  {"Without a good answer", "requests a second"},
 }
 
