@@ -164,7 +164,7 @@ func startHAProxy(times float64) func(*stage) (*edgeProcess, error) {
 // writes: overflow as soon as no connection is free, and when the origin is down.
 func (s *stage) haproxyConfig(maxconn int) string {
 	return fmt.Sprintf(`global
-    maxconn 8000
+    maxconn 4000
     ssl-server-verify none
 defaults
     mode http
