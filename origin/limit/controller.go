@@ -60,7 +60,8 @@ type controller struct {
 	share float64 // greatest share that was refused lately
 	asked shareWindow
 
-	era uint32 // counts the dips
+	caps caps
+	era  uint32 // counts the dips
 
 	start start
 	slow  slowStart
@@ -152,6 +153,9 @@ func (c *controller) setBounds(least, most int) {
 // step learns from what happened in one tick.
 func (c *controller) step(w *window) {
 	c.noteDemand(w)
+	if c.caps.observe(w); c.caps.pause > 0 {
+		return // what comes back now was refused, or is left from before
+	}
 	c.learnBaselines(w)
 	switch c.phase {
 	case PhaseStart:
@@ -159,22 +163,28 @@ func (c *controller) step(w *window) {
 	case PhaseSlowStart:
 		c.stepSlowStart(w)
 	default:
-		c.stepSteady(w)
+		before := c.k
+		if c.stepSteady(w); c.caps.holds() {
+			c.k = min(c.k, before)
+		}
 	}
 }
 
 // plan is what follows from what was learned.
 func (c *controller) plan() plan {
-	steady := c.limit()
+	steady := c.allowed(c.limit())
 	p := plan{
 		limit: uint64(steady), steady: uint64(steady),
 		low:   uint64(c.low()),
-		steer: uint64(c.steerFrom(steady)),
+		steer: uint64(c.steerFrom(c.limit())),
 		era:   c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
 	}
 	p.steering = c.dip.stage == dipNone
 	if c.dip.stage == dipRunning {
 		p.limit, p.dipping, p.phase = uint64(min(c.dip.limit, steady)), true, PhaseDip
+	}
+	if c.caps.pause > 0 {
+		p.limit = c.caps.probes()
 	}
 	for i := range c.class {
 		if c.class[i].known() {
@@ -245,8 +255,17 @@ func (c *controller) steerFrom(limit int) int {
 	return min(c.slow.level, limit)
 }
 
+// allowed is what reports of the origin leave of a limit. Slow start has to reach
+// its level, so there they only keep it from rising.
+func (c *controller) allowed(limit int) int {
+	if c.phase == PhaseSlowStart {
+		return limit
+	}
+	return max(c.least, int(float64(limit)*math.Exp(c.caps.ease)))
+}
+
 // reach is the number in flight that the traffic can bring about.
-func (c *controller) reach(limit int) int { return int(threshold(uint64(limit), c.share)) }
+func (c *controller) reach(limit int) int { return int(threshold(uint64(c.allowed(limit)), c.share)) }
 
 // bound reports whether the limit is binding.
 func (c *controller) bound() bool { return c.quiet < boundTicks }

@@ -89,6 +89,9 @@ type Limiter struct {
 	ordinal atomic.Uint32 // of the next ticket, chooses its shard
 	tickets sync.Pool
 
+	pleas atomic.Uint32 // answers in a row that asked for a pause
+	asked atomic.Int64  // nanoseconds that the last of them asked for
+
 	longLived    atomic.Int64
 	longLivedCap atomic.Int64
 
@@ -183,16 +186,17 @@ func (l *Limiter) publish(p plan) {
 const inFlightMask = 1<<32 - 1
 
 // threshold is the number in flight at which a request with the given share of
-// the limit is refused. It is at least one: a share never closes the gate.
+// the limit is refused. A share never closes the gate; a pause does.
 func threshold(limit uint64, share float64) uint64 {
 	if !(share < 1) { // what is not a number is no share either
 		return limit
 	}
-	return max(1, uint64(max(share, 0)*float64(limit)))
+	return min(limit, max(1, uint64(max(share, 0)*float64(limit))))
 }
 
 // Acquire returns a permit for one request if fewer than share of the limit are
-// in flight (0 < share <= 1; at least one is always allowed). False means that
+// in flight (0 < share <= 1; at least one is allowed, but for a pause that the
+// origin asked for). False means that
 // none could be had at this instant, and tells the controller that there is
 // more demand than room.
 func (l *Limiter) Acquire(class Class, share float64) (Permit, bool) {
@@ -219,10 +223,12 @@ func (l *Limiter) enter(share float64) uint64 {
 	}
 }
 
-// refused counts a request that found no room. There is no ticket to say which
-// shard is near, so the shard is drawn.
+// anyShard draws a shard for what has no ticket to say which one is near.
+func (l *Limiter) anyShard() *shard { return &l.shards[int(rand.Uint32())&(len(l.shards)-1)] }
+
+// refused counts a request that found no room.
 func (l *Limiter) refused(share float64) {
-	s := &l.shards[int(rand.Uint32())&(len(l.shards)-1)]
+	s := l.anyShard()
 	s.refused.Add(1)
 	s.wanted(share)
 }

@@ -30,8 +30,8 @@ var (
 	mixShift   = []phase{{load: 0.5, seconds: 10}, {load: 3, seconds: 30, shifted: true}}
 )
 
-func small(slots int, mean, cv float64, sharing bool) scenario {
-	return scenario{slots: slots, mean: mean, cv: cv, sharing: sharing, phases: crowd}
+func small(slots int, mean, cv float64, kind originKind) scenario {
+	return scenario{kind: kind, slots: slots, mean: mean, cv: cv, phases: crowd}
 }
 
 func (s scenario) with(p []phase, c ...change) scenario {
@@ -47,30 +47,30 @@ func (s scenario) mixed() scenario {
 func simCases() []simCase {
 	halfSlots := func(s scenario) scenario { return s.with(crowd, change{at: 30, slots: s.slots / 2}) }
 	halfSpeed := func(s scenario) scenario { return s.with(crowd, change{at: 30, speed: 0.5}) }
-	demo := small(4, 0.11, 0, false)
+	demo := small(4, 0.11, 0, fifo)
 	return []simCase{
 		{"4x110 fifo", demo, 8, 0.985, 0.98, 0, 0, [2]float64{5, 8}},
 		{"4x110 fifo slots halved", halfSlots(demo), 8, 0.985, 0.98, 0.985, 0, [2]float64{2.5, 4}},
 		{"4x110 fifo speed halved", halfSpeed(demo), 8, 0.975, 0.965, 0.955, 0, [2]float64{5, 8}},
 		{"4x110 fifo cold", demo.with(coldCrowd), 6, 0.975, 0.97, 0, 1, [2]float64{5, 8}},
-		{"4x110 fifo cv1", small(4, 0.11, 1, false), 8, 0.98, 0.95, 0, 0, [2]float64{4, 9}},
-		{"4x110 fifo cv1 slots halved", halfSlots(small(4, 0.11, 1, false)), 8, 0.96, 0.92, 0.94, 0, [2]float64{2, 5.5}},
-		{"4x110 fifo cv1 speed halved", halfSpeed(small(4, 0.11, 1, false)), 8, 0.93, 0.85, 0.83, 0, [2]float64{3, 8}},
-		{"4x110 sharing", small(4, 0.11, 0, true), 6, 0.96, 0.95, 0, 0, [2]float64{5, 9}},
-		{"4x110 sharing cv1", small(4, 0.11, 1, true), 6, 0.94, 0.90, 0, 0, [2]float64{5, 10}},
-		{"2x100 fifo", small(2, 0.1, 0, false), 6, 0.98, 0.96, 0, 0, [2]float64{2.5, 5}},
-		{"2x100 fifo cv1", small(2, 0.1, 1, false), 6, 0.96, 0.93, 0, 0, [2]float64{2, 5}},
-		{"2x100 sharing", small(2, 0.1, 0, true), 6, 0.88, 0.86, 0, 0, [2]float64{2.5, 5}},
-		{"4x20 fifo", small(4, 0.02, 0, false), 4, 0.99, 0.985, 0, 0, [2]float64{5, 8}},
-		{"4x20 fifo cv1", small(4, 0.02, 1, false), 4, 0.98, 0.96, 0, 0, [2]float64{4, 8}},
-		{"4x20 sharing cv1", small(4, 0.02, 1, true), 4, 0.97, 0.96, 0, 0, [2]float64{4, 9}},
-		{"4x20 fifo cold", small(4, 0.02, 0, false).with(coldCrowd), 3, 0.985, 0.98, 0, 1, [2]float64{5, 8}},
-		{"4x20 fifo mix shift", small(4, 0.02, 0, false).with(mixShift).mixed(), 3, 0.97, 0.96, 0, 0.01, [2]float64{5, 8}},
-		{"16x20 fifo", small(16, 0.02, 1, false), 1, 0.985, 0.985, 0, 0, [2]float64{17, 26}},
-		{"16x20 sharing", small(16, 0.02, 1, true), 1, 0.98, 0.98, 0, 0, [2]float64{18, 30}},
-		{"16x20 sharing mix shift", small(16, 0.02, 0, true).with(mixShift).mixed(), 1, 0.97, 0.97, 0, 0.01, [2]float64{18, 30}},
-		{"160x20 fifo", small(160, 0.02, 0, false).with(shortCrowd), 1, 0.98, 0.98, 0, 0.1, [2]float64{190, 230}},
-		{"160x20 sharing cv1", small(160, 0.02, 1, true).with(shortCrowd), 1, 0.97, 0.97, 0, 0.15, [2]float64{170, 280}},
+		{"4x110 fifo cv1", small(4, 0.11, 1, fifo), 8, 0.98, 0.95, 0, 0, [2]float64{4, 9}},
+		{"4x110 fifo cv1 slots halved", halfSlots(small(4, 0.11, 1, fifo)), 8, 0.96, 0.92, 0.94, 0, [2]float64{2, 5.5}},
+		{"4x110 fifo cv1 speed halved", halfSpeed(small(4, 0.11, 1, fifo)), 8, 0.93, 0.85, 0.83, 0, [2]float64{3, 8}},
+		{"4x110 sharing", small(4, 0.11, 0, sharing), 6, 0.96, 0.95, 0, 0, [2]float64{5, 9}},
+		{"4x110 sharing cv1", small(4, 0.11, 1, sharing), 6, 0.94, 0.90, 0, 0, [2]float64{5, 10}},
+		{"2x100 fifo", small(2, 0.1, 0, fifo), 6, 0.98, 0.96, 0, 0, [2]float64{2.5, 5}},
+		{"2x100 fifo cv1", small(2, 0.1, 1, fifo), 6, 0.96, 0.93, 0, 0, [2]float64{2, 5}},
+		{"2x100 sharing", small(2, 0.1, 0, sharing), 6, 0.88, 0.86, 0, 0, [2]float64{2.5, 5}},
+		{"4x20 fifo", small(4, 0.02, 0, fifo), 4, 0.99, 0.985, 0, 0, [2]float64{5, 8}},
+		{"4x20 fifo cv1", small(4, 0.02, 1, fifo), 4, 0.98, 0.96, 0, 0, [2]float64{4, 8}},
+		{"4x20 sharing cv1", small(4, 0.02, 1, sharing), 4, 0.97, 0.96, 0, 0, [2]float64{4, 9}},
+		{"4x20 fifo cold", small(4, 0.02, 0, fifo).with(coldCrowd), 3, 0.985, 0.98, 0, 1, [2]float64{5, 8}},
+		{"4x20 fifo mix shift", small(4, 0.02, 0, fifo).with(mixShift).mixed(), 3, 0.97, 0.96, 0, 0.01, [2]float64{5, 8}},
+		{"16x20 fifo", small(16, 0.02, 1, fifo), 1, 0.985, 0.985, 0, 0, [2]float64{17, 26}},
+		{"16x20 sharing", small(16, 0.02, 1, sharing), 1, 0.98, 0.98, 0, 0, [2]float64{18, 30}},
+		{"16x20 sharing mix shift", small(16, 0.02, 0, sharing).with(mixShift).mixed(), 1, 0.97, 0.97, 0, 0.01, [2]float64{18, 30}},
+		{"160x20 fifo", small(160, 0.02, 0, fifo).with(shortCrowd), 1, 0.98, 0.98, 0, 0.1, [2]float64{190, 230}},
+		{"160x20 sharing cv1", small(160, 0.02, 1, sharing).with(shortCrowd), 1, 0.97, 0.97, 0, 0.15, [2]float64{170, 280}},
 	}
 }
 
@@ -157,19 +157,19 @@ func TestSimulatedBurst(t *testing.T) {
 			total += first.spill() / seeds
 			most, later = max(most, first.spill()), max(later, second.spill())
 		}
-		got := []any{s.slots, s.mean * 1000, s.cv, s.sharing, seconds, total, most, later}
-		t.Logf("%dx%.0f ms, cv %v, sharing %v: after a burst of %v s spilled %.3f (worst %.3f), later %.3f", got...)
+		got := []any{s.slots, s.mean * 1000, s.cv, s.kind, seconds, total, most, later}
+		t.Logf("%dx%.0f ms, cv %v, %v: after a burst of %v s spilled %.3f (worst %.3f), later %.3f", got...)
 		if total > mean || most > worst || later > 0.02 {
 			t.Errorf("spilled %.3f (worst %.3f), later %.3f; want at most %v, %v, 0.02", total, most, later, mean, worst)
 		}
 	}
-	f(small(4, 0.2, 0, false), 1, 0.03, 0.06)
-	f(small(4, 0.2, 1, false), 1, 0.06, 0.12)
-	f(small(4, 0.2, 0, true), 1, 0.12, 0.18)
-	f(small(4, 0.2, 1, true), 1, 0.08, 0.2)
-	f(small(4, 0.5, 0, false), 1, 0.06, 0.2)
-	f(small(16, 0.2, 0, false), 1, 0.12, 0.15)
-	f(small(16, 0.2, 1, false), 1, 0.2, 0.4)
-	f(small(4, 0.02, 0, false), 1, 0.02, 0.02)
-	f(small(4, 0.2, 0, false), 5, 0.05, 0.1) // slow start, through in mid-burst
+	f(small(4, 0.2, 0, fifo), 1, 0.03, 0.06)
+	f(small(4, 0.2, 1, fifo), 1, 0.06, 0.12)
+	f(small(4, 0.2, 0, sharing), 1, 0.12, 0.18)
+	f(small(4, 0.2, 1, sharing), 1, 0.08, 0.2)
+	f(small(4, 0.5, 0, fifo), 1, 0.06, 0.2)
+	f(small(16, 0.2, 0, fifo), 1, 0.12, 0.15)
+	f(small(16, 0.2, 1, fifo), 1, 0.2, 0.4)
+	f(small(4, 0.02, 0, fifo), 1, 0.02, 0.02)
+	f(small(4, 0.2, 0, fifo), 5, 0.05, 0.1) // slow start, through in mid-burst
 }

@@ -3,111 +3,265 @@ package limit
 import (
 	"container/heap"
 	"math"
+	"math/rand/v2"
 )
 
-// This file is the origin of the simulation: FIFO workers with an unbounded
-// backlog, or processor sharing with thrash.
+// This file is the origins of the simulation.
 
-// send gives a request to the origin.
-func (s *simulation) send(j *job) {
-	if s.sharing {
-		s.advance()
-		j.ends = s.virtual + j.demand
-		heap.Push(&s.shared, j)
-		s.reschedule()
-		return
-	}
-	s.backlog = append(s.backlog, j)
-	s.work()
+// An originKind says how an origin shares what it has.
+type originKind uint8
+
+const (
+	// fifo is so many workers with an unbounded backlog, like php-fpm or gunicorn.
+	fifo originKind = iota
+	// sharing gives every request a fair share of the slots, less what thrashing
+	// costs beyond one and a half times as many.
+	sharing
+	// pooled hides a pool of so many connections to a database behind four times as
+	// many threads. A request works for 0.3 of the mean service time in a thread and
+	// then, still holding it, waits for a connection and uses it for one.
+	pooled
+	// loop is an event loop: of the mean service time a twentieth is its processor
+	// time before, and as much after, a wait that takes nothing from anybody. Ten
+	// slots keep it busy.
+	loop
+)
+
+func (k originKind) String() string { return [...]string{"fifo", "sharing", "pooled", "loop"}[k] }
+
+const (
+	threadShare = 0.3  // of the service time, before a connection is asked for
+	threads     = 4    // for each connection
+	loopShare   = 0.05 // of the service time, before and after the wait
+)
+
+// A simOrigin is what the jobs run on.
+type simOrigin interface {
+	// demand draws what a job needs, for a mean service time.
+	demand(rng *rand.Rand, mean float64) demand
+	send(j *job)
+	handle(e event)
 }
 
-// work starts requests of the backlog on free slots.
-func (s *simulation) work() {
-	for s.running < s.originSlots() && len(s.backlog) > 0 {
-		j := s.backlog[0]
-		s.backlog = s.backlog[1:]
-		s.running++
-		s.at(s.now+j.demand/s.speed, event{kind: finish, job: j})
-	}
+// A demand is what one job needs: its parts in seconds, and the service time that
+// its end is worth.
+type demand struct {
+	work, wait float64
 }
 
-func (s *simulation) originSlots() int {
-	n := s.scenario.slots
-	for _, c := range s.changes {
-		if c.at <= s.now && c.slots > 0 {
-			n = c.slots
+func newOrigin(s *simulation) simOrigin {
+	if s.kind == sharing {
+		return &sharingOrigin{sim: s, speed: 1, slots: float64(s.slots)}
+	}
+	return newStationOrigin(s)
+}
+
+// service draws a service time of mean 1.
+func (s *scenario) service(rng *rand.Rand) float64 {
+	if s.cv == 0 {
+		return 1
+	}
+	v := math.Log(1 + s.cv*s.cv)
+	return math.Exp(rng.NormFloat64()*math.Sqrt(v) - v/2)
+}
+
+// A station is so many servers and a queue in front of them, first come first
+// served.
+type station struct {
+	servers, busy int
+	queue         []*job
+}
+
+// A step is one thing that a job does: take a server of a station, spend time, or
+// give the server back.
+type step struct {
+	take, give *station
+	spend      float64
+	processor  bool // the time depends on how many slots the origin has left
+}
+
+// stationOrigin is every origin whose jobs pass from queue to queue.
+type stationOrigin struct {
+	sim          *simulation
+	speed        float64
+	processor    float64 // speed of the event loop's processor
+	outer, inner station // workers, or threads and connections
+}
+
+func newStationOrigin(s *simulation) *stationOrigin {
+	o := &stationOrigin{sim: s, speed: 1, processor: 1}
+	switch s.kind {
+	case pooled:
+		o.outer.servers, o.inner.servers = threads*s.slots, s.slots
+	case loop:
+		o.outer.servers = 1
+	default:
+		o.outer.servers = s.slots
+	}
+	return o
+}
+
+func (o *stationOrigin) demand(rng *rand.Rand, mean float64) demand {
+	work := mean * o.sim.service(rng)
+	if o.sim.kind == loop {
+		return demand{work: work, wait: mean * (1 - 2*loopShare) * o.sim.service(rng)}
+	}
+	return demand{work: work}
+}
+
+func (o *stationOrigin) steps(j *job) []step {
+	work := j.demand.work
+	switch o.sim.kind {
+	case pooled:
+		return []step{
+			{take: &o.outer},
+			{spend: threadShare * work},
+			{take: &o.inner},
+			{spend: work},
+			{give: &o.inner},
+			{give: &o.outer},
+		}
+	case loop:
+		cpu := step{spend: loopShare * work, processor: true}
+		return []step{
+			{take: &o.outer},
+			cpu,
+			{give: &o.outer},
+			{spend: j.demand.wait},
+			{take: &o.outer},
+			cpu,
+			{give: &o.outer},
 		}
 	}
-	return n
+	return []step{{take: &o.outer}, {spend: work}, {give: &o.outer}}
 }
 
-// rate is the speed of each job under processor sharing: a fair share, less
-// what thrashing costs beyond one and a half times the slots.
-func (s *simulation) rate() float64 {
-	n, slots := float64(len(s.shared)), float64(s.originSlots())
-	rate := s.speed * math.Min(1, slots/n)
-	if n > 1.5*slots {
-		rate /= 1 + 0.05*(n-1.5*slots)/slots
+func (o *stationOrigin) send(j *job) {
+	j.steps = o.steps(j)
+	o.run(j)
+}
+
+// run does the steps of a job as far as it gets.
+func (o *stationOrigin) run(j *job) {
+	for len(j.steps) > 0 {
+		s := j.steps[0]
+		switch {
+		case s.take != nil:
+			if s.take.busy >= s.take.servers {
+				s.take.queue = append(s.take.queue, j)
+				return
+			}
+			s.take.busy++
+		case s.give != nil:
+			s.give.busy--
+			defer o.fill(s.give)
+		default:
+			j.steps = j.steps[1:]
+			speed := o.speed
+			if s.processor {
+				speed *= o.processor
+			}
+			o.sim.at(o.sim.now+s.spend/speed, event{kind: proceed, job: j})
+			return
+		}
+		j.steps = j.steps[1:]
+	}
+	o.sim.complete(j)
+}
+
+// fill gives free servers of a station to those who queue for them.
+func (o *stationOrigin) fill(s *station) {
+	for s.busy < s.servers && len(s.queue) > 0 {
+		j := s.queue[0]
+		s.queue = s.queue[1:]
+		o.run(j)
+	}
+}
+
+func (o *stationOrigin) handle(e event) {
+	if e.kind == proceed {
+		o.run(e.job)
+		return
+	}
+	if e.change.speed > 0 {
+		o.speed = e.change.speed
+	}
+	if n := e.change.slots; n > 0 {
+		switch o.sim.kind {
+		case pooled:
+			o.inner.servers = n
+		case loop:
+			o.processor = float64(n) / float64(o.sim.slots)
+		default:
+			o.outer.servers = n
+		}
+	}
+	o.fill(&o.inner)
+	o.fill(&o.outer)
+}
+
+// sharingOrigin is processor sharing.
+type sharingOrigin struct {
+	sim          *simulation
+	speed, slots float64
+	jobs         jobs
+	virtual      float64 // service that each job has had
+	moved        float64 // when virtual was last brought up to date
+	stamp        uint64  // invalidates the pending event
+}
+
+func (o *sharingOrigin) demand(rng *rand.Rand, mean float64) demand {
+	return demand{work: mean * o.sim.service(rng)}
+}
+
+func (o *sharingOrigin) send(j *job) {
+	o.advance()
+	j.ends = o.virtual + j.demand.work
+	heap.Push(&o.jobs, j)
+	o.reschedule()
+}
+
+// rate is the speed of each job.
+func (o *sharingOrigin) rate() float64 {
+	n := float64(len(o.jobs))
+	rate := o.speed * math.Min(1, o.slots/n)
+	if n > 1.5*o.slots {
+		rate /= 1 + 0.05*(n-1.5*o.slots)/o.slots
 	}
 	return rate
 }
 
-func (s *simulation) advance() {
-	if len(s.shared) > 0 {
-		s.virtual += (s.now - s.moved) * s.rate()
+func (o *sharingOrigin) advance() {
+	if len(o.jobs) > 0 {
+		o.virtual += (o.sim.now - o.moved) * o.rate()
 	}
-	s.moved = s.now
+	o.moved = o.sim.now
 }
 
-func (s *simulation) reschedule() {
-	if s.stamp++; len(s.shared) > 0 {
-		left := math.Max(0, s.shared[0].ends-s.virtual)
-		s.at(s.now+left/s.rate(), event{kind: finish, stamp: s.stamp})
+func (o *sharingOrigin) reschedule() {
+	if o.stamp++; len(o.jobs) > 0 {
+		left := math.Max(0, o.jobs[0].ends-o.virtual)
+		o.sim.at(o.sim.now+left/o.rate(), event{kind: serve, stamp: o.stamp})
 	}
 }
 
-func (s *simulation) finish(e event) {
-	if !s.sharing {
-		s.running--
-		s.complete(e.job)
-		s.work()
+func (o *sharingOrigin) handle(e event) {
+	switch {
+	case e.kind == alter:
+		o.advance()
+		if e.change.speed > 0 {
+			o.speed = e.change.speed
+		}
+		if e.change.slots > 0 {
+			o.slots = float64(e.change.slots)
+		}
+	case e.stamp != o.stamp:
 		return
+	default:
+		o.advance()
+		o.sim.complete(heap.Pop(&o.jobs).(*job))
 	}
-	if e.stamp != s.stamp {
-		return
-	}
-	s.advance()
-	j := heap.Pop(&s.shared).(*job)
-	s.complete(j)
-	s.reschedule()
-}
-
-// deadline is how long a visitor waits, in mean service times.
-const deadline = 50
-
-func (s *simulation) complete(j *job) {
-	latency := s.now - j.sent
-	if latency > deadline*s.mean {
-		j.permit.Release(Drop)
-		return
-	}
-	s.eachSpan(func(sp *span) {
-		sp.work += j.demand
-		sp.latencies = append(sp.latencies, latency)
-	})
-	j.permit.Release(OK)
-}
-
-func (s *simulation) alter(c change) {
-	s.advance()
-	if c.speed > 0 {
-		s.speed = c.speed
-	}
-	if s.sharing {
-		s.reschedule()
-		return
-	}
-	s.work()
+	o.reschedule()
 }
 
 type jobs []*job

@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"container/heap"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -14,21 +13,27 @@ import (
 
 // A scenario is one origin and one course of demand.
 type scenario struct {
-	slots   int
-	mean    float64 // service time of one request at an idle origin
-	cv      float64 // of the service time: 0 fixed, else lognormal
-	sharing bool    // processor sharing with thrash, else FIFO workers with a backlog
-	phases  []phase
+	kind   originKind
+	slots  int
+	mean   float64 // service time of one request at an idle origin, see originKind
+	cv     float64 // of the service time: 0 fixed, else lognormal
+	phases []phase
+	// changes happen to the origin in mid-run.
 	changes []change
 	share   float64   // overflow_at; 0 means 1
 	mix     []float64 // factors on the service time, one class each; nil means one class
 	config  Config
+	// wait is how long a request of each class waits at most for a permit; nil is
+	// what the limiter has learned.
+	wait []float64
 }
 
-// A phase offers load as a multiple of the origin's first capacity. From shifted
-// on, the last class of the mix gets 95 % of the requests instead of 20 %.
+// A phase offers load as a multiple of the origin's first capacity. Its first
+// ramp seconds lead there from the load before. If shifted, the last class of the
+// mix gets 95 % of the requests instead of 20 %.
 type phase struct {
 	load, seconds float64
+	ramp          float64
 	shifted       bool
 }
 
@@ -43,18 +48,20 @@ type change struct {
 type span struct {
 	from, to          float64
 	arrivals, spilled int
-	work              float64 // service time done, in seconds of one slot at speed 1
-	latencies         []float64
+	work              float64   // service time done, in seconds of one slot at speed 1
+	latencies         []float64 // of the admitted, from their arrival
 }
 
 func (s *span) spill() float64 { return float64(s.spilled) / math.Max(1, float64(s.arrivals)) }
 
-func (s *span) quantile(q float64) float64 {
-	if len(s.latencies) == 0 {
+func (s *span) quantile(q float64) float64 { return quantile(s.latencies, q) }
+
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
 		return 0
 	}
-	slices.Sort(s.latencies)
-	return s.latencies[int(q*float64(len(s.latencies)-1))]
+	slices.Sort(values)
+	return values[int(q*float64(len(values)-1))]
 }
 
 type eventKind uint8
@@ -62,8 +69,10 @@ type eventKind uint8
 const (
 	arrive eventKind = iota
 	tick
-	finish
-	expire
+	proceed // the job has spent the time of a step
+	serve   // processor sharing: the next job is served
+	expire  // the visitor has waited for long enough
+	timeout // the edge gives up on a job
 	alter
 )
 
@@ -72,39 +81,64 @@ type event struct {
 	order  uint64 // events of one instant happen in the order of their making
 	kind   eventKind
 	job    *job
-	waiter *visitor
 	stamp  uint64
 	change change
 }
 
-type events []event
+// An agenda is a heap of events. Unlike container/heap it does not put each one
+// into an interface, which would be most of the work of a simulation.
+type agenda []event
 
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].order < e[j].order
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	last := len(*e) - 1
-	x := (*e)[last]
-	*e = (*e)[:last]
-	return x
+func (a agenda) before(i, j int) bool {
+	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].order < a[j].order
 }
 
-// A job is a request at the origin.
+func (a *agenda) push(e event) {
+	*a = append(*a, e)
+	h := *a
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !h.before(i, parent) {
+			break
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+func (a *agenda) pop() event {
+	h := *a
+	first, last := h[0], len(h)-1
+	h[0], h[last] = h[last], event{}
+	h = h[:last]
+	*a = h
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= last {
+			return first
+		}
+		if child+1 < last && h.before(child+1, child) {
+			child++
+		}
+		if !h.before(child, i) {
+			return first
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
+}
+
+// A job is a request: first a visitor who may wait, then work at the origin.
 type job struct {
-	permit Permit
-	sent   float64
-	demand float64 // seconds of service
-	ends   float64 // processor sharing: the virtual time at which it is served
-}
-
-// A visitor waits in the limiter's queue.
-type visitor struct {
-	waiter  *waiter
 	arrived float64
-	demand  float64
+	class   Class
+	demand  demand
+	waiter  *waiter
+	permit  Permit
+	gone    bool // the edge has given up on it
+
+	steps []step  // what is left to do at the origin
+	ends  float64 // processor sharing: the virtual time at which it is served
 }
 
 type simulation struct {
@@ -112,41 +146,32 @@ type simulation struct {
 	limiter *Limiter
 	rng     *rand.Rand
 	now     float64
-	events  events
+	agenda  agenda
 	order   uint64
-	waiting []*visitor
+	waiting []*job
 	spans   []*span
-
-	// The origin.
-	speed   float64
-	running int     // FIFO: in service
-	backlog []*job  // FIFO: behind them
-	shared  jobs    // processor sharing
-	virtual float64 // processor sharing: service that each job has had
-	moved   float64 // when virtual was last brought up to date
-	stamp   uint64  // invalidates the pending finish event
+	origin  simOrigin
 	limits  []float64
 }
 
 // simulate runs a scenario and returns what happened in the spans.
 func simulate(s scenario, seed uint64, spans ...*span) *simulation {
-	sim := &simulation{scenario: s, speed: 1, rng: rand.New(rand.NewPCG(seed, 1)), spans: spans}
+	sim := &simulation{scenario: s, rng: rand.New(rand.NewPCG(seed, 1)), spans: spans}
 	if sim.share == 0 {
 		sim.share = 1
 	}
 	sim.limiter = New(s.config)
+	sim.limiter.shards = sim.limiter.shards[:1] // one goroutine; and 100 ticks a second
 	sim.limiter.now = func() int64 { return int64(sim.now * 1e9) }
+	sim.origin = newOrigin(sim)
 	for _, c := range s.changes {
 		sim.at(c.at, event{kind: alter, change: c})
 	}
 	sim.at(0, event{kind: tick})
 	sim.at(0, event{kind: arrive})
-	end := 0.0
-	for _, p := range s.phases {
-		end += p.seconds
-	}
-	for len(sim.events) > 0 && sim.events[0].at < end {
-		e := heap.Pop(&sim.events).(event)
+	end := s.seconds()
+	for len(sim.agenda) > 0 && sim.agenda[0].at < end {
+		e := sim.agenda.pop()
 		sim.now = e.at
 		sim.handle(e)
 		sim.admitWaiters()
@@ -154,10 +179,17 @@ func simulate(s scenario, seed uint64, spans ...*span) *simulation {
 	return sim
 }
 
+func (s *scenario) seconds() (n float64) {
+	for _, p := range s.phases {
+		n += p.seconds
+	}
+	return n
+}
+
 func (s *simulation) at(t float64, e event) {
 	s.order++
 	e.at, e.order = t, s.order
-	heap.Push(&s.events, e)
+	s.agenda.push(e)
 }
 
 func (s *simulation) handle(e event) {
@@ -166,55 +198,63 @@ func (s *simulation) handle(e event) {
 		s.arrival()
 	case tick:
 		s.limiter.tick()
-		s.limits = append(s.limits, float64(s.limiter.State().Steady))
+		s.limits = append(s.limits, float64(s.limiter.plan.Load().steady))
 		s.at(s.now+tickInterval.Seconds(), event{kind: tick})
-	case finish:
-		s.finish(e)
 	case expire:
-		s.expire(e.waiter)
-	case alter:
-		s.alter(e.change)
+		s.expire(e.job)
+	case timeout:
+		s.giveUp(e.job)
+	default:
+		s.origin.handle(e)
 	}
 }
 
-// current is the phase now.
-func (s *simulation) current() phase {
-	end := 0.0
+// offered is the load now, and whether the mix is shifted.
+func (s *simulation) offered() (load float64, shifted bool) {
+	begin, before := 0.0, s.phases[0].load
 	for _, p := range s.phases {
-		if end += p.seconds; s.now < end {
-			return p
+		if s.now < begin+p.seconds {
+			if s.now < begin+p.ramp {
+				return before + (p.load-before)*(s.now-begin)/p.ramp, p.shifted
+			}
+			return p.load, p.shifted
 		}
+		begin, before = begin+p.seconds, p.load
 	}
-	return s.phases[len(s.phases)-1]
+	return before, false
 }
 
+// arrival draws all of the next request, whatever becomes of it, so that the
+// visitors of a seed are the same whoever limits them.
 func (s *simulation) arrival() {
-	p := s.current()
-	rate := p.load * float64(s.slots) / s.mean
+	load, shifted := s.offered()
+	rate := load * float64(s.slots) / s.mean
 	s.at(s.now+s.rng.ExpFloat64()/rate, event{kind: arrive})
 	s.eachSpan(func(sp *span) { sp.arrivals++ })
-	class, factor := s.draw(p)
-	demand := s.mean * factor * s.service()
+	class, factor := s.draw(shifted)
+	j := &job{arrived: s.now, class: class, demand: s.origin.demand(s.rng, s.mean*factor)}
 	if permit, ok := s.limiter.Acquire(class, s.share); ok {
-		s.send(&job{permit: permit, sent: s.now, demand: demand})
+		s.send(j, permit)
 		return
 	}
-	w := s.limiter.enqueue(class, s.share, 0.5)
-	if w == nil {
+	if j.waiter = s.limiter.enqueue(class, s.share, 0.5); j.waiter == nil {
 		s.spill()
 		return
 	}
-	v := &visitor{w, s.now, demand}
-	s.waiting = append(s.waiting, v)
-	s.at(s.now+s.limiter.baselineOf(class).Seconds(), event{kind: expire, waiter: v})
+	s.waiting = append(s.waiting, j)
+	wait := s.limiter.baselineOf(class).Seconds()
+	if s.wait != nil {
+		wait = s.wait[class]
+	}
+	s.at(s.now+wait, event{kind: expire, job: j})
 }
 
-func (s *simulation) draw(p phase) (Class, float64) {
+func (s *simulation) draw(shifted bool) (Class, float64) {
 	if s.mix == nil {
 		return 0, 1
 	}
 	last := 0.2
-	if p.shifted {
+	if shifted {
 		last = 0.95
 	}
 	if s.rng.Float64() < last {
@@ -222,15 +262,6 @@ func (s *simulation) draw(p phase) (Class, float64) {
 	}
 	i := s.rng.IntN(len(s.mix) - 1)
 	return Class(i), s.mix[i]
-}
-
-// service draws a service time of mean 1.
-func (s *simulation) service() float64 {
-	if s.cv == 0 {
-		return 1
-	}
-	v := math.Log(1 + s.cv*s.cv)
-	return math.Exp(s.rng.NormFloat64()*math.Sqrt(v) - v/2)
 }
 
 func (s *simulation) spill() { s.eachSpan(func(sp *span) { sp.spilled++ }) }
@@ -243,12 +274,12 @@ func (s *simulation) eachSpan(f func(*span)) {
 	}
 }
 
-func (s *simulation) expire(v *visitor) {
-	if !v.waiter.waiting {
+func (s *simulation) expire(j *job) {
+	if j.waiter == nil || !j.waiter.waiting {
 		return
 	}
-	s.limiter.abandon(v.waiter)
-	s.waiting = slices.DeleteFunc(s.waiting, func(o *visitor) bool { return o == v })
+	s.limiter.abandon(j.waiter)
+	s.waiting = slices.DeleteFunc(s.waiting, func(o *job) bool { return o == j })
 	s.spill()
 }
 
@@ -257,15 +288,41 @@ func (s *simulation) admitWaiters() {
 	if len(s.waiting) == int(s.limiter.queue.length.Load()) {
 		return
 	}
-	s.waiting = slices.DeleteFunc(s.waiting, func(v *visitor) bool {
-		select {
-		case p := <-v.waiter.granted:
-			s.send(&job{permit: p, sent: s.now, demand: v.demand})
-			return true
-		default:
+	s.waiting = slices.DeleteFunc(s.waiting, func(j *job) bool {
+		if j.waiter.waiting {
 			return false
 		}
+		s.send(j, <-j.waiter.granted)
+		return true
 	})
+}
+
+// deadline is how long the edge waits for the origin, in mean service times.
+const deadline = 50
+
+func (s *simulation) send(j *job, p Permit) {
+	j.permit, j.waiter = p, nil
+	s.at(s.now+deadline*s.mean, event{kind: timeout, job: j})
+	s.origin.send(j)
+}
+
+// giveUp ends a request that takes too long. The origin does not notice and works
+// on, which is the worst that it can do.
+func (s *simulation) giveUp(j *job) {
+	j.gone = true
+	j.permit.Release(Drop) // nothing, if the job was done
+}
+
+// complete ends a request that the origin has served.
+func (s *simulation) complete(j *job) {
+	if j.gone {
+		return
+	}
+	s.eachSpan(func(sp *span) {
+		sp.work += j.demand.work
+		sp.latencies = append(sp.latencies, s.now-j.arrived)
+	})
+	j.permit.Release(OK)
 }
 
 // meanLimit is the mean limit between two instants.

@@ -71,8 +71,8 @@ func (c *controller) stepSlowStart(w *window) {
 	case s.level == s.first && c.leap():
 	case rise > saturated && s.level > s.first:
 		c.enterSteady(math.Log(float64(s.level)) - rise)
-	case !c.bound():
-		return // there is no demand for more
+	case !c.bound(), c.caps.holds():
+		return // there is no demand for more, or no room
 	case s.level >= c.most:
 		c.enterSteady(math.Log(float64(s.level)))
 	default:
@@ -183,7 +183,7 @@ func (c *controller) silence() int {
 func (c *controller) skipLevel() {
 	s := &c.slow
 	if 2*s.level >= c.startLimit() {
-		c.phase, c.start = PhaseStart, start{inFlight: c.start.inFlight}
+		c.phase, c.start = PhaseStart, start{hint: c.start.hint, inFlight: c.start.inFlight}
 		return
 	}
 	next := slowStart{level: 2 * s.level, first: s.first, low: s.low}

@@ -19,6 +19,7 @@ const (
 
 // start is the time before the limit has bound for the first time.
 type start struct {
+	hint     int     // where to begin instead of startLimit; 0 is nothing
 	inFlight float64 // running mean
 	// full holds the requests at the start limit since it has bound, also those
 	// that end when slow start has begun.
@@ -104,7 +105,12 @@ func (c *controller) queued(at sum) bool {
 	return math.Log(float64(c.reach(c.startLimit())))-at.mean() >= saturated
 }
 
-func (c *controller) startLimit() int { return c.bounded(startLimit) }
+func (c *controller) startLimit() int {
+	if c.start.hint > 0 {
+		return c.bounded(float64(c.start.hint))
+	}
+	return c.bounded(startLimit)
+}
 
 // enterSteady begins to steer from a first estimate of ln K.
 func (c *controller) enterSteady(k float64) {

@@ -54,16 +54,21 @@ func (l *Limiter) State() State {
 	s := State{
 		Phase: p.phase, Limit: int(g >> 32), Steady: int(p.steady), InFlight: int(g & inFlightMask),
 		Queued: int(l.queue.length.Load()), LongLived: int(l.longLived.Load()),
-		Useful: p.useful, Dips: p.dips,
-	}
-	for c := range Class(classes) {
-		if p.known(c) {
-			s.Baselines = append(s.Baselines, Baseline{c, time.Duration(math.Exp(p.base[c]))})
-		}
+		Useful: p.useful, Dips: p.dips, Baselines: p.baselines(),
 	}
 	for i := range l.shards {
 		s.Blocked += l.shards[i].refused.Load()
 		s.Waited += l.shards[i].queued.Load()
 	}
 	return s
+}
+
+// baselines are those of the classes that are known.
+func (p *plan) baselines() (all []Baseline) {
+	for c := range Class(classes) {
+		if p.known(c) {
+			all = append(all, Baseline{c, time.Duration(math.Exp(p.base[c]))})
+		}
+	}
+	return all
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"sync/atomic"
+	"time"
 )
 
 // cacheLine is the distance between two counters that must not slow each other
@@ -20,6 +21,7 @@ type shard struct {
 	ended   atomic.Uint64 // of these, ended in any way
 	blank   atomic.Uint64 // requests that ended and taught nothing
 	dropped atomic.Uint64 // requests that failed
+	reports tally         // what the origin says of its utilization
 
 	class [classes]classShard
 	_     [cacheLine]byte
@@ -182,6 +184,9 @@ type window struct {
 	ended    float64
 	blank    float64 // requests that taught nothing
 	dropped  float64 // requests that failed
+	reports  sum     // what the origin says of its utilization
+	pleas    uint32  // answers in a row, so far, that asked for a pause
+	asked    time.Duration
 	class    [classes]classWindow
 }
 
@@ -193,12 +198,14 @@ type classWindow struct {
 func (l *Limiter) collect() window {
 	w := window{inFlight: int(l.gate.Load() & inFlightMask)}
 	w.blocked = l.queue.length.Load() > 0
+	w.pleas, w.asked = l.pleas.Load(), time.Duration(l.asked.Load())
 	for i := range l.shards {
 		s := &l.shards[i]
 		w.started += float64(s.started.Swap(0))
 		w.ended += float64(s.ended.Swap(0))
 		w.blank += float64(s.blank.Swap(0))
 		w.dropped += float64(s.dropped.Swap(0))
+		w.reports = w.reports.plus(s.reports.take())
 		if v := s.share.Load(); v > 0 {
 			w.share = max(w.share, float64(s.share.Swap(0))/shareUnit)
 			w.blocked = true
