@@ -114,7 +114,7 @@ func (c *caps) observeReports(reports sum) {
 	c.ease = max(-mostEase, min(0, c.ease))
 }
 
-func (c *caps) fresh() bool { return c.age < reportTicks }
+func (c *caps) fresh() bool { return c.utilization > 0 && c.age < reportTicks }
 
 // holds reports whether the limit may not rise.
 func (c *caps) holds() bool { return c.fresh() && c.utilization > strained }

@@ -17,8 +17,8 @@ const (
 	filterRequests = 96
 	// baselineRequests is how many samples a baseline remembers.
 	baselineRequests = 256
-	// atLimit is the part of the limit from which on a request steers.
-	atLimit = 0.7
+	// nearLimit is the part of the limit from which on a request steers.
+	nearLimit = 0.7
 
 	// leastShare bounds how far slow start raises the limit for requests that may
 	// use only a share of it.
@@ -52,8 +52,9 @@ type controller struct {
 
 	phase    Phase
 	k        float64 // ln K
-	variance float64 // of ln latency
+	variance float64 // of ln latency at an idle origin
 	seen     float64 // samples behind the variance
+	scatter  scatter // of the estimates of ln K
 	class    [classes]baseline
 
 	quiet int     // ticks since somebody found no room
@@ -72,6 +73,7 @@ type controller struct {
 	since     float64 // requests at the limit since the last dip
 	strangers float64 // of these, without a baseline
 	kDip      float64 // ln K at the last dip
+	dipped    float64 // samples of dips that the baselines rest on too
 }
 
 // A baseline is the mean of ln latency of a class at an idle origin.
@@ -97,14 +99,17 @@ type plan struct {
 	dipping bool
 	// steering is false from the start of a dip until it has been read.
 	steering bool
-	era      uint32 // of the dip; tells the requests of two dips apart
-	learned  uint16 // bit set of the classes with a baseline
+	mean     float64 // of the estimates of ln K
+	era      uint32  // of the dip; tells the requests of two dips apart
+	learned  uint16  // bit set of the classes with a baseline
 	base     [classes]float64
 
 	// For State.
-	phase  Phase
-	useful float64
-	dips   uint64
+	phase       Phase
+	useful      float64
+	utilization float64
+	paused      bool
+	dips        uint64
 }
 
 func (p *plan) known(c Class) bool { return p.learned>>c&1 != 0 }
@@ -177,7 +182,11 @@ func (c *controller) plan() plan {
 		limit: uint64(steady), steady: uint64(steady),
 		low:   uint64(c.low()),
 		steer: uint64(c.steerFrom(c.limit())),
-		era:   c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
+		mean:  c.scatter.mean, era: c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
+	}
+	p.paused = c.caps.pause > 0
+	if c.caps.fresh() {
+		p.utilization = c.caps.utilization
 	}
 	p.steering = c.dip.stage == dipNone
 	if c.dip.stage == dipRunning {
@@ -247,12 +256,19 @@ func (c *controller) low() int {
 // find the origin as busy as the limit and the refused share allow.
 func (c *controller) steerFrom(limit int) int {
 	switch {
+	case c.phase == PhaseStart && c.taught() >= trusted:
+		return min(c.start.crowdFrom(), c.atLimit(limit))
 	case c.phase != PhaseSlowStart:
-		return int(math.Ceil(atLimit * float64(c.reach(limit))))
+		return c.atLimit(limit)
 	case c.slow.level == c.slow.first:
 		return math.MaxInt32 // nobody: it has nothing to be measured against
 	}
 	return min(c.slow.level, limit)
+}
+
+// atLimit is the number in flight that counts as the limit.
+func (c *controller) atLimit(limit int) int {
+	return int(math.Ceil(nearLimit * float64(c.reach(limit))))
 }
 
 // allowed is what reports of the origin leave of a limit. Slow start has to reach

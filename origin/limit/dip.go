@@ -73,10 +73,19 @@ func (c *controller) considerDip(pending float64) {
 		c.enterDip(c.probeLimit(pending), pending, false)
 	case math.Abs(drift) > dipDrift && c.since >= 2*unit:
 		c.enterDip(c.low(), drift, true)
-	case c.since >= dipEvery*unit, c.strangers >= filterRequests:
+	case c.since >= c.dipDistance()*unit, c.strangers >= filterRequests:
 		c.enterDip(c.low(), 0, false)
 	}
 }
+
+// dipDistance is the distance of two dips without cause, in dips. Baselines that
+// few samples stand behind, as after a cold start, are looked at sooner.
+func (c *controller) dipDistance() float64 {
+	return max(dipSoon, dipEvery*min(1, c.behind()/baselineRequests))
+}
+
+// behind is the number of samples that the baselines rest on.
+func (c *controller) behind() float64 { return c.taught() + c.dipped }
 
 // probeLimit is how deep a dip must go to explain a fall of ln K: if there
 // really is less room, no more than the new K may be in flight, or the requests
@@ -172,7 +181,10 @@ func (c *controller) explain() {
 	if !d.applied {
 		c.k = c.boundedK(c.k + d.deviation)
 	}
-	rise *= remembering(baselineRequests, 2*d.at.n)
+	if d.at.n > 0 {
+		rise *= max(d.at.n/(c.behind()+d.at.n), remembering(baselineRequests, 2*d.at.n))
+	}
+	c.dipped += d.at.n
 	c.shiftBaselines(rise)
 	c.k = c.boundedK(c.k + rise)
 }

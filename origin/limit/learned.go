@@ -41,8 +41,8 @@ func (l *Limiter) Restore(s Learned) {
 
 func (c *controller) restore(s Learned) {
 	for _, b := range s.Baselines {
-		if ns := float64(b.Latency); ns >= minLatency && ns <= maxLatency && b.Class < classes {
-			c.class[b.Class] = baseline{ln: math.Log(ns), n: restoredSamples}
+		if b.Latency > 0 && b.Class < classes {
+			c.class[b.Class] = baseline{ln: lnLatency(int64(b.Latency)), n: restoredSamples}
 		}
 	}
 	if !(s.Useful >= 1 && s.Useful <= math.MaxInt32) {

@@ -13,6 +13,10 @@ const (
 	// untaughtEstimates is how many have to end before slow start begins. A burst
 	// that is over before that is no reason to begin at 1.
 	untaughtEstimates = 16
+	// crowdFactor is how many times the usual in-flight is a crowd, leastCrowd the
+	// least that is one.
+	crowdFactor = 3
+	leastCrowd  = 4
 	// inFlightTicks is how many ticks the mean in-flight of the start remembers.
 	inFlightTicks = 200
 )
@@ -24,11 +28,17 @@ type start struct {
 	// full holds the requests at the start limit since it has bound, also those
 	// that end when slow start has begun.
 	full window
+	// crowd are estimates of ln K from before that, by requests that met a crowd.
+	crowd sum
 }
 
 // low is half the mean in-flight: whoever finds less than that finds the origin
 // about as idle as this load leaves it.
 func (s *start) low() int { return max(1, int(s.inFlight/2)) }
+
+// crowdFrom is the number in flight that is a crowd: so far above the usual that an
+// origin that is half loaded would be full.
+func (s *start) crowdFrom() int { return max(leastCrowd, int(math.Ceil(crowdFactor*s.inFlight))) }
 
 // failures counts the requests at the limit that failed and had no baseline, so
 // that it is not known how much their latency says.
@@ -59,12 +69,15 @@ func (s *start) observe(w *window) {
 	}
 }
 
-// stepStart does not steer until somebody finds no room, and requests at the
-// limit have shown how the origin bears it. Then the time before has either
+// stepStart does not steer until requests have queued in a crowd, or until somebody
+// finds no room and requests at the limit have shown how the origin bears it. Then the time before has either
 // taught a baseline, and K follows from these requests, or it has not, and slow
 // start has to find out.
 func (c *controller) stepStart(w *window) {
 	s := &c.start
+	if c.taught() >= trusted && c.meetCrowd(w) {
+		return
+	}
 	if !c.bound() {
 		s.inFlight += (float64(w.inFlight) - s.inFlight) / inFlightTicks
 		s.full = window{}
@@ -78,6 +91,23 @@ func (c *controller) stepStart(w *window) {
 	case taught && others >= 4*startEstimates, !taught && at.n+others >= untaughtEstimates:
 		c.enterSlowStart()
 	}
+}
+
+// meetCrowd begins to steer before the limit binds, if requests that met a crowd
+// have queued: a small origin would be far beyond what it bears by then.
+func (c *controller) meetCrowd(w *window) bool {
+	s := &c.start
+	at, _ := c.estimates(w)
+	if s.crowd = s.crowd.plus(at); s.crowd.n < startEstimates {
+		return false
+	}
+	crowd := s.crowd.mean()
+	s.crowd = sum{}
+	if math.Log(float64(s.crowdFrom()))-crowd < saturated {
+		return false
+	}
+	c.enterSteady(crowd)
+	return true
 }
 
 // taught is the number of samples behind the baselines that are known.
@@ -117,6 +147,7 @@ func (c *controller) enterSteady(k float64) {
 	c.phase = PhaseSteady
 	c.k = c.boundedK(k)
 	c.kDip, c.since, c.strangers = c.k, 0, 0
+	c.scatter = scatter{mean: c.k, variance: c.variance}
 	c.block, c.suspected = sum{}, false
 }
 

@@ -28,13 +28,17 @@ func (p Phase) String() string {
 // A State is a look at a limiter, for metrics and status. Its counts are read
 // one after the other and need not fit together exactly.
 type State struct {
-	Phase     Phase      `json:"phase"`
-	Limit     int        `json:"limit"`  // in force now
-	Steady    int        `json:"steady"` // the limit without a dip
-	InFlight  int        `json:"in_flight"`
-	Queued    int        `json:"queued"` // waiting now
-	LongLived int        `json:"long_lived"`
-	Useful    float64    `json:"useful"` // K
+	Phase     Phase   `json:"phase"`
+	Limit     int     `json:"limit"`  // in force now
+	Steady    int     `json:"steady"` // the limit without a dip
+	InFlight  int     `json:"in_flight"`
+	Queued    int     `json:"queued"` // waiting now
+	LongLived int     `json:"long_lived"`
+	Useful    float64 `json:"useful"` // K
+	// Utilization is what the origin says lately of how busy it is, 0 if nothing.
+	Utilization float64 `json:"utilization"`
+	// Paused means that the origin has asked to be left alone for a while.
+	Paused    bool       `json:"paused"`
 	Baselines []Baseline `json:"baselines"`
 
 	Dips    uint64 `json:"dips"`    // so far
@@ -54,7 +58,7 @@ func (l *Limiter) State() State {
 	s := State{
 		Phase: p.phase, Limit: int(g >> 32), Steady: int(p.steady), InFlight: int(g & inFlightMask),
 		Queued: int(l.queue.length.Load()), LongLived: int(l.longLived.Load()),
-		Useful: p.useful, Dips: p.dips, Baselines: p.baselines(),
+		Useful: p.useful, Utilization: p.utilization, Paused: p.paused, Dips: p.dips, Baselines: p.baselines(),
 	}
 	for i := range l.shards {
 		s.Blocked += l.shards[i].refused.Load()

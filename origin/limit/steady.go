@@ -17,6 +17,8 @@ func (c *controller) stepSteady(w *window) {
 	c.strangers += strangers
 	pending := 0.0
 	if at.n > 0 && !c.uninformed(at) {
+		c.scatter.observe(at, w.steerSquares())
+		at = at.above(-c.scatter.excess(c.variance))
 		c.follow(at)
 		c.block = c.block.plus(at)
 		if c.block.n >= max(evidence, float64(c.limit())/4) {

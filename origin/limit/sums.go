@@ -32,11 +32,12 @@ type shard struct {
 // a baseline would be of no use to it: requests go on ending while it decides,
 // and these know only the baseline of the plan before.
 type classShard struct {
-	low       tally // ln latency of requests that started at low in-flight
-	lowSquare tally // squares of their distance to the baseline, for the variance
-	marked    tally // ln latency of requests that started in a dip
-	steer     tally // ln in flight - ln latency, of requests that started at the limit
-	failed    tally // of these, failures of a class without baseline: only counted
+	low         tally // ln latency of requests that started at low in-flight
+	lowSquare   tally // squares of their distance to the baseline, for the variance
+	marked      tally // ln latency of requests that started in a dip
+	steer       tally // ln in flight - ln latency, of requests that started at the limit
+	steerSquare tally // squares of their distance to the mean, for the variance
+	failed      tally // of these, failures of a class without baseline: only counted
 }
 
 // A tally is a count and a sum of numbers in one word, so that one atomic
@@ -56,6 +57,12 @@ func (t *tally) add(v float64) {
 	fixed := int64(clamp(v, tallyLimit) * tallyFraction)
 	t.word.Add(1<<tallySumBits + uint64(fixed))
 }
+
+// maxSquare bounds one squared residual, so that a single outlier does not
+// make the limiter blind by inflating the variance.
+const maxSquare = 12
+
+func (t *tally) addSquare(v float64) { t.add(min(v*v, maxSquare)) }
 
 // take returns the count and the sum, and starts again at zero.
 func (t *tally) take() sum {
@@ -121,10 +128,6 @@ func lnLatency(ns int64) float64 {
 	return math.Log(max(minLatency, min(maxLatency, float64(ns))))
 }
 
-// maxSquare bounds one squared residual, so that a single outlier does not
-// make the limiter blind by inflating the variance.
-const maxSquare = 12
-
 // learn adds what a request teaches to the sums of its shard.
 func (l *Limiter) learn(t *ticket, r Result) {
 	p := l.plan.Load()
@@ -148,14 +151,15 @@ func (l *Limiter) learn(t *ticket, r Result) {
 	if marked && known {
 		if r == OK {
 			sums.marked.add(latency)
+			sums.lowSquare.addSquare(latency - p.base[t.class])
 		}
 		return
 	}
 	// A request of a dip whose class has no baseline yet teaches one.
 	if r == OK && (t.roles&roleLow != 0 || marked) {
 		sums.low.add(latency)
-		if residual := latency - p.base[t.class]; known {
-			sums.lowSquare.add(min(residual*residual, maxSquare))
+		if known {
+			sums.lowSquare.addSquare(latency - p.base[t.class])
 		}
 	}
 	// Requests that end while a dip unloads the origin are faster than the limit
@@ -171,7 +175,11 @@ func (l *Limiter) learn(t *ticket, r Result) {
 			// separate rule for them would cut twice for one cause.
 			latency = max(latency, p.base[t.class]+math.Ln2)
 		}
-		sums.steer.add(math.Log(float64(t.n)) - latency)
+		at := math.Log(float64(t.n)) - latency
+		sums.steer.add(at)
+		if known && r == OK {
+			sums.steerSquare.addSquare(at + p.base[t.class] - p.mean)
+		}
 	}
 }
 
@@ -191,7 +199,7 @@ type window struct {
 }
 
 type classWindow struct {
-	low, lowSquare, marked, steer, failed sum
+	low, lowSquare, marked, steer, steerSquare, failed sum
 }
 
 // collect empties the sums of all shards.
@@ -216,8 +224,17 @@ func (l *Limiter) collect() window {
 			to.lowSquare = to.lowSquare.plus(from.lowSquare.take())
 			to.marked = to.marked.plus(from.marked.take())
 			to.steer = to.steer.plus(from.steer.take())
+			to.steerSquare = to.steerSquare.plus(from.steerSquare.take())
 			to.failed = to.failed.plus(from.failed.take())
 		}
 	}
 	return w
+}
+
+// steerSquares are the squares of all classes.
+func (w *window) steerSquares() (all sum) {
+	for i := range w.class {
+		all = all.plus(w.class[i].steerSquare)
+	}
+	return all
 }

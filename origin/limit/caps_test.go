@@ -1,0 +1,136 @@
+package limit
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// reporting returns a limiter that knows its origin, whose clock and ticks are
+// the test's.
+func reporting(useful float64) *clocked {
+	l := newClocked(Config{})
+	l.Restore(Learned{Useful: useful, Baselines: []Baseline{{Class: 0, Latency: 20 * time.Millisecond}}})
+	return l
+}
+
+// pass lets time pass, with reports of a utilization in each tick if it is not
+// negative.
+func (l *clocked) pass(d time.Duration, utilization float64) {
+	for range int(d / tickInterval) {
+		l.clock += int64(tickInterval)
+		if !(utilization < 0) {
+			l.Report(utilization)
+		}
+		l.tick()
+	}
+}
+
+func TestReportsLowerAndLapse(t *testing.T) {
+	f := func(utilization float64, least, most float64) {
+		t.Helper()
+		l := reporting(40)
+		full := float64(l.State().Limit)
+		l.pass(10*time.Second, utilization)
+		if n := float64(l.State().Limit) / full; n < least || n > most {
+			t.Errorf("utilization %v: limit at %.2f of what it was, want %v to %v", utilization, n, least, most)
+		}
+		l.pass(2*time.Second, -1)
+		if n := l.State(); float64(n.Limit) != full || n.Utilization != 0 {
+			t.Errorf("utilization %v: without reports %+v, want the limit %v again", utilization, n, full)
+		}
+	}
+	f(0.5, 1, 1)
+	f(0.93, 1, 1)
+	f(1, 0.5, 0.7)
+	f(100, 0.49, 0.5)
+	f(math.Inf(1), 0.49, 0.5)
+	f(math.NaN(), 1, 1)
+	f(math.Inf(-1), 1, 1)
+}
+
+// An origin that says that it is nearly full gets no more than it has, however
+// much its latency would allow.
+func TestReportsHoldGrowth(t *testing.T) {
+	grow := func(utilization float64) int {
+		l := reporting(8)
+		for range 400 {
+			l.Report(utilization)
+			l.round(20*time.Millisecond, always(OK))
+		}
+		return l.State().Steady
+	}
+	before := reporting(8).State().Steady
+	if free := grow(0.5); free < 2*before {
+		t.Errorf("limit %d after %d with room to spare", free, before)
+	}
+	if held := grow(0.93); held > before {
+		t.Errorf("limit %d after %d though the origin is nearly full", held, before)
+	}
+}
+
+// The origin of the simulation that reports its utilization is kept just below
+// full, and a report of half a second ago does not make the limit swing.
+func TestPausesNeedARun(t *testing.T) {
+	l := reporting(8)
+	for range 10 * pleaRun {
+		for range pleaRun - 1 {
+			l.Plead(time.Minute)
+		}
+		l.Plead(0)
+		l.tick()
+	}
+	if s := l.State(); s.Paused {
+		t.Errorf("paused by less than a run: %+v", s)
+	}
+	l.Plead(-time.Second)
+	for range pleaRun {
+		l.Plead(time.Second)
+	}
+	l.tick()
+	if s := l.State(); !s.Paused || s.Limit > 1 {
+		t.Errorf("not paused: %+v", s)
+	}
+	l.pass(time.Second+2*tickInterval, -1)
+	if s := l.State(); s.Paused || s.Limit != s.Steady {
+		t.Errorf("paused for longer than asked: %+v", s)
+	}
+}
+
+// Whatever the origin says of itself, the limit is half of what was learned or
+// more, or nothing but probes for a minute at most.
+func TestCapsAreBounded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := reporting(rapid.Float64Range(1, 500).Draw(t, "K"))
+		learned := l.State().Steady
+		paused := 0
+		for range 300 {
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0:
+				l.Report(rapid.Float64().Draw(t, "utilization"))
+			case 1:
+				for range rapid.IntRange(0, 3*pleaRun).Draw(t, "pleas") {
+					l.Plead(time.Duration(rapid.Int64().Draw(t, "asked")))
+				}
+			case 2:
+				l.Plead(0)
+			}
+			ticks := rapid.IntRange(1, 100).Draw(t, "ticks")
+			for range ticks {
+				l.tick()
+				s := l.State()
+				if paused++; !s.Paused {
+					paused = 0
+				}
+				if paused > int(mostPause/tickInterval) {
+					t.Fatalf("paused for %d ticks", paused)
+				}
+				if s.Steady < learned/2 || s.Steady > learned || !s.Paused && s.Limit != s.Steady || s.Paused && s.Limit > 1 {
+					t.Fatalf("%+v, learned %d", s, learned)
+				}
+			}
+		}
+	})
+}
