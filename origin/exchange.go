@@ -291,6 +291,7 @@ func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
 // begin takes the head of the response and decides how its body is read.
 func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 	e.from, e.resp = from, *from
+	e.o.heed(from)
 	stripResponse(e.resp.Header, from.StatusCode)
 	e.resp.Trailer = allowedTrailers(from.Trailer)
 	switch {
@@ -436,8 +437,9 @@ func (e *exchange) ended(err, givenUp error) error {
 // aborted ends an exchange whose body was closed before its end.
 func (e *exchange) aborted() { e.end(limit.Cancel) }
 
-// trailers hands over what came after the body.
+// trailers hands over what came after the body. gRPC reports load there.
 func (e *exchange) trailers() {
+	e.o.report(e.from.Trailer)
 	for name, values := range e.from.Trailer {
 		if !noTrailer(name) && values != nil {
 			e.resp.Trailer[name] = values

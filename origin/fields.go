@@ -105,15 +105,16 @@ func takesTrailers(te []string) bool {
 	return false
 }
 
-// stripResponse removes what is about the connection to the server, and Alt-Svc,
-// which would lead visitors past the node. Names with a space, which the transport
+// stripResponse removes what is about the connection to the server, what it tells
+// the node about its load, and Alt-Svc, which would lead visitors past the node.
+// Names with a space, which the transport
 // lets through, are no names (RFC 9112 section 5.1). Of a 101, Upgrade stays: it
 // names what the tunnel is for.
 func stripResponse(h http.Header, status int) {
 	upgrade := h["Upgrade"]
 	deleteListed(h, h["Connection"])
 	for name := range h {
-		if hopByHop(name) && name != "Content-Length" || name == "Alt-Svc" || strings.IndexByte(name, ' ') >= 0 {
+		if hopByHop(name) && name != "Content-Length" || name == "Alt-Svc" || isLoadReport(name) || strings.IndexByte(name, ' ') >= 0 {
 			delete(h, name)
 		}
 	}

@@ -19,6 +19,9 @@ const (
 	loadMetricsBinary = "Endpoint-Load-Metrics-Bin"
 )
 
+// isLoadReport reports whether a field is for the node alone.
+func isLoadReport(name string) bool { return name == loadMetrics || name == loadMetricsBinary }
+
 // longestReport bounds what is read of a report; not a knob. Reports may name any
 // number of metrics, of which two are of use here.
 const longestReport = 4 << 10

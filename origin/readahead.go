@@ -227,13 +227,14 @@ func (b *readAhead) grow() *chunk {
 }
 
 // end notes how the body ended. The origin has done its work, whatever of it the
-// visitor has got so far.
+// visitor has got so far; or it is told to stop, before somebody else gets the
+// permit.
 func (b *readAhead) end(err error) {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.err = b.e.ended(err, b.givenUp)
 	b.src.Close()
+	b.err = b.e.ended(err, b.givenUp)
 }
 
 // Close gives up what was not read. A response that the server is still sending

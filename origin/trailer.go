@@ -49,7 +49,8 @@ func allowedTrailers(all http.Header) http.Header {
 
 // noTrailer reports whether a field must not come after the body, where it would
 // change how the message is framed, routed, authenticated or read (RFC 9110
-// section 6.5.1). Merged into the head by a careless program, it would.
+// section 6.5.1). Merged into the head by a careless program, it would. Reports of
+// load are for the node alone.
 func noTrailer(name string) bool {
 	switch name {
 	case "Host", "Max-Forwards", "Expect", "Range", "Cache-Control", "Pragma",
@@ -58,5 +59,5 @@ func noTrailer(name string) bool {
 		"Age", "Date", "Expires", "Location", "Retry-After", "Vary", "Alt-Svc":
 		return true
 	}
-	return hopByHop(name) || strings.HasPrefix(name, "If-")
+	return hopByHop(name) || isLoadReport(name) || strings.HasPrefix(name, "If-")
 }
