@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ import (
 	"spillway/edge/outcome"
 	"spillway/edge/waiting"
 	"spillway/origin"
+	"spillway/origin/limit"
 )
 
 // A Server answers requests: it is the http.Handler behind all listeners. It is
@@ -105,6 +107,15 @@ func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Co
 		return nil, err
 	}
 	return func() { s.settings.Store(next) }, nil
+}
+
+// Classes returns the limiter's class of each route of an origin, by the methods
+// and the path that the route matches. Unsafe methods have the next class. It is
+// safe for concurrent use.
+func (s *Server) Classes(origin string) map[string]limit.Class {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	return maps.Clone(s.classes[origin])
 }
 
 // parsePrefixes reads a setting that is a list of addresses and prefixes.

@@ -40,6 +40,7 @@ type node struct {
 	listeners *edge.Listeners
 	admin     *admin.Server
 	metrics   *metrics.Set
+	learned   learnedFile // as it was at the start
 
 	draining atomic.Bool
 	running  sync.WaitGroup  // background work
@@ -87,6 +88,7 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log), ledger: ledger}, log); err != nil {
 		return nil, err
 	}
+	n.learned = readLearned(c.Edge.State, log)
 	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
 	if err != nil {
 		return nil, err
@@ -208,6 +210,9 @@ func hosts(c *config.Config) []string {
 func (n *node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	n.runOrigins(n.parts)
+	if folder := n.config.Edge.State; folder != "" {
+		n.running.Go(func() { n.keepLearned(n.ctx, folder) })
+	}
 	n.mu.Unlock()
 
 	failed := make(chan error, 5)
@@ -245,6 +250,7 @@ func (n *node) runOrigins(p *parts) {
 		if p.stop[name] != nil {
 			continue
 		}
+		n.restoreLearned(name)
 		ctx, stop := context.WithCancel(n.ctx)
 		p.stop[name] = stop
 		n.running.Go(func() { o.Run(ctx) })

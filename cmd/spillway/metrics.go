@@ -75,6 +75,8 @@ func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
 	gauge(w, "spillway_origin_long_lived"+label, l.LongLived)
 	gauge(w, "spillway_origin_read_ahead_bytes"+label, o.ReadAhead)
 	metrics.WriteGaugeFloat64(w, "spillway_origin_useful_concurrency"+label, l.Useful)
+	metrics.WriteGaugeFloat64(w, "spillway_origin_utilization"+label, l.Utilization)
+	gauge(w, "spillway_origin_paused"+label, flag(l.Paused))
 	for _, b := range l.Baselines {
 		metrics.WriteGaugeFloat64(w, fmt.Sprintf("spillway_origin_baseline_seconds{origin=%q,class=\"%d\"}", name, b.Class), b.Latency.Seconds())
 	}
