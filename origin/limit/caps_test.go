@@ -71,8 +71,30 @@ func TestReportsHoldGrowth(t *testing.T) {
 	}
 }
 
-// The origin of the simulation that reports its utilization is kept just below
-// full, and a report of half a second ago does not make the limit swing.
+// An origin that reports its utilization is kept just below full in a crowd, and
+// reports of half a second ago do not make the limit swing.
+func TestSimulatedReports(t *testing.T) {
+	f := func(s scenario) {
+		t.Helper()
+		s.phases, s.reports = []phase{{load: 0.5, seconds: 10}, {load: 3, seconds: 50}}, true
+		crowd := &span{from: 40, to: 60}
+		sim := simulate(s, 1, crowd)
+		goodput := crowd.work / sim.capacity(40, 60)
+		least, most := math.Inf(1), 0.0
+		for second := 40.0; second < 60; second++ {
+			limit := sim.meanLimit(second, second+1)
+			least, most = min(least, limit), max(most, limit)
+		}
+		t.Logf("%dx%.0f %v: goodput %.3f, limit %.1f to %.1f", s.slots, s.mean*1000, s.kind, goodput, least, most)
+		if goodput < 0.85 || goodput > 0.98 || most > 1.6*least {
+			t.Errorf("goodput %.3f, limit %.1f to %.1f; want 0.85 to 0.98, and a steady limit", goodput, least, most)
+		}
+	}
+	f(small(16, 0.02, 1, sharing))
+	f(small(16, 0.02, 1, fifo))
+	f(small(40, 0.02, 1, sharing))
+}
+
 func TestPausesNeedARun(t *testing.T) {
 	l := reporting(8)
 	for range 10 * pleaRun {

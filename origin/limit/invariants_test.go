@@ -301,3 +301,95 @@ func TestDipKeepsMinimum(t *testing.T) {
 		t.Errorf("dipping %v, limit %d, ln K %v", p.dipping, p.limit, c.k)
 	}
 }
+
+// Requests count, not ticks: as many in twice as many ticks lead the same way.
+func TestTicksDoNotCount(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		useful := rapid.Float64Range(4, 100).Draw(t, "K")
+		slots := rapid.Float64Range(0.7, 1.4).Draw(t, "slots over K") * useful
+		a, b := steadyAt(useful, 2e7), steadyAt(useful, 2e7)
+		half := rapid.IntRange(1, 10).Draw(t, "requests")
+		for range 2000 / half {
+			a.tick(2*half, origin(slots, 2e7))
+			b.tick(half, origin(slots, 2e7))
+			b.tick(half, origin(slots, 2e7))
+		}
+		if math.Abs(a.k-b.k) > 0.1 {
+			t.Fatalf("K %v and %v", math.Exp(a.k), math.Exp(b.k))
+		}
+	})
+}
+
+// What a request may teach is decided when it starts: however long it takes, the
+// same requests count.
+func TestStartDecidesWhoTeaches(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := newClocked(Config{})
+		l.control = steadyAt(rapid.Float64Range(2, 60).Draw(t, "K"), 2e7).controller
+		l.publish(l.control.plan())
+		p, low, steer := l.plan.Load(), 0.0, 0.0
+		var held []Permit
+		for range rapid.IntRange(1, 80).Draw(t, "requests") {
+			n := uint64(l.State().InFlight) + 1
+			permit, ok := l.Acquire(0, 1)
+			if !ok {
+				break
+			}
+			held = append(held, permit)
+			if n <= p.low {
+				low++
+			}
+			if n >= p.steer {
+				steer++
+			}
+		}
+		for _, permit := range held {
+			l.clock = int64(rapid.Float64Range(0, 1e10).Draw(t, "latency"))
+			permit.Release(OK)
+		}
+		if w := l.collect(); w.class[0].low.n != low || w.class[0].steer.n != steer {
+			t.Fatalf("%v and %v samples, want %v and %v", w.class[0].low.n, w.class[0].steer.n, low, steer)
+		}
+	})
+}
+
+// In a dip every request that started ends once, is canceled or is lost, and none
+// counts twice.
+func TestDipCountsEachOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := newClocked(Config{})
+		l.control = steadyAt(20, 2e7).controller
+		l.control.quiet = 0
+		l.control.enterDip(8, 0, false)
+		l.publish(l.control.plan())
+		var held []Permit
+		started, ended, taught := 0.0, 0.0, 0.0
+		for l.control.dip.stage == dipRunning {
+			for range rapid.IntRange(0, 12).Draw(t, "requests") {
+				if p, ok := l.Acquire(0, 1); ok {
+					held = append(held, p)
+					started++
+				}
+			}
+			l.clock += 2e7
+			keep := rapid.IntRange(0, len(held)).Draw(t, "lost or slow")
+			for _, p := range held[keep:] {
+				r := rapid.SampledFrom([]Result{OK, OK, OK, Drop, Cancel}).Draw(t, "result")
+				p.Release(r)
+				p.Release(OK)
+				if ended++; r == OK {
+					taught++
+				}
+			}
+			held = held[:keep]
+			l.refused(1) // so the dip goes on
+			w := l.collect()
+			l.control.step(&w)
+			d := &l.control.dip
+			if d.started != started || d.ended != ended || d.at.n != taught {
+				t.Fatalf("counted %v, %v, %v; were %v, %v, %v", d.started, d.ended, d.at.n, started, ended, taught)
+			}
+			l.publish(l.control.plan())
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -104,7 +105,13 @@ func TestPermitModel(t *testing.T) {
 					long++
 				}
 			},
-			"tick": func(*rapid.T) { l.tick() },
+			"tick":   func(*rapid.T) { l.tick() },
+			"report": func(t *rapid.T) { l.Report(rapid.Float64().Draw(t, "utilization")) },
+			"plead": func(t *rapid.T) {
+				for range rapid.IntRange(1, 20).Draw(t, "answers") {
+					l.Plead(time.Duration(rapid.IntRange(0, 1).Draw(t, "seconds")) * time.Second)
+				}
+			},
 			"": func(t *rapid.T) {
 				if s := l.State(); s.InFlight != inFlight || s.LongLived != long {
 					t.Fatalf("in flight %d, long-lived %d; want %d, %d", s.InFlight, s.LongLived, inFlight, long)

@@ -41,6 +41,8 @@ type simOrigin interface {
 	demand(rng *rand.Rand, mean float64) demand
 	send(j *job)
 	handle(e event)
+	// busy is the part of it that is in use.
+	busy() float64
 }
 
 // A demand is what one job needs: its parts in seconds, and the service time that
@@ -178,6 +180,14 @@ func (o *stationOrigin) fill(s *station) {
 	}
 }
 
+func (o *stationOrigin) busy() float64 {
+	s := &o.outer
+	if o.sim.kind == pooled {
+		s = &o.inner
+	}
+	return float64(s.busy) / float64(s.servers)
+}
+
 func (o *stationOrigin) handle(e event) {
 	if e.kind == proceed {
 		o.run(e.job)
@@ -244,6 +254,8 @@ func (o *sharingOrigin) reschedule() {
 		o.sim.at(o.sim.now+left/o.rate(), event{kind: serve, stamp: o.stamp})
 	}
 }
+
+func (o *sharingOrigin) busy() float64 { return math.Min(1, float64(len(o.jobs))/o.slots) }
 
 func (o *sharingOrigin) handle(e event) {
 	switch {

@@ -26,6 +26,9 @@ type scenario struct {
 	// wait is how long a request of each class waits at most for a permit; nil is
 	// what the limiter has learned.
 	wait []float64
+	// reports makes the origin tell its utilization of about the last half second
+	// with every answer.
+	reports bool
 }
 
 // A phase offers load as a multiple of the origin's first capacity. Its first
@@ -152,6 +155,7 @@ type simulation struct {
 	spans   []*span
 	origin  simOrigin
 	limits  []float64
+	busy    float64 // running mean of the part of the origin in use
 }
 
 // simulate runs a scenario and returns what happened in the spans.
@@ -198,6 +202,7 @@ func (s *simulation) handle(e event) {
 		s.arrival()
 	case tick:
 		s.limiter.tick()
+		s.busy += (s.origin.busy() - s.busy) * tickInterval.Seconds() / 0.5
 		s.limits = append(s.limits, float64(s.limiter.plan.Load().steady))
 		s.at(s.now+tickInterval.Seconds(), event{kind: tick})
 	case expire:
@@ -317,6 +322,9 @@ func (s *simulation) giveUp(j *job) {
 func (s *simulation) complete(j *job) {
 	if j.gone {
 		return
+	}
+	if s.reports {
+		s.limiter.Report(s.busy)
 	}
 	s.eachSpan(func(sp *span) {
 		sp.work += j.demand.work
