@@ -56,7 +56,7 @@ func TestReportsLowerAndLapse(t *testing.T) {
 func TestReportsHoldGrowth(t *testing.T) {
 	grow := func(utilization float64) int {
 		l := reporting(8)
-		for range 400 {
+		for range 100 {
 			l.Report(utilization)
 			l.round(20*time.Millisecond, always(OK))
 		}
@@ -128,7 +128,7 @@ func TestCapsAreBounded(t *testing.T) {
 		l := reporting(rapid.Float64Range(1, 500).Draw(t, "K"))
 		learned := l.State().Steady
 		paused := 0
-		for range 300 {
+		for range 50 {
 			switch rapid.IntRange(0, 3).Draw(t, "what") {
 			case 0:
 				l.Report(rapid.Float64().Draw(t, "utilization"))
@@ -139,8 +139,7 @@ func TestCapsAreBounded(t *testing.T) {
 			case 2:
 				l.Plead(0)
 			}
-			ticks := rapid.IntRange(1, 100).Draw(t, "ticks")
-			for range ticks {
+			for range rapid.IntRange(1, 40).Draw(t, "ticks") {
 				l.tick()
 				s := l.State()
 				if paused++; !s.Paused {

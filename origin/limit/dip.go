@@ -79,9 +79,11 @@ func (c *controller) considerDip(pending float64) {
 }
 
 // dipDistance is the distance of two dips without cause, in dips. Baselines that
-// few samples stand behind, as after a cold start, are looked at sooner.
+// few samples stand behind, as after a cold start, are looked at sooner; the
+// steadier the latency, the fewer are enough.
 func (c *controller) dipDistance() float64 {
-	return max(dipSoon, dipEvery*min(1, c.behind()/baselineRequests))
+	enough := baselineRequests * min(1, c.variance/startVariance)
+	return max(dipSoon, dipEvery*min(1, c.behind()/enough))
 }
 
 // behind is the number of samples that the baselines rest on.

@@ -34,6 +34,7 @@ func (s *score) misses() bool {
 // what is learned from 20 requests a second in a few seconds is uncertain.
 var knownMisses = []string{
 	"2x100 sharing cv1 mix",
+	"2x100 sharing cv1 cold",
 	"4x100 sharing cv1 mix",
 	"4x100 sharing cv1 cold",
 	"4x20 sharing cv1 base",
@@ -72,13 +73,13 @@ type bar struct{ median, worst float64 }
 // ratio of the p99, points of spill at nine tenths. They leave a margin for the
 // arithmetic of other processors and versions of the compiler, no more.
 var reached = map[string]struct{ three, ten, p99, nine bar }{
-	"small cv1": {bar{0.997, 0.924}, bar{0.988, 0.924}, bar{1.10, 1.74}, bar{-2.8, 6.4}},
-	"16 cv1":    {bar{0.996, 0.990}, bar{0.993, 0.988}, bar{1.08, 1.67}, bar{-2.9, -0.1}},
-	"loop cv1":  {bar{0.969, 0.937}, bar{0.957, 0.955}, bar{0.92, 0.97}, bar{0.8, 2.1}},
-	"small cv2": {bar{0.958, 0.819}, bar{0.968, 0.811}, bar{1.12, 2.42}, bar{0.8, 17.1}},
+	"small cv1": {bar{0.998, 0.924}, bar{0.988, 0.924}, bar{1.10, 1.74}, bar{-2.8, 6.4}},
+	"16 cv1":    {bar{0.996, 0.989}, bar{0.995, 0.978}, bar{1.09, 1.73}, bar{-2.8, -0.1}},
+	"loop cv1":  {bar{0.966, 0.939}, bar{0.974, 0.947}, bar{0.95, 0.97}, bar{0.8, 2.2}},
+	"small cv2": {bar{0.957, 0.819}, bar{0.968, 0.811}, bar{1.10, 2.26}, bar{0.8, 17.1}},
 	"16 cv2":    {bar{0.995, 0.930}, bar{0.992, 0.892}, bar{1.11, 1.99}, bar{-0.7, 0.4}},
-	"loop cv2":  {bar{0.946, 0.916}, bar{0.937, 0.893}, bar{0.97, 1.01}, bar{3.4, 5.8}},
-	"160 cv1":   {bar{0.995, 0.993}, bar{0.994, 0.988}, bar{1.06, 1.56}, bar{0.6, 1.9}},
+	"loop cv2":  {bar{0.946, 0.916}, bar{0.937, 0.893}, bar{0.97, 1.23}, bar{2.3, 5.8}},
+	"160 cv1":   {bar{0.995, 0.993}, bar{0.994, 0.990}, bar{1.07, 1.56}, bar{0.6, 1.8}},
 }
 
 // table prints scores in groups: median and worst.

@@ -52,7 +52,7 @@ func simCases() []simCase {
 		{"4x110 fifo", demo, 8, 0.985, 0.98, 0, 0, [2]float64{5, 8}},
 		{"4x110 fifo slots halved", halfSlots(demo), 8, 0.985, 0.98, 0.985, 0, [2]float64{2.5, 4}},
 		{"4x110 fifo speed halved", halfSpeed(demo), 8, 0.975, 0.965, 0.955, 0, [2]float64{5, 8}},
-		{"4x110 fifo cold", demo.with(coldCrowd), 6, 0.97, 0.965, 0, 1, [2]float64{5, 8}},
+		{"4x110 fifo cold", demo.with(coldCrowd), 6, 0.975, 0.97, 0, 1, [2]float64{5, 8}},
 		{"4x110 fifo cv1", small(4, 0.11, 1, fifo), 8, 0.98, 0.95, 0, 0, [2]float64{4, 9}},
 		{"4x110 fifo cv1 slots halved", halfSlots(small(4, 0.11, 1, fifo)), 8, 0.96, 0.92, 0.94, 0, [2]float64{2, 5.5}},
 		{"4x110 fifo cv1 speed halved", halfSpeed(small(4, 0.11, 1, fifo)), 8, 0.93, 0.85, 0.83, 0, [2]float64{3, 8}},
