@@ -31,6 +31,29 @@ func TestLearnedSurvives(t *testing.T) {
 	})
 }
 
+// A node that is restarted in front of a large origin spills nothing at half load,
+// and one that is restarted in a crowd goes on where it was.
+func TestSimulatedRestart(t *testing.T) {
+	f := func(s scenario) {
+		t.Helper()
+		s.phases = []phase{{load: 0.5, seconds: 2}, {load: 3, seconds: 4}}
+		before := simulate(s, 1)
+		s.learned = before.limiter.Learned()
+		s.phases = []phase{{load: 0.5, seconds: 4}}
+		half := &span{to: 4}
+		simulate(s, 2, half)
+		s.phases = []phase{{load: 3, seconds: 4}}
+		crowd := &span{to: 4}
+		sim := simulate(s, 3, crowd)
+		if spill, goodput := half.spill(), crowd.work/sim.capacity(0, 4); spill > 0.005 || goodput < 0.95 {
+			t.Errorf("%dx%.0f %v: spilled %.3f at half load, goodput %.3f in a crowd", s.slots, s.mean*1000, s.kind, spill, goodput)
+		}
+	}
+	f(small(160, 0.02, 1, sharing))
+	f(small(160, 0.02, 1, fifo))
+	f(small(16, 0.02, 1, sharing))
+}
+
 // A concurrency without a baseline is where the start begins.
 func TestRestoreWithoutBaseline(t *testing.T) {
 	l := New(Config{})

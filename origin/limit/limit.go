@@ -16,6 +16,11 @@
 // filter without delay instability. It counts requests, never seconds: an
 // origin of 20 requests per second and one of 8000 run the same code.
 //
+// The estimates of single requests are averaged as logarithms, which is right for
+// an origin that shares its processor among them and too low for one that queues.
+// How their latencies scatter at the limit tells the two apart, and how much is
+// missing.
+//
 // The limit is 1.2*K + sqrt(K), rounded down: enough above K to keep the origin
 // busy when work is uneven, which takes a larger share on a small origin, and
 // always above K, so that it can grow.
@@ -28,22 +33,29 @@
 //
 // # The start
 //
-// A node starts at 32 and does not steer until it has to refuse somebody and the
-// first requests at the limit have ended; a burst that is over before that
-// changes nothing. If the time before taught a baseline, K follows from these
-// requests. If not, slow start goes down to 1 for the baseline, which gives K if
-// the requests at 32 have queued. If they have not, or have failed, it doubles
-// until latency rises. A level at which hardly any request teaches, because
-// they are canceled or do not end, is left all the same.
+// A node starts at 32 and does not steer until requests have queued in a crowd, or
+// until it has to refuse somebody and the first requests at the limit have ended; a
+// burst that is over before that changes nothing. If the time before taught a
+// baseline, K follows from these requests. If not, slow start goes down to 1 for
+// the baseline, which gives K if the requests at 32 have queued. If they have not,
+// or have failed, it doubles until latency rises. A level at which hardly any
+// request teaches, because they are canceled or do not end, is left all the same.
+// Restore begins with what another process has learned.
+//
+// # What the origin says
+//
+// Report and Plead take what the origin says of itself: how busy it is, and that
+// it wants to be left alone. Both lower the limit for a time, within bounds, and
+// teach nothing.
 //
 // # When it fails
 //
 // Acquire never blocks, never takes a lock and allocates nothing. Without Run
 // the limit stays where it is. Whatever the samples are (zero, negative or
-// absurd latencies), the limit stays within its bounds. A dead origin, whose
-// requests are released as Drop, is brought down to two, or three if it fails
-// fast, or the minimum, never to zero: some requests must find out that it is
-// back.
+// absurd latencies), the limit stays within its bounds, but for a pause that the
+// origin asked for. A dead origin, whose requests are released as Drop, is brought
+// down to two, or three if it fails fast, or the minimum, never to zero: some
+// requests must find out that it is back.
 //
 // # What it does not do
 //

@@ -29,6 +29,8 @@ type scenario struct {
 	// reports makes the origin tell its utilization of about the last half second
 	// with every answer.
 	reports bool
+	// learned is what the limiter begins with.
+	learned Learned
 }
 
 // A phase offers load as a multiple of the origin's first capacity. Its first
@@ -167,6 +169,7 @@ func simulate(s scenario, seed uint64, spans ...*span) *simulation {
 	sim.limiter = New(s.config)
 	sim.limiter.shards = sim.limiter.shards[:1] // one goroutine; and 100 ticks a second
 	sim.limiter.now = func() int64 { return int64(sim.now * 1e9) }
+	sim.limiter.Restore(s.learned)
 	sim.origin = newOrigin(sim)
 	for _, c := range s.changes {
 		sim.at(c.at, event{kind: alter, change: c})
