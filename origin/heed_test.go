@@ -158,3 +158,15 @@ func pausing(t *testing.T, a *asks) *Origin {
 	go o.limiter.Run(t.Context())
 	return o
 }
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("7", "")
+	f.Add("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:30 GMT")
+	f.Add("Friday, 31-Dec-99 23:59:59 GMT", "x")
+	f.Fuzz(func(t *testing.T, value, date string) {
+		h := http.Header{"Retry-After": {value}, "Date": {date}}
+		if d := retryAfter(h, time.Now()); d < 0 {
+			t.Errorf("%q at %q: %v", value, date, d)
+		}
+	})
+}

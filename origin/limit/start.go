@@ -32,9 +32,10 @@ type start struct {
 	crowd sum
 }
 
-// low is half the mean in-flight: whoever finds less than that finds the origin
-// about as idle as this load leaves it.
-func (s *start) low() int { return max(1, int(s.inFlight/2)) }
+// low is the mean in-flight: whoever finds less than usual finds the origin as idle
+// as this load leaves it. Half of it would be idler, and so rare on an origin of
+// sixteen slots that its baseline rested on a hundred requests of eight thousand.
+func (s *start) low() int { return max(1, int(math.Round(s.inFlight))) }
 
 // crowdFrom is the number in flight that is a crowd: so far above the usual that an
 // origin that is half loaded would be full.
