@@ -28,9 +28,11 @@ type Config struct {
 	Admission admit.Config             `koanf:"admission"`
 	Cache     cache.Config             `koanf:"cache"`
 	Budgets   map[string]budget.Config `koanf:"budgets"`
-	Origins   map[string]origin.Config `koanf:"origins" required:"true"`
-	Functions map[string]Function      `koanf:"functions"`
-	Sites     []edge.SiteConfig        `koanf:"sites" required:"true"`
+	// Shared is what functions share with origins, such as a database.
+	Shared    map[string]faas.SharedConfig `koanf:"shared"`
+	Origins   map[string]origin.Config     `koanf:"origins" required:"true"`
+	Functions map[string]Function          `koanf:"functions"`
+	Sites     []edge.SiteConfig            `koanf:"sites" required:"true"`
 
 	effective map[string]string // every setting in force, by its full name
 	report    *report           // where each setting stands, and what it warns of
@@ -44,6 +46,16 @@ func (c *Config) Warnings() Problems { return c.report.problems }
 // was put to use, with the place where the setting stands.
 func (c *Config) Problem(key, message, remedy string) Problem {
 	return c.report.problem(Error, c.report.place(key), key, message, remedy)
+}
+
+// Origin is the origin of that name as it is to be made: what it shares with
+// functions bounds it.
+func (c *Config) Origin(name string) origin.Config {
+	o := c.Origins[name]
+	if s, ok := c.Shared[o.Protects]; ok {
+		o.Limit.Max = min(o.Limit.Max, s.Max)
+	}
+	return o
 }
 
 // Function is a function as configured: what all share, and the settings of the

@@ -16,6 +16,7 @@ import (
 	"github.com/gobwas/glob"
 
 	"spillway/origin"
+	"spillway/origin/faas"
 )
 
 // form checks a text against a form of the schema and returns the value to use.
@@ -45,8 +46,17 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return text, checkPrefix(text)
 	case "secret":
 		return text, c.checkSecret(text)
+	case "time":
+		return text, checkTime(text)
 	}
 	panic("BUG: no form is called " + format)
+}
+
+func checkTime(text string) *fault {
+	if _, err := faas.ParseTime(text); err != nil {
+		return faultf("write 2026-12-01T18:00Z, with Z for UTC or a distance from it such as +01:00", "%q is not a time", text)
+	}
+	return nil
 }
 
 // maxSocketPath is what sockaddr_un holds, less the closing zero.

@@ -40,7 +40,7 @@ func TestReferenceDocumentsEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The tree drops keys that stand twice; here, limit shows both of its forms.
+	// The tree drops keys that stand twice; here, limit and ramp show both of their forms.
 	root := (&treeBuilder{report: r}).node(file.Docs[0].Body, "")
 	keys := map[string]*documented{}
 	collect(keys, schema(reflect.TypeFor[Config]()), root, "", r.lines)
@@ -49,11 +49,19 @@ func TestReferenceDocumentsEveryKey(t *testing.T) {
 			t.Error(p)
 		}
 	}
-	// limit stands twice: as a word, and as a struct.
-	keys["origins.limit.min"] = &documented{values: []string{"1"}}
-	keys["origins.limit.max"] = &documented{values: []string{"10000"}}
-	if !strings.Contains(string(data), "limit: {min: 1, max: 10000}") {
-		t.Error("origins.limit is not documented as a struct with its defaults")
+	// What is auto stands twice: as a word, and as a struct.
+	for key, defaults := range map[string][][2]string{
+		"origins.limit": {{"min", "1"}, {"max", "10000"}}, "functions.ramp": {{"burst", "auto"}, {"per_second", "auto"}},
+	} {
+		var fields []string
+		for _, d := range defaults {
+			keys[join(key, d[0])] = &documented{values: []string{d[1]}}
+			fields = append(fields, d[0]+": "+d[1])
+		}
+		_, name, _ := strings.Cut(key, ".")
+		if !strings.Contains(string(data), name+": {"+strings.Join(fields, ", ")+"}") {
+			t.Errorf("%s is not documented as a struct with its defaults", key)
+		}
 	}
 
 	each(schema(reflect.TypeFor[Config]()), "", func(key string, f *field) {

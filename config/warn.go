@@ -31,6 +31,9 @@ func warn(c *Config, r *report) {
 	for _, name := range slices.Sorted(maps.Keys(c.Functions)) {
 		warnFunction(c, name, r)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Shared)) {
+		warnShared(c, name, r)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Budgets)) {
 		warnBudget(c, name, r)
 	}
@@ -155,12 +158,44 @@ func warnFunction(c *Config, name string, r *report) {
 	if f.Provider != "web" && f.Price.Gateway != "none" {
 		r.warn(key+".price.gateway", "calls of this function pass no gateway, and would be counted too dear", "remove it")
 	}
+	warnPrewarm(f, key, r)
 	switch {
 	case f.Provider == "process": // runs on this machine, and costs nothing more
 	case f.Budget == "":
 		r.warn(key, "nothing bounds what calls of this function cost", "set budget: NAME, of one under budgets")
 	case f.Free():
 		r.warn(key+".budget", "calls of this function cost nothing, so the budget never ends", "set price.platform, or the amounts of price")
+	}
+}
+
+// warnPrewarm finds plans that cannot be kept.
+func warnPrewarm(f Function, key string, r *report) {
+	for i, p := range f.Prewarm {
+		switch at := index(key+".prewarm", i); {
+		case f.WarmUp == faas.NoWarmUp:
+			r.warn(at, "nothing makes instances ready while warm_up is off", "remove this, or name a path in warm_up")
+		case p.Instances > f.MaxConcurrency:
+			r.warn(at+".instances", "this is more than max_concurrency, so fewer will be ready", "lower it, or raise max_concurrency")
+		}
+	}
+}
+
+// warnShared finds what is shared in name only: the bound of one alone is said
+// elsewhere.
+func warnShared(c *Config, name string, r *report) {
+	origins, functions := 0, 0
+	for _, o := range c.Origins {
+		if o.Protects == name {
+			origins++
+		}
+	}
+	for _, f := range c.Functions {
+		if f.Protects == name {
+			functions++
+		}
+	}
+	if origins == 0 || functions == 0 {
+		r.warn("shared."+name, "this is not shared by an origin and a function", "name it as protects of both, or remove it")
 	}
 }
 

@@ -62,6 +62,14 @@ func TestWarnings(t *testing.T) {
 	const free, paid = "provider: process, function: a", "provider: web, url: 'http://a', price: {platform: aws-lambda}"
 	f(functions(free, ""))
 	f("functions: {a: {"+free+"}}", "f:1:13: warning: functions.a: no route spills to this function; name it in overflow.to of a route, or remove it")
+	f(functions(free+", prewarm: [{instances: 5}, {at: '2026-12-01T18:00Z', instances: 100, for: 1h}]", ""))
+	f(functions(free+", warm_up: off, prewarm: [{instances: 5}]", ""),
+		"f:1:73: warning: functions.a.prewarm[0]: nothing makes instances ready while warm_up is off; remove this, or name a path in warm_up")
+	f(functions(free+", max_concurrency: 4, prewarm: [{instances: 5}]", ""),
+		"f:1:91: warning: functions.a.prewarm[0].instances: this is more than max_concurrency, so fewer will be ready; lower it, or raise max_concurrency")
+	f("shared: {db: {max: 5}}\norigins: {app: {servers: ['http://a'], protects: db}}",
+		"f:1:10: warning: shared.db: this is not shared by an origin and a function; name it as protects of both, or remove it")
+	f("shared: {db: {max: 5}}\norigins: {app: {servers: ['http://a'], protects: db}}\n" + functions(free+", protects: db", ""))
 	f(functions(paid, ""), "f:1:13: warning: functions.a: nothing bounds what calls of this function cost; set budget: NAME, of one under budgets")
 	f(functions(free+", budget: b", "b: {per_day: $1, per_client: 5%}"))
 	f(functions("provider: web, url: 'http://a', budget: b", "b: {per_day: $1, per_client: 5%}"),

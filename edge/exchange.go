@@ -92,7 +92,7 @@ func usableID(id string) bool {
 
 // ladder returns the ladder for an exchange.
 func (x *exchange) ladder(rt *route, body requestBody) *ladder {
-	l := &ladder{route: rt, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
+	l := &ladder{route: rt, hedges: &x.s.counts.hedges, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
 	l.given.Policy = rt.policy
 	l.room, l.guest = rt.room, x.guest
 	l.given.Waits = x.guest.Waits

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
@@ -33,7 +34,11 @@ type ladder struct {
 	called []bool // which functions were called already
 	// fallback is the origin's own refusal. It is the answer when nobody has a
 	// better one.
-	fallback *http.Response
+	fallback    *http.Response
+	hedges      *atomic.Uint64 // functions that were asked because the origin was late
+	hedged      *http.Response // what one of them has answered, and its name
+	hedgedBy    string
+	leaveOrigin context.CancelFunc
 	// unread says why the rest of the request's body could not be read.
 	unread outcome.Reason
 
@@ -54,8 +59,9 @@ func (e *ending) Error() string { return string(e.outcome) + ": " + string(e.rea
 // climb returns the response of the first place that gives one. Its error is an
 // *ending.
 func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
-	l.facts, l.called, l.fallback = l.given, nil, nil
+	l.facts, l.called, l.fallback, l.hedged = l.given, nil, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
+	l.route.arrivals.Add(1)
 	switch {
 	case !l.route.origin.Up():
 		l.facts.NoOrigin = outcome.OriginDown
@@ -147,7 +153,10 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 	if l.upgrade {
 		req.Header["Connection"], req.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
-	resp, err := l.route.origin.Do(req, l.permit)
+	resp, err := l.do(ctx, r, req)
+	if l.hedged != nil {
+		return l.hedgedAnswer()
+	}
 	l.outcome, l.reason, l.backend = outcome.Origin, outcome.None, l.route.originName
 	if l.facts.Waited == outcome.OriginSaturated {
 		l.outcome = outcome.Queued
@@ -211,6 +220,7 @@ func (l *ladder) noteWait(permit limit.Permit, result limit.WaitResult) {
 // invoke calls a function.
 func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decision, key string) *http.Response {
 	f := l.route.functions[d.Function]
+	l.route.hedge.note(true)
 	call := l.call(ctx, r)
 	l.route.pays(call, l.facts.NoOrigin)
 	resp, err := f.Invoke(ctx, call, key)
@@ -225,6 +235,7 @@ func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decisio
 		c.Reason = failure.Reason()
 		l.facts.Reached = l.facts.Reached || failure.Executed
 		l.facts.Broken = failure.Class == faas.FunctionError
+		l.facts.NoRetry = failure.Executed && !f.MayRetry()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type counts struct {
 	mu       sync.Mutex
 	duration map[outcome.Outcome]*metrics.Histogram
 	sent     *metrics.Counter
+	hedges   atomic.Uint64
 }
 
 type pair struct {
@@ -39,6 +41,9 @@ func newCounts(set *metrics.Set) *counts {
 		c.duration[o] = set.NewHistogram(fmt.Sprintf(`spillway_request_duration_seconds{outcome=%q}`, o))
 	}
 	c.requests.Store(&map[pair]*metrics.Counter{})
+	set.RegisterMetricsWriter(func(w io.Writer) {
+		metrics.WriteCounterUint64(w, "spillway_hedges_total", c.hedges.Load())
+	})
 	return c
 }
 

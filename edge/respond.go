@@ -285,6 +285,7 @@ var proxyErrors = map[outcome.Reason]string{
 	outcome.OriginTimeout:       "http_response_timeout",
 	outcome.OriginThrottled:     "destination_unavailable",
 	outcome.FunctionBusy:        "connection_limit_reached",
+	outcome.SharedBusy:          "connection_limit_reached",
 	outcome.FunctionThrottled:   "destination_unavailable",
 	outcome.FunctionUnavailable: "destination_unavailable",
 	outcome.FunctionTimeout:     "http_response_timeout",

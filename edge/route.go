@@ -2,10 +2,12 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/glob"
@@ -27,7 +29,8 @@ type Backends struct {
 	ShedUnpaid, WaitUnpaid map[string]bool
 }
 
-// A route is a RouteConfig, ready for use. It is immutable.
+// A route is a RouteConfig, ready for use. It is immutable, but for what prewarming
+// counts.
 type route struct {
 	path    *glob.Pattern
 	methods []string
@@ -38,6 +41,7 @@ type route struct {
 	policy     *overflow.Policy // nil: never spills
 	functions  []*faas.Function
 	shedUnpaid []bool
+	hedge      *hedge
 	staleFor   time.Duration
 	cached     bool
 	errorPages errorPages
@@ -48,6 +52,12 @@ type route struct {
 	// class is what the limiter learns latencies by; unsafe methods have the next.
 	class limit.Class
 	purse *purse // nil: never spills
+
+	arrivals atomic.Int64 // requests that came to the ladder, since prewarming looked
+	// What follows is prewarming's alone: what the route asks of its origin, and how
+	// long one of its requests takes there.
+	work    overflow.Trend
+	latency time.Duration
 }
 
 const (
@@ -74,11 +84,13 @@ func (r *route) keeps(req *http.Request) int64 {
 	}
 }
 
-// sites maps hosts to routes. It is immutable; a reload swaps it as a whole.
+// sites maps hosts to routes. It is immutable as routes are; a reload swaps it as a whole.
 type sites struct {
 	exact     map[string][]*route
 	wildcards map[string][]*route // by the name without its first label
 	fallback  []*route
+	demands   []*demand
+	functions []*faas.Function // all there are
 }
 
 // classes numbers the routes of each origin. A route keeps its number through
@@ -102,7 +114,10 @@ func (c classes) of(origin string, m MatchConfig) limit.Class {
 func newSites(
 	configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms, p purses,
 ) (*sites, error) {
-	s := &sites{exact: map[string][]*route{}, wildcards: map[string][]*route{}}
+	s := &sites{
+		exact: map[string][]*route{}, wildcards: map[string][]*route{},
+		functions: slices.Collect(maps.Values(b.Functions)),
+	}
 	crowded := rooms.of(configs, b)
 	for _, site := range configs {
 		var routes []*route
@@ -112,6 +127,7 @@ func newSites(
 				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(site.Hosts, ", "), err)
 			}
 			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(site, rc)
+			s.addDemand(r)
 			routes = append(routes, r)
 		}
 		for _, host := range site.Hosts {
@@ -157,6 +173,7 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 	}
 	r.policy = overflow.New(*c.Overflow)
 	r.bodyKept = r.policy.MaxBody
+	r.hedge = newHedge(c.Overflow.Hedge)
 	for _, name := range c.Overflow.To {
 		f := b.Functions[name]
 		if f == nil {

@@ -94,7 +94,7 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 		}
 		functions[name] = faas.New(name, faas.Config{
 			Provider: "web", Memory: 128 << 20, Timeout: 5 * time.Second, MaxConcurrency: 10, MaxResponse: 1 << 20,
-			Price: faas.PriceConfig{Platform: "aws-lambda"},
+			Price: faas.PriceConfig{Platform: "aws-lambda"}, WarmUp: "/warm-up",
 		}, p, w.budget, log)
 	}
 	oc := originConfig(w.origin.URL, slots)

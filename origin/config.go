@@ -30,6 +30,9 @@ type Config struct {
 	// word auto stands for the defaults.
 	Limit limit.Config `koanf:"limit" unit:"auto"`
 	Queue QueueConfig  `koanf:"queue"`
+	// Protects names what the origin shares with functions, such as a database. Its
+	// learned limit is never above the bound of that.
+	Protects string `koanf:"protects" ref:"shared"`
 
 	ReadAhead ReadAheadConfig `koanf:"read_ahead"`
 	// LongLived bounds the exchanges that outlive their permit: event streams,

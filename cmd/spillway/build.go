@@ -67,6 +67,7 @@ type parts struct {
 	changes   []func()                      // of origins, put into force by adopt
 	functions map[string]*faas.Function
 	budgets   map[string]*budget.Budget
+	shared    map[string]*faas.Shared
 	// What outlives reloads: the account that all functions on AWS share, and what
 	// the budgets have spent.
 	aws    *lambda.Account
@@ -88,6 +89,7 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log), ledger: ledger}, log); err != nil {
 		return nil, err
 	}
+	n.parts.share(c)
 	n.learned = readLearned(c.Edge.State, log)
 	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
 	if err != nil {
@@ -118,15 +120,20 @@ func (n *node) addresses() []string {
 func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, error) {
 	p := &parts{
 		origins: map[string]*origin.Origin{}, stop: map[string]context.CancelFunc{},
-		functions: map[string]*faas.Function{}, budgets: map[string]*budget.Budget{},
+		functions: map[string]*faas.Function{}, budgets: map[string]*budget.Budget{}, shared: map[string]*faas.Shared{},
 		aws: old.aws, ledger: old.ledger,
 	}
 	for name, bc := range c.Budgets {
 		// The amounts of one that is known change in adopt, once all else is sound.
 		p.budgets[name] = old.ledger.Budget(name, bc)
 	}
-	for name, oc := range c.Origins {
-		if err := p.addOrigin(name, oc, was, old, log); err != nil {
+	for name, sc := range c.Shared {
+		if p.shared[name] = old.shared[name]; p.shared[name] == nil {
+			p.shared[name] = faas.NewShared(name, sc) // with its origins in adopt
+		}
+	}
+	for name := range c.Origins {
+		if err := p.addOrigin(name, c.Origin(name), was.Origin(name), old, log); err != nil {
 			return nil, err
 		}
 	}
@@ -143,7 +150,8 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 
 // addFunction takes a function over from old, or makes it.
 func (p *parts) addFunction(name string, fc config.Function, was *config.Config, old *parts, log *slog.Logger) error {
-	same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget]
+	same := reflect.DeepEqual(fc, was.Functions[name]) && p.budgets[fc.Budget] == old.budgets[fc.Budget] &&
+		p.shared[fc.Protects] == old.shared[fc.Protects]
 	if f := old.functions[name]; f != nil && same {
 		p.functions[name] = f
 		return nil
@@ -151,18 +159,19 @@ func (p *parts) addFunction(name string, fc config.Function, was *config.Config,
 	provider, err := newProvider(fc, p.aws)
 	if err == nil {
 		p.functions[name] = faas.New(name, fc.Config, provider, p.budgets[fc.Budget], log)
+		p.functions[name].Protect(p.shared[fc.Protects])
 	}
 	return err
 }
 
 // addOrigin takes an origin over from old, so that what it has learned is kept,
 // or makes it. What changes in its settings does so in adopt.
-func (p *parts) addOrigin(name string, oc origin.Config, was *config.Config, old *parts, log *slog.Logger) (err error) {
+func (p *parts) addOrigin(name string, oc, was origin.Config, old *parts, log *slog.Logger) (err error) {
 	o := old.origins[name]
 	switch {
 	case o == nil:
 		o, err = origin.New(name, oc, log)
-	case !reflect.DeepEqual(oc, was.Origins[name]):
+	case !reflect.DeepEqual(oc, was):
 		var apply func()
 		apply, err = o.Prepare(oc)
 		p.changes = append(p.changes, apply)
@@ -185,6 +194,31 @@ func newProvider(c config.Function, aws *lambda.Account) (faas.Provider, error) 
 		return lambda.New(c.Lambda, aws)
 	}
 	return nil, fmt.Errorf("provider %q is not known", c.Provider)
+}
+
+// share tells what functions share with origins which those are.
+func (p *parts) share(c *config.Config) {
+	for name, s := range p.shared {
+		var origins []func() int
+		for origin, oc := range c.Origins {
+			if oc.Protects == name {
+				origins = append(origins, claim(p.origins[origin]))
+			}
+		}
+		s.Set(c.Shared[name], origins)
+	}
+}
+
+// claim says how many requests an origin may have at work: one that is down has
+// those alone that it began.
+func claim(o *origin.Origin) func() int {
+	return func() int {
+		s := o.Limiter().State()
+		if !o.Up() {
+			return s.InFlight
+		}
+		return max(s.Limit, s.Steady, s.InFlight)
+	}
 }
 
 func (p *parts) backends(c *config.Config) edge.Backends {
@@ -215,9 +249,10 @@ func (n *node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 
-	failed := make(chan error, 5)
+	failed := make(chan error, 6)
 	n.start(n.ctx, failed, "access log", n.server.Run)
 	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
+	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
 	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)
@@ -327,6 +362,7 @@ func (n *node) adopt(c *config.Config, next *parts) {
 	for name, b := range next.budgets {
 		b.SetConfig(c.Budgets[name])
 	}
+	next.share(c)
 	for _, apply := range next.changes {
 		apply()
 	}
@@ -354,6 +390,6 @@ func (n *node) ready() error {
 func (n *node) adminOptions() admin.Options {
 	return admin.Options{
 		Metrics: n.writeMetrics, Ready: n.ready, Status: func() any { return n.status() },
-		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/reload": http.HandlerFunc(n.serveReload)},
+		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction), "/reload": http.HandlerFunc(n.serveReload)},
 	}
 }

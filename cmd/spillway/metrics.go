@@ -20,12 +20,25 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	for _, name := range slices.Sorted(maps.Keys(s.Functions)) {
 		f, label := s.Functions[name], fmt.Sprintf("{function=%q}", name)
 		gauge(w, "spillway_function_inflight"+label, f.InFlight)
+		gauge(w, "spillway_function_ready_instances"+label, f.Ready)
+		gauge(w, "spillway_function_starting_instances"+label, f.Starting)
+		gauge(w, "spillway_function_waiting"+label, f.Waiting)
+		counter(w, "spillway_function_waited_total"+label, f.Waited)
+		counter(w, "spillway_function_cold_starts_total"+label, f.ColdStarts)
+		counter(w, "spillway_function_warm_ups_total"+label, f.WarmUps)
+		metrics.WriteGaugeFloat64(w, "spillway_function_call_seconds"+label, f.CallSeconds)
+		metrics.WriteGaugeFloat64(w, "spillway_function_start_seconds"+label, f.StartSeconds)
 		counter(w, "spillway_function_calls_total"+label, f.Calls)
 		counter(w, "spillway_function_ok_total"+label, f.OK)
 		for _, class := range slices.Sorted(maps.Keys(f.Failures)) {
 			counter(w, fmt.Sprintf("spillway_function_failures_total{function=%q,class=%q}", name, class), f.Failures[class])
 		}
 		metrics.WriteCounterFloat64(w, "spillway_function_cost_usd_total"+label, f.CostUSD)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Shared)) {
+		shared, label := s.Shared[name], fmt.Sprintf("{shared=%q}", name)
+		gauge(w, "spillway_shared_calls"+label, shared.Calls)
+		gauge(w, "spillway_shared_left"+label, shared.Left)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Budgets)) {
 		b, label := s.Budgets[name], fmt.Sprintf("{budget=%q}", name)

@@ -26,15 +26,16 @@ type nodeState struct {
 	Config    configState `json:"config"`
 	Listeners []string    `json:"listeners"`
 	// ECH is what the HTTPS records of the hosts must have as ech, or empty.
-	ECH       string                     `json:"ech_config_list,omitempty"`
-	InFlight  int64                      `json:"requests_in_flight"`
-	Outcomes  map[outcome.Outcome]uint64 `json:"outcomes"`
-	Origins   map[string]origin.State    `json:"origins"`
-	Functions map[string]faas.State      `json:"functions"`
-	Budgets   map[string]budget.State    `json:"budgets"`
-	Ledger    budget.LedgerState         `json:"ledger"` // of the budgets
-	Routes    []edge.RouteState          `json:"routes"` // that may cost something
-	Cache     cache.State                `json:"cache"`
+	ECH       string                      `json:"ech_config_list,omitempty"`
+	InFlight  int64                       `json:"requests_in_flight"`
+	Outcomes  map[outcome.Outcome]uint64  `json:"outcomes"`
+	Origins   map[string]origin.State     `json:"origins"`
+	Functions map[string]faas.State       `json:"functions"`
+	Shared    map[string]faas.SharedState `json:"shared,omitempty"`
+	Budgets   map[string]budget.State     `json:"budgets"`
+	Ledger    budget.LedgerState          `json:"ledger"` // of the budgets
+	Routes    []edge.RouteState           `json:"routes"` // that may cost something
+	Cache     cache.State                 `json:"cache"`
 	// Waiting are the waiting rooms, by the names of their origins.
 	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
 	Admission admit.State              `json:"admission"`
@@ -72,9 +73,9 @@ func (n *node) status() nodeState {
 			Reloads: n.reloads, Refusals: n.refusals, Refused: n.refused,
 		},
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
-		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Budgets: map[string]budget.State{},
+		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Shared: map[string]faas.SharedState{},
+		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(),
 		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
-		Ledger: n.parts.ledger.State(), Routes: n.server.Routes(),
 	}
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()
@@ -84,6 +85,9 @@ func (n *node) status() nodeState {
 	}
 	for name, f := range n.parts.functions {
 		s.Functions[name] = f.State()
+	}
+	for name, shared := range n.parts.shared {
+		s.Shared[name] = shared.State()
 	}
 	for name, b := range n.parts.budgets {
 		s.Budgets[name] = b.State(time.Now())

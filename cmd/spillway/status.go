@@ -188,11 +188,11 @@ func writeFunctions(w io.Writer, functions map[string]faas.State) {
 	if len(functions) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nFUNCTION\tBREAKER\tIN FLIGHT\tCALLS\tOK\tFAILURES\tCOST\n")
+	fmt.Fprintf(w, "\nFUNCTION\tBREAKER\tIN FLIGHT\tREADY\tSTARTING\tCALLS\tOK\tFAILURES\tCOST\n")
 	for _, name := range slices.Sorted(maps.Keys(functions)) {
 		f := functions[name]
-		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%d\t%s\t$%.6f\n",
-			name, f.Breaker, f.InFlight, f.MaxConcurrency, f.Calls, f.OK, failuresText(f.Failures), f.CostUSD)
+		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%d\t%d\t%d\t%s\t$%.6f\n",
+			name, f.Breaker, f.InFlight, f.MaxConcurrency, f.Ready, f.Starting, f.Calls, f.OK, failuresText(f.Failures), f.CostUSD)
 	}
 }
 

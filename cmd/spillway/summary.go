@@ -20,11 +20,15 @@ import (
 // summarize shows on ten lines what the node would do, so that a file that
 // passes and is not meant shows as well.
 func summarize(out io.Writer, c *config.Config, path string) {
+	origins := map[string]origin.Config{}
+	for name := range c.Origins {
+		origins[name] = c.Origin(name)
+	}
 	for _, line := range []struct{ what, text string }{
 		{"listen", listenText(c.Edge)},
 		{"tls", certificatesText(c)},
 		{"admission", admissionText(c)},
-		{"origins", listed(c.Origins, originText)},
+		{"origins", listed(origins, originText)},
 		{"functions", listed(c.Functions, functionText)},
 		{"budgets", listed(c.Budgets, budgetText)},
 		{"cache", cacheText(c)},

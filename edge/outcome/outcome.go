@@ -55,18 +55,21 @@ const (
 	OriginFailed    Reason = "origin-failed"
 	OriginTimeout   Reason = "origin-timeout"
 	OriginThrottled Reason = "origin-throttled"
+	Hedged          Reason = "hedged" // the origin was late, and a function was faster
 
 	// Why no function took it.
 	NoOverflow          Reason = "no-overflow"
 	MethodNotSpilled    Reason = "method-not-spilled"
 	BodyTooLarge        Reason = "body-too-large"
 	FunctionBusy        Reason = "function-busy"
+	SharedBusy          Reason = "shared-busy" // no room at what functions share with origins
 	FunctionThrottled   Reason = "function-throttled"
 	FunctionUnavailable Reason = "function-unavailable"
 	FunctionAuth        Reason = "function-auth"
 	FunctionTooLarge    Reason = "function-too-large"
 	FunctionError       Reason = "function-error"
 	FunctionTimeout     Reason = "function-timeout"
+	RetriesSpent        Reason = "retries-spent" // a function failed, and no more may be tried anew
 	BudgetSpent         Reason = "budget-spent"
 	ClientShareSpent    Reason = "client-share-spent"
 	LedgerFailed        Reason = "ledger-failed" // what was spent cannot be written down

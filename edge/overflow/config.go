@@ -8,6 +8,12 @@ type Config struct {
 	// At is the share of the learned origin limit above which requests spill. It
 	// lowers the admission threshold of the route, not the learned limit.
 	At float64 `koanf:"overflow_at" unit:"ratio" default:"100%" min:"1%" max:"100%"`
+	// PrewarmAt is the share of the learned capacity from which on functions are made
+	// ready for what is about to arrive beyond it. Zero is never.
+	PrewarmAt float64 `koanf:"prewarm_at" unit:"ratio" default:"80%" max:"100%"`
+	// Hedge is the share of the requests that a function may answer, too, because
+	// the origin is later than with all but a twentieth of them. Zero is off.
+	Hedge float64 `koanf:"hedge" unit:"ratio" default:"0%" max:"2%"`
 	// Methods that may spill. A method that is not safe spills only when listed.
 	Methods []string `koanf:"methods" format:"method" default:"[GET, HEAD]"`
 	// MaxBody is the largest request body that may spill, in bytes. It is read

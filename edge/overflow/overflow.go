@@ -61,6 +61,10 @@ type Facts struct {
 	// Broken says that a function ran and its own code failed.
 	Broken bool
 
+	// NoRetry says that a function may have run, and that no more such requests may
+	// be tried anew.
+	NoRetry bool
+
 	// Stale says that an expired entry may be served.
 	Stale bool
 	// StaleFirst puts it before the functions.
@@ -140,6 +144,13 @@ func candidate(f *Facts) (int, outcome.Reason) {
 	return 0, why
 }
 
+// Hedge returns the function that may be called for a request that the origin is
+// at work on, if any may.
+func Hedge(f *Facts) (function int, ok bool) {
+	function, blocked := candidate(f)
+	return function, Safe(f.Method) && blocked == outcome.None
+}
+
 // ineligible says why the request may not go to any function.
 func (f *Facts) ineligible() outcome.Reason {
 	switch {
@@ -154,6 +165,8 @@ func (f *Facts) ineligible() outcome.Reason {
 	case f.Broken:
 		// A function's own error would repeat itself and be paid for again.
 		return outcome.FunctionError
+	case f.NoRetry:
+		return outcome.RetriesSpent
 	case f.Reached && !Idempotent(f.Method):
 		// RFC 9110 section 9.2.2: what may have been carried out is not sent again.
 		return outcome.MethodNotSpilled

@@ -92,6 +92,8 @@ func TestDecide(t *testing.T) {
 	f(with(full(none(outcome.FunctionError), Candidate{}), func(f *Facts) { f.Broken = true }), Fail, outcome.FunctionError)
 	f(with(full(none(outcome.FunctionError)), func(f *Facts) { f.Broken, f.Stale = true, true }), Stale, outcome.OriginSaturated)
 	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.Reached = true }), Function, outcome.OriginSaturated)
+	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.Reached, f.NoRetry = true, true }), Fail, outcome.FunctionTimeout)
+	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.NoRetry, f.Stale = true, true }), Stale, outcome.OriginSaturated)
 	f(with(full(none(outcome.FunctionTimeout)), func(f *Facts) { f.Reached = true }), Fail, outcome.FunctionTimeout)
 }
 

@@ -10,6 +10,9 @@ import (
 type Policy struct {
 	// At is the share of the learned limit that the route's requests may fill.
 	At float64
+	// PrewarmAt is the share of the origin's capacity above which functions are made
+	// ready; zero is never.
+	PrewarmAt float64
 	// MaxBody is the largest request body that may spill, in bytes.
 	MaxBody int64
 
@@ -18,7 +21,7 @@ type Policy struct {
 
 // New returns the policy of c.
 func New(c Config) *Policy {
-	p := &Policy{At: c.At, MaxBody: c.MaxBody}
+	p := &Policy{At: c.At, PrewarmAt: c.PrewarmAt, MaxBody: c.MaxBody}
 	for _, m := range c.Methods {
 		p.methods = append(p.methods, strings.ToUpper(m))
 	}

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"runtime/debug"
 	"time"
 
+	"spillway/edge/outcome"
 	"spillway/origin/faas/budget"
 )
 
@@ -18,8 +21,10 @@ type call struct {
 	cancel  context.CancelCauseFunc
 	stop    context.CancelFunc
 	start   time.Time
+	slot    slot
 	charge  *budget.Charge
 	probe   bool
+	warms   bool // a probe of whether warm-ups are answered
 
 	tally     *Tally
 	avoidable bool
@@ -28,6 +33,31 @@ type call struct {
 	header   int64 // bytes of it
 	bytes    int64 // bytes of its body so far
 	declared int64 // bytes that the body should have; negative if unknown
+}
+
+// invoke asks the provider. A panic there must take with it neither the slot and the
+// charge nor, where the call has a goroutine of its own, the node.
+func (c *call) invoke(r *Request) (resp *http.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.f.log.Error("provider panicked", "panic", p, "stack", string(debug.Stack()))
+			resp, err = nil, &Error{Class: Ambiguous, Executed: true, Err: errors.New("the provider panicked")}
+		}
+	}()
+	return c.f.provider.Invoke(c.ctx, r)
+}
+
+// pass takes the call by the breakers, or says why it may not be made.
+func (c *call) pass(now time.Time) (why outcome.Reason) {
+	if c.slot.warmUp {
+		if c.warms, why = c.f.gate.warmUps.enter(now); why != outcome.None {
+			return why
+		}
+	}
+	if c.probe, why = c.f.breaker.enter(now); why != outcome.None && c.slot.warmUp {
+		c.f.gate.warmUps.leave(now, c.warms, saidNothing, 0)
+	}
+	return why
 }
 
 // received counts a part of the answer and returns what ends it: io.EOF, an
@@ -81,7 +111,7 @@ func (c *call) end(err error) error {
 	settled := min(cost, c.f.worst)
 	c.charge.Settle(now, settled)
 	c.tally.add(settled, c.avoidable)
-	c.f.inFlight.Add(-1)
+	c.f.leave(c.slot, useOf(e))
 	c.f.count(e, bill{cost: cost, overrun: cost - settled, billed: billed, out: out})
 	c.report(now, e)
 	return err
@@ -117,12 +147,31 @@ func (c *call) report(now time.Time, e *Error) {
 	if e != nil {
 		r, retryAfter = verdict(e), e.RetryAfter
 	}
+	if c.slot.warmUp {
+		c.f.gate.warmUps.leave(now, c.warms, r, 0)
+		if r == broke && e.Executed {
+			r = saidNothing // it may only not know what a warm-up is
+		}
+	}
 	switch opened, closed := c.f.breaker.leave(now, c.probe, r, retryAfter); {
 	case opened:
 		c.f.log.Warn("function is failing, calls are paused", "error", e)
 	case closed:
 		c.f.log.Info("function works again")
 	}
+}
+
+// useOf is what a call's end says about the instance that had it.
+func useOf(e *Error) use {
+	switch {
+	case e == nil, e.Class == TooLarge && e.Executed:
+		return answered
+	case e.Class == Throttled && !e.AccountWide:
+		return refused
+	case e.Class == Canceled, !e.Executed: // nor does a throttle of the whole account say anything of it
+		return left
+	}
+	return lost
 }
 
 // verdict is what a failure says about the platform's health. Only a platform

@@ -13,6 +13,16 @@ type Config struct {
 	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"5s" min:"1ms" max:"15m"`
 	// MaxConcurrency bounds the calls in flight.
 	MaxConcurrency int `koanf:"max_concurrency" default:"100" min:"1"`
+	// Ramp is how fast the platform starts instances. The word auto stands for what
+	// it is known to do.
+	Ramp RampConfig `koanf:"ramp" unit:"auto"`
+	// Protects names what the function shares with origins, such as a database.
+	Protects string `koanf:"protects" ref:"shared"`
+	// WarmUp is the path of the calls that only start instances, or off. What the
+	// function answers to them does not matter, and it should be quick to.
+	WarmUp string `koanf:"warm_up" format:"path,off" default:"/.well-known/spillway/warm-up"`
+	// Prewarm are the events for which instances are to be ready.
+	Prewarm []PlanConfig `koanf:"prewarm"`
 	// MaxResponse bounds the size of an answer, in bytes; it also sets the worst
 	// case that is charged for data out.
 	MaxResponse int64 `koanf:"max_response" unit:"bytes" default:"6MiB" min:"1KiB"`
@@ -24,6 +34,15 @@ type Config struct {
 	// runs. It is for the operator to say: the node does not ask the platform.
 	Provisioned int         `koanf:"provisioned" default:"0" min:"0"`
 	Price       PriceConfig `koanf:"price"`
+}
+
+// RampConfig is how fast a platform starts instances. Zero stands for what the
+// platform is known to do; where it states nothing, there is no bound.
+type RampConfig struct {
+	// Burst is how many may start at once.
+	Burst int `koanf:"burst" unit:"auto" default:"auto" min:"1"`
+	// PerSecond is how many more may start in each second.
+	PerSecond int `koanf:"per_second" unit:"auto" default:"auto" min:"1"`
 }
 
 // PriceConfig is what a call costs, in US dollars. An amount that is nil comes

@@ -116,11 +116,7 @@ func eventHeaders(r *Request) map[string]string {
 
 // eventFields are the header fields that a function sees, without the cookies.
 func eventFields(r *Request) http.Header {
-	h := r.Header.Clone()
-	if h == nil {
-		h = http.Header{}
-	}
-	CleanRequest(h)
+	h := r.Fields()
 	delete(h, "Cookie")
 	delete(h, "Content-Length") // of the body as it was, not as it stands here
 	h["Host"] = []string{r.Host}

@@ -2,9 +2,10 @@
 // one face, bounds how many calls run at once and what they may cost, and says
 // of every failure what kind it is and whether the function may have run.
 //
-// A [Provider] speaks to one platform. A [Function] wraps it: it takes a slot
-// and charges the worst case before the call, watches the platform through a
-// breaker, holds the call to its deadline and size, cleans the answer, and
+// A [Provider] speaks to one platform. A [Function] wraps it: it lets calls in by
+// a gate that knows how many instances are ready and how fast the platform starts
+// more, has them started ahead of time, charges the worst case before the call,
+// watches the platform through a breaker, holds the call to its deadline and size, cleans the answer, and
 // settles the charge when the answer has been read.
 //
 // It fails closed: without a slot, without money, or with an open breaker
@@ -48,6 +49,22 @@ type Request struct {
 	// origin could have done the work.
 	Tally     *Tally
 	Avoidable bool
+	// WarmUp says that it is asked for the sake of an instance alone.
+	WarmUp bool
+}
+
+// Fields is the header as the function sees it: without what must not reach one,
+// and marked if it is a warm-up.
+func (r *Request) Fields() http.Header {
+	h := r.Header.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	CleanRequest(h)
+	if r.WarmUp {
+		h.Set(WarmUpField, "1")
+	}
+	return h
 }
 
 // A Provider speaks to one platform. Invoke returns the function's answer, whose

@@ -29,9 +29,12 @@ type Function struct {
 	worst    float64 // the cost of a call's worst case
 	log      *slog.Logger
 
-	breaker  breaker
-	inFlight atomic.Int64
-	held     atomic.Int64 // bytes of answers received and not yet read
+	breaker breaker
+	gate    *gate
+	shared  *Shared
+	retries retries
+	plans   *plans
+	held    atomic.Int64 // bytes of answers received and not yet read
 
 	mu    sync.Mutex
 	stats State
@@ -41,11 +44,14 @@ type Function struct {
 func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) *Function {
 	f := &Function{
 		name: name, config: c, provider: p, budget: b,
-		price: c.price(),
+		price: c.price(), gate: newGate(c), plans: newPlans(c.Prewarm),
 		log:   log.With("function", name),
 		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
 	}
 	f.worst = f.price.worst(c)
+	if c.WarmUp != "" && c.WarmUp != NoWarmUp {
+		f.gate.warm = f.warm
+	}
 	return f
 }
 
@@ -69,8 +75,11 @@ func (f *Function) Ready(client string) outcome.Reason {
 	if why := f.breaker.refuse(now); why != outcome.None {
 		return why
 	}
-	if f.inFlight.Load() >= int64(f.config.MaxConcurrency) {
-		return outcome.FunctionBusy
+	if why := f.gate.refuse(now); why != outcome.None {
+		return why
+	}
+	if f.shared.full() {
+		return outcome.SharedBusy
 	}
 	return f.budget.Check(now, client, f.worst)
 }
@@ -83,13 +92,19 @@ func (f *Function) Ready(client string) outcome.Reason {
 // A platform does not stop because a visitor leaves. So a call that costs something
 // goes on without one, to learn what it costs; one that is free is aborted.
 func (f *Function) Invoke(ctx context.Context, r *Request, client string) (*http.Response, error) {
-	c, why := f.begin(client)
+	c, why := f.begin(ctx, client)
 	if why != outcome.None {
 		e := &Error{Class: Refused, Refusal: why}
 		f.count(e, bill{})
 		return nil, e
 	}
-	c.visitor, c.tally, c.avoidable = ctx, r.Tally, r.Avoidable
+	return c.make(ctx, r)
+}
+
+// make makes the call, for a visitor who may leave.
+func (c *call) make(visitor context.Context, r *Request) (*http.Response, error) {
+	c.visitor, c.tally, c.avoidable = visitor, r.Tally, r.Avoidable
+	f, ctx := c.f, visitor
 	if !f.price.free() {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -127,7 +142,7 @@ type reply struct {
 
 // ask makes the call. The answer may still be coming in when it returns.
 func (c *call) ask(r *Request) (*http.Response, error) {
-	resp, err := c.f.provider.Invoke(c.ctx, r)
+	resp, err := c.invoke(r)
 	if err == nil {
 		if err = c.accept(resp); err != nil {
 			resp.Body.Close()
@@ -146,39 +161,45 @@ func (c *call) ask(r *Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// begin takes what a call needs, or says what is missing and takes nothing.
-func (f *Function) begin(client string) (*call, outcome.Reason) {
-	now := time.Now()
-	if why := f.breaker.refuse(now); why != outcome.None {
+// begin takes what a call needs, after a short wait if that gets it an instance
+// sooner, or says what is missing and takes nothing.
+func (f *Function) begin(ctx context.Context, client string) (*call, outcome.Reason) {
+	if why := f.breaker.refuse(time.Now()); why != outcome.None {
 		return nil, why
 	}
-	if !f.acquire() {
-		return nil, outcome.FunctionBusy
-	}
-	charge, why := f.budget.Reserve(now, client, f.worst)
+	slot, why := f.gate.enter(ctx)
 	if why != outcome.None {
-		f.inFlight.Add(-1)
 		return nil, why
 	}
-	probe, why := f.breaker.enter(now)
-	if why != outcome.None {
-		charge.Settle(now, 0)
-		f.inFlight.Add(-1)
-		return nil, why
-	}
-	return &call{f: f, start: now, charge: charge, probe: probe, declared: -1}, outcome.None
+	return f.charge(slot, client)
 }
 
-func (f *Function) acquire() bool {
-	for {
-		n := f.inFlight.Load()
-		if n >= int64(f.config.MaxConcurrency) {
-			return false
-		}
-		if f.inFlight.CompareAndSwap(n, n+1) {
-			return true
-		}
+// charge takes what else a call needs that has a slot, its place at what is shared
+// and its money, or gives the slot back.
+func (f *Function) charge(s slot, client string) (*call, outcome.Reason) {
+	if !f.shared.enter() {
+		f.gate.leave(s, unused)
+		return nil, outcome.SharedBusy
 	}
+	now := time.Now()
+	charge, why := f.budget.Reserve(now, client, f.worst)
+	if why != outcome.None {
+		f.leave(s, unused)
+		return nil, why
+	}
+	c := &call{f: f, start: now, slot: s, charge: charge, declared: -1}
+	if why := c.pass(now); why != outcome.None {
+		charge.Settle(now, 0)
+		f.leave(s, unused)
+		return nil, why
+	}
+	return c, outcome.None
+}
+
+// leave gives back what a call held.
+func (f *Function) leave(s slot, u use) {
+	f.shared.leave()
+	f.gate.leave(s, u)
 }
 
 // window is how much of one answer may be received ahead of its visitor.
@@ -231,6 +252,15 @@ type State struct {
 	Name           string           `json:"name"`
 	InFlight       int              `json:"in_flight"`
 	MaxConcurrency int              `json:"max_concurrency"`
+	Ready          int              `json:"ready"`                // instances believed to be ready, with a call or without
+	Starting       int              `json:"starting"`             // calls that wait for the start of an instance
+	Waiting        int              `json:"waiting"`              // for an instance that is ready
+	MayStart       int              `json:"may_start"`            // instances, now; -1 is no bound
+	CallSeconds    float64          `json:"call_seconds"`         // of a call on a ready instance, as learned
+	StartSeconds   float64          `json:"start_seconds"`        // that a start adds, as learned
+	ColdStarts     uint64           `json:"cold_starts"`          // calls that made the platform start an instance, warm-ups included
+	Waited         uint64           `json:"waited"`               // calls that stood at the gate
+	WarmUps        uint64           `json:"warm_ups"`             // calls for the sake of an instance
 	Breaker        string           `json:"breaker"`              // closed, open, half-open
 	RetryAt        time.Time        `json:"retry_at,omitzero"`    // when an open or throttled function may be called again
 	Calls          uint64           `json:"calls"`                // made, refused ones excluded
@@ -250,7 +280,7 @@ func (f *Function) State() State {
 	s := f.stats
 	s.Failures = maps.Clone(f.stats.Failures)
 	f.mu.Unlock()
-	s.InFlight = int(f.inFlight.Load())
+	f.gate.fill(&s)
 	s.Breaker, s.RetryAt = f.breaker.state(time.Now())
 	s.PricedAs = f.price.Label
 	return s
@@ -269,6 +299,7 @@ func (f *Function) count(e *Error, b bill) {
 	defer f.mu.Unlock()
 	if e == nil {
 		f.stats.OK++
+		f.retries.earn()
 	} else {
 		f.stats.Failures[e.Class]++
 	}

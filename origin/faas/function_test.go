@@ -142,9 +142,9 @@ func TestRefusedCallsAreNotMade(t *testing.T) {
 		b.SetConfig(budget.Config{PerHour: 1000, PerClient: 0.1})
 		f(outcome.ClientShareSpent)
 		b.SetConfig(budget.Config{PerHour: 1000})
-		function.inFlight.Store(2)
+		function.gate.inFlight = 2
 		f(outcome.FunctionBusy)
-		function.inFlight.Store(0)
+		function.gate.inFlight = 0
 		if calls != 0 || spent(b) != 0 {
 			t.Errorf("%d calls, %v spent", calls, spent(b))
 		}

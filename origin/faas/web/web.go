@@ -143,11 +143,7 @@ func withoutURL(err error) error {
 
 // request is the visitor's request as the function gets it.
 func (p *Provider) request(ctx context.Context, r *faas.Request) *http.Request {
-	header := r.Header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
-	faas.CleanRequest(header)
+	header := r.Fields()
 	if header.Get("X-Forwarded-Host") == "" {
 		header.Set("X-Forwarded-Host", r.Host)
 	}

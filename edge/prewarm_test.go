@@ -1,0 +1,44 @@
+package edge
+
+import (
+	"log/slog"
+	"math"
+	"testing"
+	"time"
+
+	"spillway/edge/overflow"
+	"spillway/origin/faas"
+)
+
+// TestForecastSpreadsWhatTheOriginWillNotTake: two routes of one origin, of which
+// one may overflow, to a small function first.
+func TestForecastSpreadsWhatTheOriginWillNotTake(t *testing.T) {
+	function := func(slots int) *faas.Function {
+		return faas.New("f", faas.Config{MaxConcurrency: slots}, nil, nil, slog.New(slog.DiscardHandler))
+	}
+	small, large := function(2), function(1000) // a call takes 100 ms until more is known
+	spilling := &route{policy: overflow.New(overflow.Config{PrewarmAt: 0.8}), functions: []*faas.Function{small, large}, latency: 20 * time.Millisecond}
+	staying := &route{latency: 20 * time.Millisecond}
+	never := &route{policy: overflow.New(overflow.Config{}), functions: []*faas.Function{large}, latency: 20 * time.Millisecond}
+	f := func(what string, capacity, wantSmall, wantLarge float64, routes ...*route) {
+		t.Helper()
+		d := &demand{routes: routes}
+		for _, r := range routes {
+			r.work = overflow.Trend{}
+			r.work.Observe(10) // 500 requests a second
+		}
+		d.trend.Observe(10 * float64(len(routes)))
+		rates := map[*faas.Function]float64{}
+		d.forecast(capacity, rates)
+		if math.Abs(rates[small]-wantSmall) > 1e-9 || math.Abs(rates[large]-wantLarge) > 1e-9 {
+			t.Errorf("%s: %v and %v calls a second, want %v and %v", what, rates[small], rates[large], wantSmall, wantLarge)
+		}
+	}
+	f("an origin that can take it", 13, 0, 0, spilling)
+	f("one that is full at that", 12.5, 0, 0, spilling)
+	f("a little too much", 12, 20, 0, spilling)
+	f("more than the small function can", 10, 20, 80, spilling)
+	f("half of it stays", 20, 20, 80, spilling, staying)
+	f("an origin that is down", 0, 20, 480, spilling)
+	f("prewarming is off", 0, 0, 0, never)
+}
