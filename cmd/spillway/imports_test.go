@@ -78,13 +78,14 @@ var layout = rules{
 
 		"origin":                     {"origin/limit", "edge/outcome"},
 		"origin/limit":               {"edge/outcome"},
+		"origin/remote":              {},
 		"origin/faas":                {"origin/faas/budget", "edge/outcome"},
 		"origin/faas/budget":         {"edge/outcome"},
 		"origin/faas/lambda":         {"origin/faas", "origin/faas/sign"},
 		"origin/faas/lambda/interop": {},
 		"origin/faas/process":        {"origin/faas", "edge/outcome"},
 		"origin/faas/sign":           {},
-		"origin/faas/web":            {"origin/faas", "edge/outcome"},
+		"origin/faas/web":            {"origin/faas", "origin/remote", "edge/outcome"},
 
 		"scripts/licenses": {},
 		"scripts/sbom":     {},

@@ -23,13 +23,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"spillway/origin/faas"
+	"spillway/origin/remote"
 )
 
 // A Provider calls one function. It implements faas.Provider.
@@ -37,7 +36,7 @@ type Provider struct {
 	base    *url.URL
 	prefix  string // the escaped path of base, without a slash at its end
 	host    string
-	secrets map[string]*secret // by canonical header name
+	secrets map[string]*remote.Secret // by canonical header name
 	client  *http.Client
 }
 
@@ -71,7 +70,7 @@ func New(c Config) (*Provider, error) {
 
 // newTransport has no Proxy: the environment must not redirect the calls.
 func newTransport() *http.Transport {
-	dialer := net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second, Control: deny}
+	dialer := net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second, Control: remote.Deny}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		ForceAttemptHTTP2:      true,
@@ -82,40 +81,6 @@ func newTransport() *http.Transport {
 		IdleConnTimeout:        60 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-}
-
-// metadata are the addresses where clouds hand out credentials, beside the
-// link-local ones.
-var metadata = map[netip.Addr]bool{
-	netip.MustParseAddr("fd00:ec2::254"):   true, // AWS
-	netip.MustParseAddr("fd00:ec2::23"):    true, // AWS, for containers
-	netip.MustParseAddr("fd20:ce::254"):    true, // Google
-	netip.MustParseAddr("100.100.100.200"): true, // Alibaba
-	netip.MustParseAddr("168.63.129.16"):   true, // Azure
-	netip.MustParseAddr("192.0.0.192"):     true, // Oracle
-}
-
-// nat64 is the prefix behind which a translator reaches IPv4, RFC 6052 section
-// 2.1. One that a network has chosen for itself cannot be known.
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
-
-var errMetadata = errors.New("address hands out the node's credentials")
-
-// deny keeps the client from such addresses, whatever name led to them.
-func deny(_, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("parse address %s: %w", address, err)
-	}
-	addr := ap.Addr().WithZone("").Unmap()
-	if nat64.Contains(addr) {
-		b := addr.As16()
-		addr = netip.AddrFrom4([4]byte(b[12:]))
-	}
-	if addr.IsLinkLocalUnicast() || metadata[addr] {
-		return fmt.Errorf("%w: %s", errMetadata, addr)
-	}
-	return nil
 }
 
 // Invoke calls the function.
@@ -151,7 +116,7 @@ func (p *Provider) request(ctx context.Context, r *faas.Request) *http.Request {
 		header.Set("User-Agent", "") // else the client adds its own
 	}
 	for name, s := range p.secrets {
-		header.Set(name, s.value(time.Now()))
+		header.Set(name, s.Value(time.Now()))
 	}
 	req := &http.Request{Method: r.Method, URL: p.target(r), Host: p.host, Header: header}
 	if len(r.Body) > 0 {

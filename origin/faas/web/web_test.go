@@ -7,14 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"spillway/origin/faas"
+	"spillway/origin/remote"
 )
 
 func invoke(t *testing.T, p *Provider, r *faas.Request) (*http.Response, string) {
@@ -156,32 +155,8 @@ func TestHTTP2(t *testing.T) {
 }
 
 func TestCredentialAddressesAreDenied(t *testing.T) {
-	f := func(address string, denied bool) {
-		t.Helper()
-		if err := deny("tcp", address, nil); errors.Is(err, errMetadata) != denied {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-	f("169.254.169.254:80", true)
-	f("169.254.0.23:80", true)
-	f("[::ffff:169.254.169.254]:80", true)
-	f("[fe80::1%eth0]:80", true)
-	f("[fd00:ec2::254]:80", true)
-	f("[fd00:ec2::23]:80", true)
-	f("[fd20:ce::254]:80", true)
-	f("100.100.100.200:80", true)
-	f("168.63.129.16:80", true)
-	f("192.0.0.192:80", true)
-	f("[::ffff:168.63.129.16]:80", true)
-	f("[64:ff9b::169.254.169.254]:80", true)
-	f("[64:ff9b::168.63.129.16]:80", true)
-	f("[64:ff9b::192.0.2.1]:443", false)
-	f("127.0.0.1:80", false)
-	f("10.0.0.1:443", false)
-	f("[2001:db8::1]:443", false)
-
 	e := failure(t, provider(t, Config{URL: "http://169.254.169.254"}), request("GET", "/latest/meta-data", ""))
-	if !errors.Is(e, errMetadata) || e.Executed {
+	if !errors.Is(e, remote.ErrMetadata) || e.Executed {
 		t.Errorf("%+v", e)
 	}
 }
@@ -202,47 +177,6 @@ func TestNewRefuses(t *testing.T) {
 	f(Config{URL: "https://example.com", Headers: map[string]string{"key": "env:NO_SUCH_VARIABLE"}}, "NO_SUCH_VARIABLE is not set")
 	f(Config{URL: "https://example.com", Headers: map[string]string{"key": "file:/no/such/file"}}, "no such file")
 	f(Config{URL: "https://example.com", Headers: map[string]string{"key": "canary\r\nx: y"}}, "control character")
-}
-
-func TestSecretsFollowTheirFile(t *testing.T) {
-	t.Setenv("FUNCTION_KEY", "from the environment")
-	path := filepath.Join(t.TempDir(), "key")
-	write := func(text string, age time.Duration) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("one\n", time.Hour)
-	secrets, err := newSecrets(map[string]string{"authorization": "file:" + path, "x-key": "env:FUNCTION_KEY", "x-plain": "as it is"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	expect := func(name, want string) {
-		t.Helper()
-		if got := secrets[name].value(now); got != want {
-			t.Errorf("%s = %q, want %q", name, got, want)
-		}
-	}
-	expect("Authorization", "one")
-	expect("X-Key", "from the environment")
-	expect("X-Plain", "as it is")
-	write("two", time.Minute)
-	expect("Authorization", "one") // looked at a moment ago
-	now = now.Add(recheck)
-	expect("Authorization", "two")
-	write("three\r\nX-Evil: 1", 0)
-	now = now.Add(recheck)
-	expect("Authorization", "two")
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	now = now.Add(recheck)
-	expect("Authorization", "two")
 }
 
 func TestClassify(t *testing.T) {
