@@ -257,6 +257,12 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	twice("http://a", "http://a:8080", false)
 	twice("unix:/x", "unix:/X", false)
 	f("origins: {app: {servers: ['http://a'], read_ahead: {total: 64KiB}}}", "f:1:40: origins.app.read_ahead.per_response: this is more than the total of all responses; lower it, or raise total")
+	f("origins: {app: {servers: ['http://a'], scale_out: {webhook: 'http://10.0.0.1/s'}}}",
+		"f:1:61: origins.app.scale_out.webhook: this does not begin with https://, and http:// is for this machine, such as 127.0.0.1; "+
+			"write https://scale.example.com/spillway")
+	f("origins: {app: {servers: ['http://a'], scale_out: {secret: hunter2}}}",
+		"f:1:60: origins.app.scale_out.secret: this is neither env:NAME nor file:PATH, and a secret does not stand in the configuration; "+
+			"make one with openssl rand -hex 32, and write file:/etc/spillway/secrets/scale")
 	f("budgets: {b: {per_client: 5%}}", "f:1:11: budgets.b: this budget bounds nothing; set per_hour, per_day or per_month, such as per_day: $20")
 	f("sites: [{hosts: [a, A], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "A" has capitals; hosts are compared in small letters; write a`)
 	f("sites: [{hosts: [a, 'a:443'], routes: [{origin: app}]}]", `f:1:21: sites[0].hosts[1]: "a:443" is not a host name; write a name, *.name, or default; without port`)
@@ -296,6 +302,7 @@ func TestExcerptHidesSecrets(t *testing.T) {
 	}
 	f(whole("tls: {unknown: 1, secret: hunter2, self_signed: maybe}"), "hunter2")
 	f(whole("tls:\n  secret: hunter2"), "hunter2")
+	f(whole("origins: {app: {servers: ['http://a'], scale_out: {secret: hunter2}}}"), "hunter2")
 	f(whole("functions: {a: {provider: web, url: 'https://a.example', memory: 1, headers: {X-Key: hunter2}, timeout: soon}}"), "hunter2")
 }
 

@@ -109,6 +109,12 @@ func validateOrigins(c *Config, r *report) {
 			r.add(key+".read_ahead.per_response", "this is more than the total of all responses", "lower it, or raise total")
 		}
 		validateOriginTLS(o, key, r)
+		if setting, err := o.ScaleOut.Check(); err != nil {
+			r.add(key+".scale_out."+setting, err.Error(), map[string]string{
+				"webhook": "write https://scale.example.com/spillway",
+				"secret":  "make one with openssl rand -hex 32, and write file:/etc/spillway/secrets/scale",
+			}[setting])
+		}
 		first := map[string]int{}
 		for i, server := range o.Servers {
 			at := whereIs(server)

@@ -26,6 +26,7 @@ func warn(c *Config, r *report) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		warnOrigin(c, name, r)
+		warnScaleOut(c, name, r)
 	}
 	warnSharedServers(c, r)
 	for _, name := range slices.Sorted(maps.Keys(c.Functions)) {
@@ -77,6 +78,17 @@ func warnOrigin(c *Config, name string, r *report) {
 	}
 	if o.Queue.UnsafeWait > o.Timeout {
 		r.warn(key+".queue.unsafe_wait", "requests would wait longer for the origin than it may take to answer", "lower it below timeout, "+o.Timeout.String())
+	}
+}
+
+// warnScaleOut finds messages that anybody could have sent, or nobody does.
+func warnScaleOut(c *Config, name string, r *report) {
+	o, key := c.Origins[name].ScaleOut, "origins."+name+".scale_out"
+	switch {
+	case o.Webhook == "" && o.Secret != "":
+		r.warn(key+".secret", "there is no webhook whose messages it signs", "set webhook, or remove it")
+	case o.Webhook != "" && o.Secret == "":
+		r.warn(key+".webhook", "the messages are not signed, so that whoever reaches the webhook can order servers", "set secret, such as file:/etc/spillway/secrets/scale")
 	}
 }
 

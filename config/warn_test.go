@@ -54,6 +54,15 @@ func TestWarnings(t *testing.T) {
 		"f:1:61: warning: origins.app.queue.unsafe_wait: requests would wait longer for the origin than it may take to answer; lower it below timeout, 30s")
 	f("origins: {app: {servers: ['http://a']}, b: {servers: ['http://A:80']}}\nsites: [{hosts: [x], routes: [{match: {path: /b}, origin: b}, {origin: app}]}]",
 		"f:1:55: warning: origins.b.servers[0]: this server is in origin app too, and each origin would find a limit of its own for it; use one origin in both routes")
+	f(app("servers: ['http://a'], scale_out: {webhook: 'https://b.example/s'}"),
+		"f:1:61: warning: origins.app.scale_out.webhook: the messages are not signed, so that whoever reaches the webhook can order servers; "+
+			"set secret, such as file:/etc/spillway/secrets/scale")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f(app("servers: ['http://a'], scale_out: {secret: 'file:"+secret+"'}"),
+		"f:1:60: warning: origins.app.scale_out.secret: there is no webhook whose messages it signs; set webhook, or remove it")
 
 	// Functions and budgets.
 	functions := func(settings, budgets string) string {

@@ -61,7 +61,7 @@ func (e *ending) Error() string { return string(e.outcome) + ": " + string(e.rea
 func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, error) {
 	l.facts, l.called, l.fallback, l.hedged = l.given, nil, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
-	l.route.arrivals.Add(1)
+	l.route.arrivals.note(r.Method, &l.guest)
 	switch {
 	case !l.route.origin.Up():
 		l.facts.NoOrigin = outcome.OriginDown
@@ -147,6 +147,7 @@ func (l *ladder) refreshCandidates(key string) {
 // askOrigin uses the permit in hand.
 func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response {
 	l.facts.Permit = false
+	l.route.arrivals.noteTaken(r.Method)
 	ctx = origin.WithInformational(ctx, l.interim.relay)
 	req := origin.Outgoing(ctx, r, l.client(r), l.body.reader())
 	req.Header.Set("X-Request-Id", l.id)

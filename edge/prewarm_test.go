@@ -17,9 +17,9 @@ func TestForecastSpreadsWhatTheOriginWillNotTake(t *testing.T) {
 		return faas.New("f", faas.Config{MaxConcurrency: slots}, nil, nil, slog.New(slog.DiscardHandler))
 	}
 	small, large := function(2), function(1000) // a call takes 100 ms until more is known
-	spilling := &route{policy: overflow.New(overflow.Config{PrewarmAt: 0.8}), functions: []*faas.Function{small, large}, latency: 20 * time.Millisecond}
-	staying := &route{latency: 20 * time.Millisecond}
-	never := &route{policy: overflow.New(overflow.Config{}), functions: []*faas.Function{large}, latency: 20 * time.Millisecond}
+	spilling := &route{policy: overflow.New(overflow.Config{PrewarmAt: 0.8}), functions: []*faas.Function{small, large}, latency: [2]time.Duration{20 * time.Millisecond}}
+	staying := &route{latency: [2]time.Duration{20 * time.Millisecond}}
+	never := &route{policy: overflow.New(overflow.Config{}), functions: []*faas.Function{large}, latency: [2]time.Duration{20 * time.Millisecond}}
 	f := func(what string, capacity, wantSmall, wantLarge float64, routes ...*route) {
 		t.Helper()
 		d := &demand{routes: routes}

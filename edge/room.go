@@ -181,6 +181,7 @@ func (x *exchange) sendsBack(rt *route, stale bool) bool {
 	if x.guest.Standing != waiting.Behind {
 		return false
 	}
+	rt.arrivals.noteSentBack(&x.guest)
 	d := overflow.Decide(&overflow.Facts{Waits: true, Behind: true, Stale: stale})
 	if d.Place == overflow.Stale {
 		x.entry(outcome.Stale, d.Reason)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/glob"
@@ -53,11 +52,11 @@ type route struct {
 	class limit.Class
 	purse *purse // nil: never spills
 
-	arrivals atomic.Int64 // requests that came to the ladder, since prewarming looked
+	arrivals arrivals
 	// What follows is prewarming's alone: what the route asks of its origin, and how
-	// long one of its requests takes there.
+	// long its safe and its unsafe requests take there.
 	work    overflow.Trend
-	latency time.Duration
+	latency [2]time.Duration
 }
 
 const (
@@ -244,10 +243,7 @@ func (s *sites) host(name string) ([]*route, bool) {
 // classOf returns the class of a request: requests of one class are expected to
 // take about as long as each other.
 func (r *route) classOf(method string) limit.Class {
-	if overflow.Safe(method) {
-		return r.class
-	}
-	return r.class + 1
+	return r.class + limit.Class(classIn(method))
 }
 
 // at is the share of the origin's limit that the route may fill.

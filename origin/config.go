@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"spillway/origin/limit"
+	"spillway/origin/scale"
 )
 
 // Config describes one origin: a pool of servers that answer alike.
@@ -33,6 +34,8 @@ type Config struct {
 	// Protects names what the origin shares with functions, such as a database. Its
 	// learned limit is never above the bound of that.
 	Protects string `koanf:"protects" ref:"shared"`
+	// ScaleOut says who is told when more servers are wanted.
+	ScaleOut scale.Config `koanf:"scale_out"`
 
 	ReadAhead ReadAheadConfig `koanf:"read_ahead"`
 	// LongLived bounds the exchanges that outlive their permit: event streams,

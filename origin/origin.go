@@ -54,6 +54,7 @@ import (
 
 	"spillway/edge/outcome"
 	"spillway/origin/limit"
+	"spillway/origin/scale"
 )
 
 // An Origin runs requests on the servers of one pool.
@@ -66,6 +67,7 @@ type Origin struct {
 	buffers buffers
 	retries retryBudget
 	counts  counts
+	scale   *scale.Signal
 
 	// changing is held while links are replaced, so that a change of the
 	// configuration and one of an address do not overtake each other.
@@ -89,7 +91,7 @@ type counts struct {
 func New(name string, c Config, log *slog.Logger) (*Origin, error) {
 	o := &Origin{
 		name: name, limiter: limit.New(c.Limit), pool: newPool(log.With("origin", name)),
-		names: newNames(), changed: make(chan struct{}, 1),
+		names: newNames(), changed: make(chan struct{}, 1), scale: scale.New(name, log.With("origin", name)),
 	}
 	o.dial = o.names.dial
 	apply, err := o.Prepare(c)
@@ -105,8 +107,8 @@ func (o *Origin) connect(ctx context.Context, network, address string) (net.Conn
 	return o.dial(ctx, network, address)
 }
 
-// Run adjusts the limit, probes the servers and follows their names until ctx
-// ends.
+// Run adjusts the limit, probes the servers, follows their names and delivers what
+// is said of their number until ctx ends.
 func (o *Origin) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer o.retire()
@@ -116,6 +118,7 @@ func (o *Origin) Run(ctx context.Context) error {
 			o.attend(ctx)
 		}
 	})
+	wg.Go(func() { o.scale.Run(ctx) })
 	return o.limiter.Run(ctx)
 }
 

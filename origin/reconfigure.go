@@ -20,7 +20,14 @@ func (o *Origin) Prepare(c Config) (apply func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("origin %s: %w", o.name, err)
 	}
-	return func() { o.apply(&c, servers, k) }, nil
+	follow, err := o.scale.Prepare(c.ScaleOut, len(servers))
+	if err != nil {
+		return nil, fmt.Errorf("origin %s: scale_out: %w", o.name, err)
+	}
+	return func() {
+		o.apply(&c, servers, k)
+		follow()
+	}, nil
 }
 
 func parseServers(all []string) ([]address, error) {

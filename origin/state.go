@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"spillway/origin/limit"
+	"spillway/origin/scale"
 )
 
 // A State is what the metrics and the status page show of an origin.
@@ -12,6 +13,8 @@ type State struct {
 	Up      bool          `json:"up"`
 	Servers []ServerState `json:"servers"`
 	Limit   limit.State   `json:"limit"`
+	// Scale is how much of the origin should be there.
+	Scale scale.State `json:"scale"`
 
 	// ReadAhead is how many bytes of memory hold responses now.
 	ReadAhead int64 `json:"read_ahead"`
@@ -59,7 +62,7 @@ type ServerState struct {
 // other while work goes on.
 func (o *Origin) State() State {
 	s := State{
-		Name: o.name, Up: o.Up(), Limit: o.limiter.State(),
+		Name: o.name, Up: o.Up(), Limit: o.limiter.State(), Scale: o.scale.State(),
 		ReadAhead: o.buffers.used.Load(),
 		OK:        o.counts.results[limit.OK].Load(),
 		Dropped:   o.counts.results[limit.Drop].Load(),

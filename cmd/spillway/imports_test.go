@@ -66,7 +66,7 @@ var layout = rules{
 
 		"edge": {
 			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow", "edge/waiting",
-			"origin", "origin/limit", "origin/faas", "origin/faas/budget",
+			"origin", "origin/limit", "origin/scale", "origin/faas", "origin/faas/budget",
 		},
 		"edge/admin":    {"edge/outcome"},
 		"edge/admit":    {"edge/outcome"},
@@ -76,9 +76,10 @@ var layout = rules{
 		"edge/waiting":  {},
 		"edge/edgetest": {"all"},
 
-		"origin":                     {"origin/limit", "edge/outcome"},
+		"origin":                     {"origin/limit", "origin/scale", "edge/outcome"},
 		"origin/limit":               {"edge/outcome"},
 		"origin/remote":              {},
+		"origin/scale":               {"origin/remote"},
 		"origin/faas":                {"origin/faas/budget", "edge/outcome"},
 		"origin/faas/budget":         {"edge/outcome"},
 		"origin/faas/lambda":         {"origin/faas", "origin/faas/sign"},

@@ -32,3 +32,6 @@ type Guest struct {
 	ticket   ticket // the zero value is none
 	held     bool   // the turn of the ticket is this guest's
 }
+
+// New reports whether the guest has not waited before, as far as it can show.
+func (g *Guest) New() bool { return g.ticket.id == 0 }
