@@ -96,7 +96,7 @@ func (c *crowd) come(t *testing.T, load float64, length time.Duration) {
 // TestWantedInACrowd plays half of what an origin can do, three times, ten times and
 // half of it again, with everything real but the network and the time.
 func TestWantedInACrowd(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCrowd(t, seed)
 			ctx, stop := context.WithCancel(t.Context())

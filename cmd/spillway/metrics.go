@@ -100,6 +100,11 @@ func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
 	counter(w, "spillway_origin_retries_total"+label, o.Retried)
 	counter(w, "spillway_origin_retries_refused_total"+label, o.RetriesRefused)
 	counter(w, "spillway_origin_resolve_failures_total"+label, o.ResolveFailures)
+	metrics.WriteGaugeFloat64(w, "spillway_origin_wanted_capacity_ratio"+label, o.Scale.Ratio)
+	gauge(w, "spillway_origin_wanted_servers"+label, o.Scale.Wanted)
+	gauge(w, "spillway_origin_scale_out_needed"+label, flag(o.Scale.Needed))
+	counter(w, fmt.Sprintf("spillway_origin_scale_out_messages_total{origin=%q,result=\"delivered\"}", name), o.Scale.Delivered)
+	counter(w, fmt.Sprintf("spillway_origin_scale_out_messages_total{origin=%q,result=\"failed\"}", name), o.Scale.Failed)
 	for _, server := range o.Servers {
 		label := fmt.Sprintf("{origin=%q,server=%q}", name, server.URL)
 		gauge(w, "spillway_server_up"+label, flag(server.Up))

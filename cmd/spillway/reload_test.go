@@ -161,6 +161,11 @@ sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 		o.TLS.CA = "/missing.pem"
 		c.Origins["app"] = o
 	})
+	f("webhook", func(c *config.Config) {
+		o := c.Origins["app"]
+		o.ScaleOut.Webhook = "http://192.0.2.1/"
+		c.Origins["app"] = o
+	})
 	f("function", func(c *config.Config) {
 		thumb := c.Functions["thumb"]
 		thumb.Provider = "none"

@@ -168,6 +168,11 @@ func writeOrigins(w io.Writer, origins map[string]origin.State) {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d of %d%s\n",
 			name, state, o.Limit.Limit, o.Limit.InFlight, o.Limit.Queued, o.Limit.LongLived, up, len(o.Servers), draining)
 	}
+	for _, name := range slices.Sorted(maps.Keys(origins)) {
+		if s := origins[name].Scale; s.Known && (s.Needed || s.Wanted != s.Servers) {
+			fmt.Fprintf(w, "%s wants %.1f times its capacity: %s instead of %d\n", name, s.Ratio, counted(s.Wanted, "server"), s.Servers)
+		}
+	}
 }
 
 // writeWaiting shows the rooms in which anybody waits, or has waited.
