@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 
 	"spillway/edge/waiting"
 	"spillway/origin"
+	"spillway/origin/faas"
+	"spillway/origin/faas/web"
 	"spillway/origin/limit"
 )
 
@@ -105,5 +108,43 @@ func TestLadderCountsWhatTheOriginGets(t *testing.T) {
 	climb()
 	if asked, taken := r.arrivals.ladder[0].Load(), r.arrivals.taken[0].Load(); asked != 2 || taken != 1 {
 		t.Errorf("%d asked, %d taken", asked, taken)
+	}
+}
+
+// TestDemandCountsWhatIsPaid: what the routes cost since it was looked at last, and
+// nothing of what they had cost before a reload.
+func TestDemandCountsWhatIsPaid(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	provider, err := web.New(web.Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := faas.New("thumb", faas.Config{
+		Memory: 128 << 20, Timeout: time.Minute, MaxConcurrency: 1, MaxResponse: 1 << 20, Price: faas.PriceConfig{Platform: "aws-lambda"},
+	}, provider, nil, slog.New(slog.DiscardHandler))
+	bill := &purse{}
+	call := func() {
+		t.Helper()
+		r := &faas.Request{Method: http.MethodGet, Host: "edge.test", Path: "/", Header: http.Header{}, Tally: &bill.tally}
+		resp, err := f.Invoke(t.Context(), r, "visitor")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	call()
+	before := bill.tally.Cost()
+	d := &demand{routes: []*route{{purse: bill}, {}}}
+	if spent := d.spent(); before <= 0 || spent != 0 {
+		t.Errorf("%v of %v is new", spent, before)
+	}
+	call()
+	if spent := d.spent(); math.Abs(spent-(bill.tally.Cost()-before)) > 1e-15 || spent <= 0 {
+		t.Errorf("%v is new", spent)
+	}
+	if spent := d.spent(); spent != 0 {
+		t.Errorf("%v is new, after no call", spent)
 	}
 }

@@ -63,6 +63,10 @@ func TestSignalFollowsACrowd(t *testing.T) {
 	f("half, remembered for a while", 4, 2*time.Minute, 0.625+11.875*math.Exp(-(2*time.Minute-rise).Seconds()/fall.Seconds()), 11, true)
 	f("and forgotten", 4, 12*time.Minute, 0.625, 2, false)
 	f("a crowd of seconds", 80, 5*time.Second, 4.0, 8, false)
+	p.work = 4
+	if s := p.goOn(5 * time.Minute); s.Ratio > 1 || s.Needed {
+		t.Errorf("after five minutes: %+v", s)
+	}
 	f("is nobody's need", 4, time.Hour, 0.625, 2, false)
 	if s := p.State(); !near(s.SpendPerHour, 36, 1e-6) || s.Spilled != 0 {
 		t.Errorf("%+v", s)
