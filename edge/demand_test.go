@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"spillway/edge/waiting"
@@ -18,7 +19,9 @@ import (
 
 // TestDemandCountsWhatIsAsked: all that came, in units of the origin's work, by the
 // latencies of their classes; what nobody knows yet counts as what is typical.
-func TestDemandCountsWhatIsAsked(t *testing.T) {
+func TestDemandCountsWhatIsAsked(t *testing.T) { synctest.Test(t, demandCounts) }
+
+func demandCounts(t *testing.T) {
 	o, err := origin.New("app", origin.Config{Servers: []string{"http://127.0.0.1:1"}, Limit: limit.Config{Min: 1, Max: 100}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -59,20 +62,23 @@ func TestDemandCountsWhatIsAsked(t *testing.T) {
 
 	// A visit that is sent to wait counts when it comes, as long as it waits, and not
 	// again when its turn has come.
+	const ahead = 99
 	guest := w.Enter(waiting.Ask{Waits: true})
 	first := w.Wait(&guest)
+	for range ahead - 1 {
+		w.Wait(&waiting.Guest{Standing: waiting.Behind, Waits: true})
+	}
+	time.Sleep(200 * time.Millisecond) // who comes in the same tenth of a second is equal
 	behind := w.Enter(waiting.Ask{Waits: true})
 	known.arrivals.noteSentBack(&behind)
 	ticket := w.Wait(&behind).Ticket
-	f("sent to wait before the ladder", 0.02, 0, 2*0.02)
-	again := waiting.Guest{Standing: waiting.Behind}
-	for range 3 {
-		if again = w.Enter(waiting.Ask{Waits: true, Ticket: ticket}); again.Standing == waiting.Behind {
-			known.arrivals.noteSentBack(&again)
-		}
-		w.Leave(&again)
+	f("sent to wait before the ladder", 0.02, 0, (ahead+1)*0.02)
+	again := w.Enter(waiting.Ask{Waits: true, Ticket: ticket})
+	if again.Standing != waiting.Behind {
+		t.Fatalf("the last in line stands %v", again.Standing)
 	}
-	f("asking again", 0, 0, 2*0.02)
+	known.arrivals.noteSentBack(&again)
+	f("asking again", 0, 0, (ahead+1)*0.02)
 	called := w.Enter(waiting.Ask{Waits: true, Ticket: first.Ticket})
 	if called.Standing != waiting.Called {
 		t.Fatalf("the first in line stands %v", called.Standing)
@@ -80,7 +86,16 @@ func TestDemandCountsWhatIsAsked(t *testing.T) {
 	known.arrivals.note(http.MethodGet, &called)
 	known.arrivals.noteTaken(http.MethodGet)
 	w.Serve(&called, time.Minute)
-	f("and is served", 0, 0.02, 0.02)
+	f("and is served", 0, 0.02, ahead*0.02)
+
+	// Who prewarms tells the origin.
+	now, all := time.Now(), &sites{demands: []*demand{d}}
+	all.prewarm(now)
+	come(known, http.MethodGet, 4, 1, waiting.Outside)
+	all.prewarm(now.Add(100 * time.Millisecond))
+	if s := o.State().Scale; s.Spilled <= 0.5 || s.Known {
+		t.Errorf("the origin says %+v", s)
+	}
 }
 
 // TestLadderCountsWhatTheOriginGets: what comes to the ladder is asked of the origin,

@@ -181,7 +181,7 @@ func (s *Signal) conclude(at time.Time, held time.Duration, st *Standing) {
 	}
 	s.held.follow(s.work.value(), held)
 	unit, factor := 0.0, s.measure.factor()
-	if st.Up && s.work.settled() && s.measure.settled() {
+	if st.Up && s.measure.settled() {
 		unit = s.unit.value()
 	}
 	now := want(factor*s.work.value(), unit, st.Servers, s.config.Target)

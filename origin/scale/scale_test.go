@@ -28,13 +28,17 @@ func newPlay(t *testing.T) *play {
 	return &play{Signal: s, at: time.Unix(0, 0), standing: Standing{Up: true, Servers: 2, Ready: 2, Useful: 8}, hidden: 1}
 }
 
-// goOn plays that long. The origin does what it can.
+// goOn plays that long. The origin does what it can, and nothing when it is down.
 func (p *play) goOn(length time.Duration) State {
 	const bin = 100 * time.Millisecond
 	for range length / bin {
 		p.at = p.at.Add(bin)
 		busy := min(p.work*p.hidden, p.standing.Useful)
-		p.standing.InFlight = int(math.Round(busy))
+		if !p.standing.Up {
+			busy = 0
+		} else if p.standing.Useful > 0 { // else as many as it was given
+			p.standing.InFlight = int(math.Round(busy))
+		}
 		p.Observe(p.at, Asked{
 			Work: p.work * bin.Seconds(), Taken: busy / p.hidden * bin.Seconds(), Waiting: p.waiting, CostUSD: 0.001,
 		}, p.standing)
@@ -68,7 +72,7 @@ func TestSignalFollowsACrowd(t *testing.T) {
 		t.Errorf("after five minutes: %+v", s)
 	}
 	f("is nobody's need", 4, time.Hour, 0.625, 2, false)
-	if s := p.State(); !near(s.SpendPerHour, 36, 1e-6) || s.Spilled != 0 {
+	if s := p.State(); !near(s.SpendPerHour, 36, 1e-6) || s.Spilled != 0 || !s.Since.IsZero() {
 		t.Errorf("%+v", s)
 	}
 	p.work = 80
@@ -118,6 +122,26 @@ func TestSignalWhenTheOriginComesBack(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if s := p.goOn(20 * time.Second); !s.Needed || !s.Since.Equal(time.Unix(110, int64(100*time.Millisecond))) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestSignalWhenTheLimiterBegins: what an origin has in flight before anything is
+// known about it, and what came in the first moment, say nothing.
+func TestSignalWhenTheLimiterBegins(t *testing.T) {
+	p := newPlay(t)
+	p.standing.Useful, p.standing.InFlight = 0, 32
+	p.work = 24
+	p.goOn(time.Minute)
+	p.standing.Useful = 8
+	if s := p.goOn(20 * time.Second); !near(s.Ratio, 3.75, 0.05) {
+		t.Errorf("%+v", s)
+	}
+	p = newPlay(t)
+	p.work = 80
+	p.goOn(time.Second)
+	p.work = 4
+	if s := p.goOn(time.Minute); !s.Known || s.Ratio > 1 {
 		t.Errorf("%+v", s)
 	}
 }
