@@ -246,10 +246,9 @@ func TestPostGivesUp(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("run: %v", err)
 		}
-		close(attempts)
 		var at []time.Time
-		for attempt := range attempts {
-			at = append(at, attempt)
+		for range len(attempts) {
+			at = append(at, <-attempts)
 		}
 		if len(at) != mostAttempts || s.State().Failed != mostAttempts {
 			t.Errorf("%d attempts: %v", len(at), at)
