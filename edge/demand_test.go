@@ -22,7 +22,9 @@ import (
 func TestDemandCountsWhatIsAsked(t *testing.T) { synctest.Test(t, demandCounts) }
 
 func demandCounts(t *testing.T) {
-	o, err := origin.New("app", origin.Config{Servers: []string{"http://127.0.0.1:1"}, Limit: limit.Config{Min: 1, Max: 100}}, slog.New(slog.DiscardHandler))
+	o, err := origin.New("app", origin.Config{
+		Servers: []string{"http://127.0.0.1:1"}, Limit: limit.Config{Min: 1, Max: 100},
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,9 @@ func demandCounts(t *testing.T) {
 func TestLadderCountsWhatTheOriginGets(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	o, err := origin.New("app", origin.Config{Servers: []string{server.URL}, Limit: limit.Config{Min: 1, Max: 1}, Timeout: time.Minute, ConnectTimeout: time.Second}, slog.New(slog.DiscardHandler))
+	o, err := origin.New("app", origin.Config{
+		Servers: []string{server.URL}, Limit: limit.Config{Min: 1, Max: 1}, Timeout: time.Minute, ConnectTimeout: time.Second,
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

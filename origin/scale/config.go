@@ -58,7 +58,8 @@ func newReceiver(c *Config) (r *receiver, setting string, err error) {
 		return nil, "webhook", errors.New("this is not a URL")
 	case u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())):
 		// Who can change a message on its way can hold it back as well.
-		return nil, "webhook", errors.New("this does not begin with https://, and http:// is for this machine, such as 127.0.0.1")
+		return nil, "webhook", errors.New(
+			"this does not begin with https://, and http:// is for this machine, such as 127.0.0.1")
 	}
 	return &receiver{u, secret}, "", nil
 }

@@ -145,8 +145,12 @@ func TestWebhook(t *testing.T) {
 	if len(got) != 4 || got[0] != got[1] || got[1] != got[2] || got[2] == got[3] {
 		t.Fatalf("%+v", got)
 	}
-	if m := got[0]; m.ID == "" || m.Origin != "app" || !m.Needed || m.Servers != 2 || m.WantedServers != 7 || !near(m.Ratio, 3.4, 0.02) ||
-		m.Limit != 12 || m.InFlight != 8 || m.SpilledShare < 0.5 || !near(m.SpendPerHour, 36, 0.01) || m.Since.IsZero() || m.Time.Sub(m.Since) < time.Minute {
+	m := got[0]
+	if m.ID == "" || m.Origin != "app" || !m.Needed || m.Servers != 2 || m.WantedServers != 7 || !near(m.Ratio, 3.4, 0.02) {
+		t.Errorf("%+v", m)
+	}
+	if m.Limit != 12 || m.InFlight != 8 || m.SpilledShare < 0.5 || !near(m.SpendPerHour, 36, 0.01) ||
+		m.Since.IsZero() || m.Time.Sub(m.Since) < time.Minute {
 		t.Errorf("%+v", m)
 	}
 	if host, _ := os.Hostname(); got[0].Node != host {
