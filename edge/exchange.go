@@ -10,6 +10,7 @@ import (
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/overflow"
 	"spillway/edge/waiting"
 )
 
@@ -90,12 +91,10 @@ func usableID(id string) bool {
 	}) < 0
 }
 
-// ladder returns the ladder for an exchange.
-func (x *exchange) ladder(rt *route, body requestBody) *ladder {
-	l := &ladder{route: rt, hedges: &x.s.counts.hedges, visitor: x.visitor, proto: "https", id: x.requestID(), body: body}
-	l.given.Policy = rt.policy
-	l.room, l.guest = rt.room, x.guest
-	l.given.Waits = x.guest.Waits
-	l.given.Called = x.guest.Waits && x.guest.Standing >= waiting.Called
-	return l
+// ladder returns the ladder for an exchange of which that much is known.
+func (x *exchange) ladder(rt *route, given overflow.Facts, body requestBody) *ladder {
+	return &ladder{
+		route: rt, hedges: &x.s.counts.hedges, visitor: x.visitor, proto: "https", id: x.requestID(),
+		given: given, body: body, guest: x.guest,
+	}
 }

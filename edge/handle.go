@@ -74,8 +74,9 @@ func (x *exchange) lookup(rt *route) {
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route) {
 	found := &x.found
-	stale := found.State == cache.Stale && found.Entry.StaleFor(x.start, x.r, rt.staleFor)
-	if x.enterRoom(rt); x.sendsBack(rt, stale) {
+	x.enterRoom(rt)
+	given := x.given(rt)
+	if x.sendsBack(rt, &given) {
 		return
 	}
 	body, why := x.readBody(rt)
@@ -88,10 +89,7 @@ func (x *exchange) fetch(rt *route) {
 		x.refuse(why)
 		return
 	}
-	l := x.ladder(rt, body)
-	l.given.Barred = barred(x.r.Header)
-	l.given.Stale = stale
-	l.given.StaleFirst = rt.staleFor > 0
+	l := x.ladder(rt, given, body)
 	l.interim.open(x.w, x.r)
 	defer l.interim.close() // also on a panic: the writer is not ours any more then
 

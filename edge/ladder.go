@@ -26,7 +26,6 @@ type ladder struct {
 	given   overflow.Facts // what is known before the first step
 	upgrade bool           // the origin is asked to open a WebSocket
 	interim informational
-	room    *room // of the origin; nil when nobody waits for it
 	guest   waiting.Guest
 
 	facts  overflow.Facts
@@ -62,10 +61,8 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 	l.facts, l.called, l.fallback, l.hedged = l.given, nil, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
 	l.route.arrivals.note(r.Method, &l.guest)
-	switch {
-	case !l.route.origin.Up():
-		l.facts.NoOrigin = outcome.OriginDown
-	case !l.facts.Called: // who has waited asks by the order of arrival
+	l.facts.NoOrigin = l.route.down()
+	if l.facts.NoOrigin == outcome.None && !l.facts.Called { // who has waited asks by the order of arrival
 		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share())
 	}
 	key := "" // of the visitor; made only when a function may be called
@@ -137,9 +134,9 @@ func (l *ladder) refreshCandidates(key string) {
 		l.facts.Functions = make([]overflow.Candidate, len(l.route.functions))
 		l.called = make([]bool, len(l.route.functions))
 	}
-	for i, f := range l.route.functions {
+	for i := range l.route.functions {
 		if !l.called[i] {
-			l.facts.Functions[i] = overflow.Candidate{Reason: f.Ready(key), NoStale: l.route.shedUnpaid[i]}
+			l.facts.Functions[i] = l.route.candidate(i, key)
 		}
 	}
 }
@@ -250,6 +247,9 @@ func (l *ladder) call(ctx context.Context, r *http.Request) *faas.Request {
 		Header: out.Header, Body: l.body.kept, Client: l.visitor.addr, Proto: l.proto, ID: l.id,
 	}
 }
+
+// share is the part of the origin's limit that the request may fill.
+func (l *ladder) share() float64 { return l.route.mayFill(&l.guest) }
 
 func (l *ladder) client(r *http.Request) origin.Client {
 	return origin.Client{

@@ -177,12 +177,12 @@ func (x *exchange) visits() bool {
 
 // sendsBack answers a request that must not overtake those who wait, and reports
 // whether it did.
-func (x *exchange) sendsBack(rt *route, stale bool) bool {
-	if x.guest.Standing != waiting.Behind {
+func (x *exchange) sendsBack(rt *route, given *overflow.Facts) bool {
+	if !given.Behind {
 		return false
 	}
 	rt.arrivals.noteSentBack(&x.guest)
-	d := overflow.Decide(&overflow.Facts{Waits: true, Behind: true, Stale: stale})
+	d := overflow.Decide(given)
 	if d.Place == overflow.Stale {
 		x.entry(outcome.Stale, d.Reason)
 	} else {
@@ -240,15 +240,6 @@ func (x *exchange) hand(h http.Header, name, value string, life time.Duration) {
 // all who wait have been called. Not a knob.
 const strangersShare = 0.5
 
-// share is the part of the origin's limit that the request may fill.
-func (l *ladder) share() float64 {
-	at := l.route.at()
-	if l.room == nil || l.guest.Standing >= waiting.Called || !l.room.Crowded() {
-		return at
-	}
-	return at * strangersShare
-}
-
 // impatience is how long a visitor who was called stands at the door where a
 // function would take it. Not a knob.
 const impatience = 20 * time.Millisecond
@@ -260,7 +251,7 @@ func (l *ladder) waitAtDoor(ctx context.Context, r *http.Request, patient bool) 
 	if !patient {
 		patience = cmp.Or(l.route.queue.Wait, impatience)
 	}
-	leave, stood := l.room.Await(ctx, &l.guest, patience)
+	leave, stood := l.route.room.Await(ctx, &l.guest, patience)
 	if leave == nil {
 		l.facts.Waited = outcome.QueueTimeout
 		return

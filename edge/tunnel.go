@@ -85,11 +85,10 @@ func accepts(h http.Header, key string) bool {
 }
 
 // socket opens a WebSocket at the origin and carries it until one side ends it.
-// No function takes it: they answer and end.
 func (x *exchange) socket(rt *route) {
 	x.found = cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
-	l := x.ladder(rt, requestBody{})
-	l.given.Barred, l.upgrade = outcome.Upgrade, true
+	l := x.ladder(rt, x.given(rt), requestBody{})
+	l.upgrade = true
 	resp, err := l.climb(x.r.Context(), x.r)
 	if err != nil {
 		x.giveUp(err)

@@ -1,0 +1,58 @@
+package edge
+
+import (
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+	"spillway/edge/overflow"
+	"spillway/edge/waiting"
+)
+
+// This file gathers the facts that a decision rests on, for a request on its way
+// and for one that is only explained. Nothing here takes a permit, spends money or
+// seats a visitor.
+
+// given is what is known of a request before its first step on the ladder, but for
+// its body. The cache and the waiting room have been asked.
+func (x *exchange) given(rt *route) overflow.Facts {
+	return overflow.Facts{
+		Policy: rt.policy, Method: x.r.Method, Barred: x.barred(),
+		Stale: x.mayBeStale(rt), StaleFirst: rt.staleFor > 0,
+		Waits: x.guest.Waits, Behind: x.guest.Standing == waiting.Behind,
+		Called: x.guest.Waits && x.guest.Standing >= waiting.Called,
+	}
+}
+
+// barred says why the request may not be answered for money.
+func (x *exchange) barred() outcome.Reason {
+	if opensSocket(x.r) {
+		return outcome.Upgrade // functions answer and end
+	}
+	return barred(x.r.Header)
+}
+
+// mayBeStale reports whether the expired entry that was found may answer.
+func (x *exchange) mayBeStale(rt *route) bool {
+	return x.found.State == cache.Stale && x.found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+}
+
+// down says why the route's origin takes no request at all, however few there are.
+func (r *route) down() outcome.Reason {
+	if !r.origin.Up() {
+		return outcome.OriginDown
+	}
+	return outcome.None
+}
+
+// mayFill is the part of the origin's limit that a request of a guest may fill.
+func (r *route) mayFill(g *waiting.Guest) float64 {
+	at := r.at()
+	if r.room == nil || g.Standing >= waiting.Called || !r.room.Crowded() {
+		return at
+	}
+	return at * strangersShare
+}
+
+// candidate is how one of the route's functions stands for a visitor.
+func (r *route) candidate(function int, key string) overflow.Candidate {
+	return overflow.Candidate{Reason: r.functions[function].Ready(key), NoStale: r.shedUnpaid[function]}
+}
