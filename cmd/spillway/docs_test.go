@@ -54,17 +54,29 @@ func TestMetricsAreDocumented(t *testing.T) {
 func stringsIn(t *testing.T, folder string) []string {
 	t.Helper()
 	var texts []string
+	walkCode(t, folder, func(_ string, _ token.Position, n ast.Node) {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			texts = append(texts, strings.Trim(lit.Value, "\"`"))
+		}
+	})
+	return texts
+}
+
+// walkCode visits what the code below the folder is made of, tests excluded.
+func walkCode(t *testing.T, folder string, visit func(file string, at token.Position, n ast.Node)) {
+	t.Helper()
 	err := filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
 			return err
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		files := token.NewFileSet()
+		parsed, err := parser.ParseFile(files, file, nil, 0)
 		if err != nil {
 			return err
 		}
 		ast.Inspect(parsed, func(n ast.Node) bool {
-			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-				texts = append(texts, strings.Trim(lit.Value, "\"`"))
+			if n != nil {
+				visit(file, files.Position(n.Pos()), n)
 			}
 			return true
 		})
@@ -73,7 +85,6 @@ func stringsIn(t *testing.T, folder string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return texts
 }
 
 func TestOutcomesAreDocumented(t *testing.T) {
@@ -83,6 +94,103 @@ func TestOutcomesAreDocumented(t *testing.T) {
 			t.Errorf("README.md has no line for the outcome %s", o)
 		}
 	}
+}
+
+// TestReasonsAreDocumented compares the reasons with the table of README.md.
+func TestReasonsAreDocumented(t *testing.T) {
+	_, table, _ := strings.Cut(readFile(t, "../../README.md"), "\n| reason |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	documented := map[string]bool{}
+	for line := range strings.Lines(table) {
+		words, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+		for _, word := range regexp.MustCompile("`[a-z-]+`").FindAllString(words, -1) {
+			documented[strings.Trim(word, "`")] = true
+		}
+	}
+	for _, word := range reasons(t) {
+		if word != "" && !documented[word] {
+			t.Errorf("README.md has no line for the reason %s", word)
+		}
+		delete(documented, word)
+	}
+	for word := range documented {
+		t.Errorf("README.md tells of the reason %s, which does not exist", word)
+	}
+}
+
+// reasons returns the words of the vocabulary.
+func reasons(t *testing.T) (words []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../edge/outcome/outcome.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+			if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
+				words = append(words, strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))
+			}
+		}
+		return true
+	})
+	if len(words) == 0 {
+		t.Fatal("there are no reasons")
+	}
+	return words
+}
+
+// TestReasonsAreOfTheVocabulary asks that no reason is written down but as one of
+// the constants: a literal, or a text turned into a reason, would be a word that no
+// table knows.
+func TestReasonsAreOfTheVocabulary(t *testing.T) {
+	holders := regexp.MustCompile(`^(reason|Reason|why|Refusal|NoOrigin|Barred|Waited)$`)
+	takers := regexp.MustCompile(`^x\.(refuse|shed|fail|cancel|wait|entry)|l\.(end|fall)$`) // of exchanges and ladders
+	literal := func(e ast.Expr) bool {
+		lit, ok := e.(*ast.BasicLit)
+		return ok && lit.Kind == token.STRING && lit.Value != `""`
+	}
+	seen := 0
+	for _, folder := range []string{".", "../../edge", "../../origin"} {
+		walkCode(t, folder, func(file string, at token.Position, n ast.Node) {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				called, ok := n.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return
+				}
+				name := lastName(called.X) + "." + called.Sel.Name
+				if name == "outcome.Reason" {
+					t.Errorf("%s:%d: a text is turned into a reason", file, at.Line)
+				}
+				for _, arg := range n.Args {
+					if takers.MatchString(name) && literal(arg) {
+						t.Errorf("%s:%d: %s is given a text", file, at.Line, name)
+					}
+				}
+			case *ast.KeyValueExpr:
+				if holders.MatchString(lastName(n.Key)) && literal(n.Value) {
+					t.Errorf("%s:%d: %s is a text", file, at.Line, lastName(n.Key))
+				}
+			case *ast.SelectorExpr:
+				if lastName(n.X) == "outcome" {
+					seen++
+				}
+			}
+		})
+	}
+	if seen == 0 {
+		t.Error("no code uses the vocabulary")
+	}
+}
+
+func lastName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
 }
 
 func readFile(t *testing.T, name string) string {
