@@ -32,7 +32,10 @@ func (x *exchange) barred() outcome.Reason {
 
 // mayBeStale reports whether the expired entry that was found may answer.
 func (x *exchange) mayBeStale(rt *route) bool {
-	return x.found.State == cache.Stale && x.found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+	if x.found.Entry == nil || x.found.State == cache.Unavailable {
+		return false
+	}
+	return x.found.Entry.StaleFor(x.start, x.r, rt.staleFor)
 }
 
 // down says why the route's origin takes no request at all, however few there are.

@@ -87,7 +87,8 @@ const (
 // A Result is what a lookup found.
 type Result struct {
 	State Freshness
-	// Entry is set when State is Fresh or Stale.
+	// Entry is set when State is Fresh or Stale, and may be with Bypass, for a
+	// request for a range: an expired entry that holds all of it.
 	Entry *Entry
 	// Why says why the request goes forward, in the words of RFC 9211. It is empty
 	// when State is Fresh.
@@ -107,62 +108,77 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
 // has a stack of its own, which starts small: copying results on it would make
 // it grow, which costs more than the lookup.
 func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
-	if why := bypass(r, announcesBody(r)); why != "" {
-		if c.whole(r, now, res) {
-			return
-		}
+	if sl := c.look(r, now, res); sl != nil {
+		sl.touch()
+	}
+	switch {
+	case res.State == Fresh:
+		c.counts.hits[rand.Uint32()%16].Add(1)
+	case res.State == Bypass:
 		c.counts.bypassed.Add(1)
-		*res = Result{State: Bypass, Why: why}
-		return
+	case res.Entry != nil:
+		c.counts.stale.Add(1)
+	default:
+		c.counts.misses.Add(1)
+	}
+}
+
+// look finds what Find returns, with the slot of the entry, and changes nothing.
+func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
+	if why := bypass(r, announcesBody(r)); why != "" {
+		return c.whole(r, now, res, why)
 	}
 	res.control = requestDirectives(r.Header)
 	res.target = c.target(r)
-	entry, known := c.store.get(&res.target, r)
-	res.Entry = entry
+	sl, known := c.store.get(&res.target, r)
+	if sl != nil {
+		res.Entry = sl.entry
+	}
 	switch {
-	case entry != nil && entry.satisfies(&res.control, now):
-		c.counts.hits[rand.Uint32()%16].Add(1)
+	case sl != nil && res.Entry.satisfies(&res.control, now):
 		res.State = Fresh
-		return
-	case entry != nil:
-		c.counts.stale.Add(1)
+		return sl
+	case sl != nil:
 		res.State, res.Why = Stale, FwdStale
-		if entry.TTL(now) > 0 && !entry.control.noCache {
+		if res.Entry.TTL(now) > 0 && !res.Entry.control.noCache {
 			res.Why = FwdRequest
 		}
 	case known:
-		c.counts.misses.Add(1)
 		res.State, res.Why = Miss, FwdVaryMiss
 	default:
-		c.counts.misses.Add(1)
 		res.State, res.Why = Miss, FwdURIMiss
 	}
 	if res.control.onlyIfCached {
 		res.State = Unavailable
 	}
+	return sl
 }
 
 // whole finds the entry that answers a request for a range with all that there
 // is, which a server may do (RFC 9110 section 14.2): a crowd that asks for parts
-// of what is stored costs the origin nothing.
-func (c *Cache) whole(r *http.Request, now time.Time, res *Result) bool {
+// of what is stored costs the origin nothing. One that has expired is found as
+// well, for when nobody else answers; a fetch does not use it.
+func (c *Cache) whole(r *http.Request, now time.Time, res *Result, why Fwd) *slot {
+	*res = Result{State: Bypass, Why: why}
 	if len(r.Header["Range"]) == 0 {
-		return false
+		return nil
 	}
 	asked := *r
 	asked.Header = maps.Clone(r.Header)
 	delete(asked.Header, "Range")
 	delete(asked.Header, "If-Range")
 	if bypass(&asked, announcesBody(&asked)) != "" {
-		return false
+		return nil
 	}
-	*res = Result{State: Fresh, control: requestDirectives(asked.Header), target: c.target(r)}
-	res.Entry, _ = c.store.get(&res.target, &asked)
-	if res.Entry == nil || !res.Entry.satisfies(&res.control, now) {
-		return false
+	res.control, res.target = requestDirectives(asked.Header), c.target(r)
+	sl, _ := c.store.get(&res.target, &asked)
+	if sl == nil {
+		return nil
 	}
-	c.counts.hits[rand.Uint32()%16].Add(1)
-	return true
+	if res.Entry = sl.entry; res.Entry.satisfies(&res.control, now) {
+		res.State, res.Why = Fresh, ""
+	}
+	return sl
 }
 
 // A State is a snapshot for metrics.

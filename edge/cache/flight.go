@@ -135,8 +135,9 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 		}
 	}
 	// Between the lookup and this moment a flight may have landed.
-	if e, _ := c.store.get(&found.target, r); e != nil && e != found.Entry && e.satisfies(&found.control, now) {
-		return admission{entry: e}
+	if sl, _ := c.store.get(&found.target, r); sl != nil && sl.entry != found.Entry && sl.entry.satisfies(&found.control, now) {
+		sl.touch()
+		return admission{entry: sl.entry}
 	}
 	return admission{lead: c.depart(sh, key, r, found)}
 }
@@ -144,18 +145,27 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 // join lets a request in on a flight if that may answer it.
 func (f *flight) join(g *group, r *http.Request, found *Result, now time.Time, limit int) (joined, full bool) {
 	switch {
-	case f.abandoned:
+	case !f.joinable(g, r, found, now):
 		return false, false
 	case f.settled:
-		e := f.landing.verdict.entry
-		return e.mayAnswer(r) && e.satisfies(&found.control, now) && f.landing.fill.expect(), false
-	case !matches(nominateAgain(g.vary, f.leader.Header), r.Header):
-		return false, false
+		return f.landing.fill.expect(), false
 	case f.joiners() >= limit:
 		return false, true
 	}
 	f.waiting++
 	return true, false
+}
+
+// joinable reports whether a flight brings what may answer a request.
+func (f *flight) joinable(g *group, r *http.Request, found *Result, now time.Time) bool {
+	switch {
+	case f.abandoned:
+		return false
+	case f.settled:
+		e := f.landing.verdict.entry
+		return e.mayAnswer(r) && e.satisfies(&found.control, now)
+	}
+	return matches(nominateAgain(g.vary, f.leader.Header), r.Header)
 }
 
 // joiners is how many wait besides the leader.

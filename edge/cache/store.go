@@ -70,9 +70,9 @@ func (s *store) shard(hash uint64) *shard {
 	return &s.shards[hash>>s.shift&uint64(len(s.shards)-1)]
 }
 
-// get returns the newest entry that may answer r, and whether the key is known
-// at all.
-func (s *store) get(t *target, r *http.Request) (e *Entry, known bool) {
+// get returns the newest slot whose entry may answer r, and whether the key is
+// known at all.
+func (s *store) get(t *target, r *http.Request) (sl *slot, known bool) {
 	sh := s.shard(t.hash)
 	if sh == nil {
 		return nil, false
@@ -85,8 +85,7 @@ func (s *store) get(t *target, r *http.Request) (e *Entry, known bool) {
 	}
 	for _, sl := range res.variants {
 		if sl.entry.mayAnswer(r) {
-			sl.touch()
-			return sl.entry, true
+			return sl, true
 		}
 	}
 	return nil, true

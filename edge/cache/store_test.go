@@ -96,8 +96,8 @@ func TestBoundHolds(t *testing.T) {
 					case o.kind == 1 && i%50 == 0:
 						c.Purge()
 					case o.kind < 8:
-						if e, _ := c.store.get(&target, r); e != nil && o.kind == 2 {
-							c.store.removeEntry(&target, e)
+						if sl, _ := c.store.get(&target, r); sl != nil && o.kind == 2 {
+							c.store.removeEntry(&target, sl.entry)
 						}
 					default:
 						vary := "Vary: X"
