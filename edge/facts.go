@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"time"
+
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
@@ -53,6 +55,15 @@ func (r *route) mayFill(g *waiting.Guest) float64 {
 		return at
 	}
 	return at * strangersShare
+}
+
+// queueWait is how long a request waits for a permit; zero is one baseline of its
+// class.
+func (r *route) queueWait(patient bool) time.Duration {
+	if patient {
+		return r.queue.UnsafeWait
+	}
+	return r.queue.Wait
 }
 
 // candidate is how one of the route's functions stands for a visitor.

@@ -194,10 +194,7 @@ func (l *ladder) wait(ctx context.Context, r *http.Request, patient bool) {
 		l.waitAtDoor(ctx, r, patient)
 		return
 	}
-	wait := l.route.queue.Wait
-	if patient {
-		wait = l.route.queue.UnsafeWait
-	}
+	wait := l.route.queueWait(patient)
 	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.share(), wait, l.route.queue.Length)
 	l.noteWait(permit, result)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"spillway/edge/outcome"
@@ -26,13 +25,9 @@ type purse struct {
 type purses map[string]*purse
 
 // of returns the purse of a route, made when there is none yet.
-func (p purses) of(site SiteConfig, rc RouteConfig) *purse {
+func (p purses) of(name string, rc RouteConfig) *purse {
 	if rc.Overflow == nil {
 		return nil
-	}
-	name := strings.Join(site.Hosts, ",") + rc.Match.Path
-	if len(rc.Match.Methods) > 0 {
-		name = strings.Join(rc.Match.Methods, ",") + " " + name
 	}
 	if p[name] == nil {
 		p[name] = &purse{name: name}

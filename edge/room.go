@@ -101,18 +101,25 @@ func newWaitingRoute(c RouteConfig, b Backends) (*waitingRoute, error) {
 
 // enterRoom asks the waiting room how the request stands.
 func (x *exchange) enterRoom(rt *route) {
+	if ask, ok := x.asksRoom(rt); ok {
+		x.guest = rt.room.Enter(ask)
+	}
+}
+
+// asksRoom returns what the waiting room has to know of the request, if it is one
+// for it.
+func (x *exchange) asksRoom(rt *route) (ask waiting.Ask, ok bool) {
 	if rt.room == nil {
-		return
+		return ask, false
 	}
-	visits := rt.waits != nil && x.visits()
-	if !visits && !rt.room.Crowded() {
-		return
+	ask = waiting.Ask{Waits: rt.waits != nil && x.visits(), Ticket: x.ticket, Pass: x.pass}
+	if !ask.Waits && !rt.room.Crowded() {
+		return ask, false
 	}
-	ask := waiting.Ask{Waits: visits, Ticket: x.ticket, Pass: x.pass}
 	if own := x.r.Header.Get(ticketField); own != "" {
 		ask.Ticket, ask.Pass = own, own // it is one or the other
 	}
-	x.guest = rt.room.Enter(ask)
+	return ask, true
 }
 
 // leaveRoom gives up what a guest held who was not served.
@@ -244,13 +251,18 @@ const strangersShare = 0.5
 // function would take it. Not a knob.
 const impatience = 20 * time.Millisecond
 
+// doorPatience is how long a visitor who was called stands at the door.
+func (r *route) doorPatience(patient bool) time.Duration {
+	if patient {
+		return waiting.Hold
+	}
+	return cmp.Or(r.queue.Wait, impatience)
+}
+
 // waitAtDoor waits for a permit before all who have not waited, and among those
 // who have by the order of arrival.
 func (l *ladder) waitAtDoor(ctx context.Context, r *http.Request, patient bool) {
-	began, patience := time.Now(), waiting.Hold
-	if !patient {
-		patience = cmp.Or(l.route.queue.Wait, impatience)
-	}
+	began, patience := time.Now(), l.route.doorPatience(patient)
 	leave, stood := l.route.room.Await(ctx, &l.guest, patience)
 	if leave == nil {
 		l.facts.Waited = outcome.QueueTimeout

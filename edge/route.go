@@ -31,6 +31,7 @@ type Backends struct {
 // A route is a RouteConfig, ready for use. It is immutable, but for what prewarming
 // counts.
 type route struct {
+	name    string // its methods, if it names some, its hosts and its path
 	path    *glob.Pattern
 	methods []string
 
@@ -125,7 +126,8 @@ func newSites(
 			if err != nil {
 				return nil, fmt.Errorf("route %s of %s: %w", rc.Match.Path, strings.Join(site.Hosts, ", "), err)
 			}
-			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(site, rc)
+			r.name = routeName(site, rc)
+			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(r.name, rc)
 			s.addDemand(r)
 			routes = append(routes, r)
 		}
@@ -134,6 +136,14 @@ func newSites(
 		}
 	}
 	return s, nil
+}
+
+func routeName(site SiteConfig, rc RouteConfig) string {
+	name := strings.Join(site.Hosts, ",") + rc.Match.Path
+	if len(rc.Match.Methods) > 0 {
+		name = strings.Join(rc.Match.Methods, ",") + " " + name
+	}
+	return name
 }
 
 func (s *sites) add(host string, routes []*route) {

@@ -35,6 +35,9 @@ type world struct {
 	first   *script // the preferred function
 	second  *script
 	budget  *budget.Budget
+	app     *origin.Origin
+	paid    map[string]*faas.Function
+	cache   *cache.Cache
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
 }
@@ -103,6 +106,8 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 		t.Fatal(err)
 	}
 	background(t, o.Run)
+	w.app, w.paid = o, functions
+	w.cache = cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second})
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
 	setup := edgetest.New(nil)
@@ -116,7 +121,7 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 	change(&setup.Config, routes)
 	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{Hosts: []string{"default"}, Routes: routes}}, map[string]origin.Config{"app": oc}, edge.Backends{
 		Origins: map[string]*origin.Origin{"app": o}, Functions: functions,
-	}, cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second}),
+	}, w.cache,
 		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
 	if err != nil {
 		t.Fatal(err)

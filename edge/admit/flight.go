@@ -34,7 +34,7 @@ func newFlight() *flight { return &flight{seed: maphash.MakeSeed()} }
 func (c *Controller) Enter(addr netip.Addr) outcome.Reason {
 	f := c.flight
 	a, b := f.cells(addr)
-	if f.total.Load() >= c.maxFlight && int64(min(a.Load(), b.Load())) >= f.share(c.maxFlight) {
+	if c.crowds(a, b) {
 		c.counts.refusedRequests.Add(1)
 		if c.enforce {
 			return outcome.TooManyRequests
@@ -46,6 +46,21 @@ func (c *Controller) Enter(addr netip.Addr) outcome.Reason {
 	}
 	b.Add(1)
 	return outcome.None
+}
+
+// Look says what Enter would answer, and admits nothing.
+func (c *Controller) Look(addr netip.Addr) outcome.Reason {
+	if c.enforce && c.crowds(c.flight.cells(addr)) {
+		return outcome.TooManyRequests
+	}
+	return outcome.None
+}
+
+// crowds reports whether the range with these counters holds more than its share
+// of a full node.
+func (c *Controller) crowds(a, b *atomic.Int32) bool {
+	f := c.flight
+	return f.total.Load() >= c.maxFlight && int64(min(a.Load(), b.Load())) >= f.share(c.maxFlight)
 }
 
 // Leave ends an admitted request.

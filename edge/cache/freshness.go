@@ -102,12 +102,12 @@ func refusedByRequest(cc *directives, age, ttl time.Duration) bool {
 
 // maxStale applies the request's max-stale (RFC 9111 section 5.2.1.2).
 func (e *Entry) maxStale(cc *directives, ttl time.Duration) bool {
-	return cc.maxStale.set && -ttl <= cc.maxStale.Duration && !e.forbidsStale()
+	return cc.maxStale.set && -ttl <= cc.maxStale.Duration && !e.ForbidsStale()
 }
 
-// forbidsStale lists the response directives that prohibit a stale answer (RFC
+// ForbidsStale reports whether the response itself prohibits a stale answer (RFC
 // 9111 sections 4.2.4 and 5.2.2.10).
-func (e *Entry) forbidsStale() bool {
+func (e *Entry) ForbidsStale() bool {
 	cc := &e.control
 	return cc.mustRevalidate || cc.proxyRevalidate || cc.sMaxAge.set || cc.noCache
 }
@@ -124,9 +124,25 @@ func (e *Entry) StaleFor(now time.Time, r *http.Request, extra time.Duration) bo
 	if ttl > 0 {
 		return !e.control.noCache
 	}
-	if e.forbidsStale() {
+	if e.ForbidsStale() {
 		return false
 	}
-	window := max(extra, e.control.staleIfError.Duration, requestDirectives(r.Header).staleIfError.Duration)
-	return -ttl < window
+	return -ttl < e.staleWindow(r, extra)
+}
+
+// staleWindow is how long after its freshness the entry may stand in.
+func (e *Entry) staleWindow(r *http.Request, extra time.Duration) time.Duration {
+	return max(extra, e.control.staleIfError.Duration, requestDirectives(r.Header).staleIfError.Duration)
+}
+
+// StaleLeft says for how long StaleFor will be true yet; zero if it is not.
+func (e *Entry) StaleLeft(now time.Time, r *http.Request, extra time.Duration) time.Duration {
+	switch ttl := e.TTL(now); {
+	case !e.StaleFor(now, r, extra):
+		return 0
+	case e.ForbidsStale():
+		return ttl
+	default:
+		return ttl + e.staleWindow(r, extra)
+	}
 }

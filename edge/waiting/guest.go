@@ -16,6 +16,11 @@ const (
 	Admitted
 )
 
+// String returns the word of an explanation.
+func (s Standing) String() string {
+	return [...]string{"outside", "free", "behind", "called", "admitted"}[min(s, Admitted)]
+}
+
 // An Ask is what the room has to know of a request.
 type Ask struct {
 	// Waits says that the request can be sent to wait.

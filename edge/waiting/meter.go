@@ -15,6 +15,11 @@ const (
 	passEvery = second / 5
 )
 
+// has reports whether a pass could be used once more.
+func (m *meters) has(id uint64, now int64) bool {
+	return max(m[id%uint64(len(m))].Load(), now)+passEvery-now <= passBurst*passEvery
+}
+
 // take reports whether a pass may be used once more: the generic cell rate
 // algorithm, which needs one word, the time at which the account is even.
 func (m *meters) take(id uint64, now int64) bool {

@@ -108,6 +108,32 @@ func (r *Room) Enter(a Ask) Guest {
 	return Guest{Standing: Called, Waits: true, ticket: t, held: true}
 }
 
+// Look says how a request would stand, and gives it no turn and no seat: its ticket
+// and its pass are as good as before.
+func (r *Room) Look(a Ask) Guest {
+	now := r.clock()
+	t, ok := parse(a.Pass, kindPass, r.keys(), r.name)
+	if ok && now < t.at && t.at-now < mostPass.Microseconds() && r.meters.has(t.id, now) {
+		return Guest{Standing: Admitted, Waits: a.Waits}
+	}
+	if !a.Waits {
+		return Guest{}
+	}
+	t, ok = parse(a.Ticket, kindTicket, r.keys(), r.name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.advance(now)
+	switch {
+	case a.Ticket == "" && r.waiting.Load() == 0:
+		return Guest{Standing: Free, Waits: true}
+	case !ok || r.void(&t, now):
+		return Guest{Standing: r.newcomer(now), Waits: true}
+	case !r.turn(&t):
+		return Guest{Standing: Behind, Waits: true}
+	}
+	return Guest{Standing: Called, Waits: true}
+}
+
 // void reports whether a ticket is not good, or not any more.
 func (r *Room) void(t *ticket, now int64) bool {
 	return now-t.at > TicketLife.Microseconds() || t.at-now > clockAhead.Microseconds() || r.spent.has(t)

@@ -161,6 +161,18 @@ func (b *Budget) Left(now time.Time) float64 {
 	return max(0, b.left())
 }
 
+// ClientLeft is what a call of a client may cost now, at most, by the client's own
+// share. It is infinite without one.
+func (b *Budget) ClientLeft(now time.Time, client string) float64 {
+	if b == nil {
+		return math.Inf(1)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advance(now)
+	return max(0, b.config.share()-b.clients.spent(b.clients.hash(client)))
+}
+
 // Empty leaves nothing, not even a call that is free, until the shortest period
 // with a bound ends or Reset is called. The error of Empty, Add and Reset says why
 // a restart would forget it; it is done all the same.

@@ -1,0 +1,308 @@
+package edge_test
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"spillway/edge"
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+	"spillway/edge/waiting"
+)
+
+// explain asks about a request that a visitor of the world would send.
+func (w *world) explain(t *testing.T, method, path string, header ...string) *edge.Explanation {
+	t.Helper()
+	q := edge.Inquiry{Method: method, URL: w.visitor.URL + path, Header: http.Header{}}
+	for i := 0; i < len(header); i += 2 {
+		q.Header.Set(header[i], header[i+1])
+	}
+	e, err := w.server.Explain(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// told returns the steps as the Spillway field would have them.
+func told(steps []edge.Step) (all []string) {
+	for _, s := range steps {
+		text := string(s.Outcome)
+		if s.Reason != outcome.None && s.Outcome != outcome.Queued {
+			text += "; reason=" + string(s.Reason)
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+// A traceable is all that a request might change, and that time does not.
+type traceable struct {
+	cache      cache.State
+	outcomes   map[outcome.Outcome]uint64
+	inFlight   int64
+	limit      [5]uint64
+	functions  map[string][6]float64
+	money      [2]float64
+	backends   [3]int64
+	waiting    map[string]waiting.State
+	routeCosts []edge.RouteState
+}
+
+func (w *world) traces() traceable {
+	s, b := w.app.State().Limit, w.budget.State(time.Now())
+	t := traceable{
+		cache: w.cache.State(), outcomes: w.server.Outcomes(), inFlight: w.server.InFlight(),
+		limit:     [5]uint64{uint64(s.Limit), uint64(s.InFlight), uint64(s.Queued), s.Blocked, s.Waited},
+		functions: map[string][6]float64{}, money: [2]float64{b.AtRisk, b.Left},
+		backends: [3]int64{w.origin.requests.Load(), w.first.requests.Load(), w.second.requests.Load()},
+		waiting:  w.server.Waiting(), routeCosts: w.server.Routes(),
+	}
+	for name, f := range w.paid {
+		s := f.State()
+		t.functions[name] = [6]float64{
+			float64(s.InFlight), float64(s.Calls), s.CostUSD, float64(s.ColdStarts), float64(s.Waited), float64(s.WarmUps),
+		}
+	}
+	return t
+}
+
+// A situation is what a request meets, and what becomes of it.
+type situation struct {
+	name    string
+	prepare func(t *testing.T, w *world) (undo func())
+	method  string
+	path    string
+	header  []string
+	// now and full are the steps foretold; the request ends as the last of now says.
+	now, full string
+}
+
+func saturated(t *testing.T, w *world) func() { return w.occupy(t) }
+
+func nothing(*testing.T, *world) func() { return func() {} }
+
+// holds lets the cache hold what was fetched from the route of a path, fresh for so
+// long, and validated by an entity tag.
+func holds(path, control string) func(t *testing.T, w *world) {
+	return func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", control)
+			rw.Header().Set("ETag", `"1"`)
+			io.WriteString(rw, "kept")
+		})
+		w.ask("GET", path, "").check(t, 200, "origin", "kept")
+	}
+}
+
+func after(first func(*testing.T, *world), second func(*testing.T, *world) func()) func(*testing.T, *world) func() {
+	return func(t *testing.T, w *world) func() {
+		first(t, w)
+		return second(t, w)
+	}
+}
+
+const (
+	toFirst = "queued, function; reason=origin-saturated"
+	noTurn  = "function; reason=origin-saturated" // the queue is taken to be full
+)
+
+var situations = []situation{
+	{"free", nothing, "GET", "/spill/x", nil, "origin", noTurn},
+	{"free, without overflow", nothing, "GET", "/plain/x", nil, "origin", "shed; reason=origin-saturated"},
+	{"saturated", saturated, "GET", "/spill/x", nil, toFirst, noTurn},
+	{"saturated, without overflow", saturated, "GET", "/plain/x", nil, "queued, shed; reason=origin-saturated", "shed; reason=origin-saturated"},
+	{"saturated, a form", saturated, "POST", "/spill/x", nil, "queued, shed; reason=method-not-spilled", "shed; reason=method-not-spilled"},
+	{
+		"saturated, a crawler", saturated, "GET", "/spill/x", []string{"User-Agent", "Googlebot/2.1"},
+		"queued, shed; reason=crawler", "shed; reason=crawler",
+	},
+	{
+		"saturated, a prefetch", saturated, "GET", "/spill/x", []string{"Sec-Purpose", "prefetch"},
+		"queued, shed; reason=prefetch", "shed; reason=prefetch",
+	},
+	{"in the cache", after(holds("/spill/x", "max-age=60"), saturated), "GET", "/spill/x", nil, "hit; reason=fresh", "hit; reason=fresh"},
+	{
+		"stale", after(holds("/stale/x", "max-age=0"), saturated), "GET", "/stale/x", nil,
+		"queued, stale; reason=origin-saturated", "stale; reason=origin-saturated",
+	},
+	{
+		"stale, but forbidden", after(holds("/stale/x", "max-age=0, must-revalidate"), saturated), "GET", "/stale/x", nil,
+		toFirst, noTurn,
+	},
+	{
+		"budget spent", func(t *testing.T, w *world) func() {
+			w.budget.Empty(time.Now())
+			return w.occupy(t)
+		}, "GET", "/spill/x", nil, "queued, shed; reason=budget-spent", "shed; reason=budget-spent",
+	},
+	{
+		"breaker open", func(t *testing.T, w *world) func() {
+			undo := w.occupy(t)
+			w.first.says(func(rw http.ResponseWriter, r *http.Request) { rw.WriteHeader(500) })
+			for i := range 5 {
+				w.ask("GET", fmt.Sprintf("/spill/%d", i), "").check(t, 200, "function; reason=origin-saturated", "")
+			}
+			return undo
+		}, "GET", "/spill/x", nil, toFirst, noTurn,
+	},
+	{"no route", nothing, "GET", "/nowhere", nil, "refused; reason=no-route", "refused; reason=no-route"},
+	{"a trick", nothing, "GET", "/plain/%2e%2e/x", nil, "refused; reason=bad-request", "refused; reason=bad-request"},
+	{
+		"only if cached", nothing, "GET", "/plain/x", []string{"Cache-Control", "only-if-cached"},
+		"refused; reason=only-if-cached", "refused; reason=only-if-cached",
+	},
+}
+
+// TestExplainForetells: what is foretold is what a request then meets, and asking
+// changed nothing.
+func TestExplainForetells(t *testing.T) {
+	for _, s := range situations {
+		t.Run(s.name, func(t *testing.T) {
+			w := newWorld(t, "h2", 1)
+			undo := s.prepare(t, w)
+			defer undo()
+			w.quiet(t)
+			before := w.traces()
+			e := w.explain(t, s.method, s.path, s.header...)
+			if now := w.traces(); !reflect.DeepEqual(before, now) {
+				t.Errorf("before %+v\nnow    %+v", before, now)
+			}
+			now, full := told(e.Now), told(e.Full)
+			if strings.Join(now, ", ") != s.now || strings.Join(full, ", ") != s.full {
+				t.Errorf("foretold %v, and %v if it were full", now, full)
+			}
+			body := ""
+			if s.method == "POST" {
+				body = "x=1"
+			}
+			a, last := w.ask(s.method, s.path, body, s.header...), e.Now[len(e.Now)-1]
+			if a.spillway != now[len(now)-1] || last.Outcome == outcome.Function && !strings.HasPrefix(a.body, last.Backend) {
+				t.Errorf("it met %d %q %q, and was foretold %+v", a.status, a.spillway, a.body, e.Now)
+			}
+		})
+	}
+}
+
+// quiet waits until nothing is under way but what occupies the origin.
+func (w *world) quiet(t *testing.T) {
+	t.Helper()
+	busy := func() bool {
+		for _, f := range w.paid {
+			if f.State().InFlight > 0 {
+				return true
+			}
+		}
+		return w.server.InFlight() > int64(w.app.State().Limit.InFlight)
+	}
+	for busy() {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not come to rest")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestExplainOriginDown: then nobody waits for it, whatever the limit says.
+func TestExplainOriginDown(t *testing.T) {
+	w := newWorld(t, "h2", 4)
+	w.origin.CloseClientConnections()
+	w.origin.Listener.Close()
+	for i := 0; w.app.Up(); i++ {
+		w.ask("GET", fmt.Sprintf("/plain/%d", i), "")
+	}
+	e := w.explain(t, "GET", "/spill/x")
+	if got := told(e.Now); e.Origin.Up || len(got) != 1 || got[0] != "function; reason=origin-down" || !slices.Equal(e.Now, e.Full) {
+		t.Errorf("up %t, foretold %v and %v", e.Origin.Up, e.Now, e.Full)
+	}
+	w.ask("GET", "/spill/x", "").check(t, 200, "function; reason=origin-down", "first /spill/x")
+}
+
+// TestExplainNamesEachRung asks what is said of the rungs where a decision does
+// not show it.
+func TestExplainNamesEachRung(t *testing.T) {
+	w := newWorldWith(t, "h2", 4, func(c *edge.Config, _ []edge.RouteConfig) { c.TrustedProxies = []string{"127.0.0.1"} })
+	holds("/stale/x", "max-age=0")(t, w)
+	e := w.explain(t, "GET", "/stale/x", "X-Forwarded-For", "192.0.2.7")
+	if e.Client.Visitor != netip.MustParseAddr("192.0.2.7") || !e.Client.Trusted || e.Client.Peer != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("client %+v", e.Client)
+	}
+	if e.Route.Route != "default/stale/*" || len(e.Passed) != 1 || e.Passed[0] != (edge.PassedLook{Route: "default/plain/*", Why: "path"}) {
+		t.Errorf("route %+v, passed %v", e.Route, e.Passed)
+	}
+	if c := e.Cache; c.State != cache.Stale || !c.Entry || c.TTL > 0 || c.StaleLeft < 3500 || c.StaleLeft > 3600 || c.Forbids {
+		t.Errorf("cache %+v", c)
+	}
+	if o := e.Origin; !o.Up || o.Limit != 4 || o.InFlight != 0 || !o.Room || o.QueueLimit != 4 || o.Share != 1 {
+		t.Errorf("origin %+v", o)
+	}
+	if len(e.Functions) != 2 || e.Functions[0].Name != "first" || e.Functions[0].Worst <= 0 || e.Functions[0].Budget != "spill" || *e.Functions[0].Left != 1 {
+		t.Errorf("functions %+v", e.Functions)
+	}
+	if e := w.explain(t, "PUT", "/spill/x", "Content-Length", "2000"); e.Barred != outcome.MethodNotSpilled {
+		t.Errorf("PUT is barred by %q", e.Barred)
+	}
+	if e := w.explain(t, "GET", "/spill/x", "Content-Length", "2000"); e.Barred != outcome.BodyTooLarge {
+		t.Errorf("2000 bytes are barred by %q", e.Barred)
+	}
+	if e := w.explain(t, "GET", "/spill/x", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-Websocket-Key", "x"); e.Barred != outcome.Upgrade {
+		t.Errorf("a WebSocket is barred by %q", e.Barred)
+	}
+	if e := w.explain(t, "GET", "/plain/x", "Content-Length", "9000000"); told(e.Now)[0] != "refused; reason=body-too-large" {
+		t.Errorf("9 MB: %v", told(e.Now))
+	}
+	if e, err := w.server.Explain(edge.Inquiry{URL: "http://any.test/plain/x"}); err != nil || told(e.Now)[0] != "local; reason=redirect" {
+		t.Errorf("plain HTTP: %v (%v)", e, err)
+	}
+}
+
+// TestExplainAFetchInFlight: who asks for what somebody fetches would share it.
+func TestExplainAFetchInFlight(t *testing.T) {
+	w := newWorld(t, "h2", 1)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		close(inside)
+		<-leave
+		cacheable(60, "drawn")(rw, r)
+	})
+	answers := make(chan answer, 2)
+	go func() { answers <- w.ask("GET", "/spill/one", "") }()
+	<-inside
+	e := w.explain(t, "GET", "/spill/one")
+	if got := told(e.Now); !e.Cache.Joins || got[0] != "collapsed" || got[len(got)-1] != "function; reason=origin-saturated" {
+		t.Errorf("%+v, foretold %v", e.Cache, got)
+	}
+	go func() { answers <- w.ask("GET", "/spill/one", "") }()
+	for w.server.InFlight() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(leave)
+	words := map[string]int{(<-answers).spillway: 1, (<-answers).spillway: 1}
+	if !maps.Equal(words, map[string]int{"origin": 1, "collapsed": 1}) {
+		t.Errorf("they met %v", words)
+	}
+}
+
+// TestExplainRefusesWhatIsNoRequest: its error says what is wrong.
+func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
+	w := newWorld(t, "h2", 1)
+	f := func(q edge.Inquiry, want string) {
+		t.Helper()
+		if _, err := w.server.Explain(q); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", q, err, want)
+		}
+	}
+	f(edge.Inquiry{URL: "img.example.com/a"}, "is not a URL such as https://")
+	f(edge.Inquiry{URL: "ftp://img.example.com/a"}, "is not a URL such as https://")
+	f(edge.Inquiry{URL: "https://%"}, "invalid URL escape")
+	f(edge.Inquiry{URL: "https://a.test/", Method: "GE T"}, "invalid method")
+	f(edge.Inquiry{URL: "https://a.test/", Header: http.Header{"Content-Length": {"many"}}}, `"many" is not a length`)
+}
