@@ -122,11 +122,13 @@ var situations = []situation{
 	{"saturated, without overflow", saturated, "GET", "/plain/x", nil, "queued, shed; reason=origin-saturated", "shed; reason=origin-saturated"},
 	{"saturated, a form", saturated, "POST", "/spill/x", nil, "queued, shed; reason=method-not-spilled", "shed; reason=method-not-spilled"},
 	{
-		"saturated, a crawler", saturated, "GET", "/spill/x", []string{"User-Agent", "Googlebot/2.1"},
+		"saturated, a crawler", saturated, "GET", "/spill/x",
+		[]string{"User-Agent", "Googlebot/2.1"},
 		"queued, shed; reason=crawler", "shed; reason=crawler",
 	},
 	{
-		"saturated, a prefetch", saturated, "GET", "/spill/x", []string{"Sec-Purpose", "prefetch"},
+		"saturated, a prefetch", saturated, "GET", "/spill/x",
+		[]string{"Sec-Purpose", "prefetch"},
 		"queued, shed; reason=prefetch", "shed; reason=prefetch",
 	},
 	{"in the cache", after(holds("/spill/x", "max-age=60"), saturated), "GET", "/spill/x", nil, "hit; reason=fresh", "hit; reason=fresh"},
@@ -157,7 +159,8 @@ var situations = []situation{
 	{"no route", nothing, "GET", "/nowhere", nil, "refused; reason=no-route", "refused; reason=no-route"},
 	{"a trick", nothing, "GET", "/plain/%2e%2e/x", nil, "refused; reason=bad-request", "refused; reason=bad-request"},
 	{
-		"only if cached", nothing, "GET", "/plain/x", []string{"Cache-Control", "only-if-cached"},
+		"only if cached", nothing, "GET", "/plain/x",
+		[]string{"Cache-Control", "only-if-cached"},
 		"refused; reason=only-if-cached", "refused; reason=only-if-cached",
 	},
 }

@@ -390,6 +390,9 @@ func (n *node) ready() error {
 func (n *node) adminOptions() admin.Options {
 	return admin.Options{
 		Metrics: n.writeMetrics, Ready: n.ready, Status: func() any { return n.status() },
-		Handlers: map[string]http.Handler{"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction), "/reload": http.HandlerFunc(n.serveReload)},
+		Handlers: map[string]http.Handler{
+			"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction),
+			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
+		},
 	}
 }
