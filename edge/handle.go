@@ -95,7 +95,7 @@ func (x *exchange) fetch(rt *route) {
 
 	ctx := x.r.Context()
 	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
-	if goesAlone(err) && ctx.Err() == nil {
+	if goesAlone(err, given.Stale) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	l.interim.close()
@@ -115,16 +115,20 @@ func (x *exchange) fetch(rt *route) {
 
 // goesAlone reports whether a request that waited for another's fetch in vain
 // goes down the ladder by itself. What failed for the others would fail again,
-// and be paid for again; but they may have been turned away for what they are.
-func goesAlone(err error) bool {
+// and be paid for again; but they may have been turned away for what they are. Where
+// they were answered by an expired entry, it answers this request as well: a crowd
+// must not ask one by one an origin that is full.
+func goesAlone(err error, stale bool) bool {
 	if errors.Is(err, cache.ErrCollapseFull) || errors.Is(err, cache.ErrCollapseTimeout) {
 		return true
 	}
 	if !errors.Is(err, cache.ErrLeaderFailed) {
 		return false
 	}
-	e := (*ending)(nil)
-	return !errors.As(err, &e) || e.outcome != outcome.Failed
+	if e := (*ending)(nil); errors.As(err, &e) {
+		return e.outcome != outcome.Failed && !(e.outcome == outcome.Stale && stale)
+	}
+	return true
 }
 
 // giveUp answers a request for which no place gave a response.

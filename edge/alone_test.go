@@ -1,0 +1,29 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+)
+
+func TestWhoWaitedInVainGoesAlone(t *testing.T) {
+	f := func(want bool, err error, stale bool) {
+		t.Helper()
+		if got := goesAlone(err, stale); got != want {
+			t.Errorf("%v, stale %t: %t", err, stale, got)
+		}
+	}
+	led := func(o outcome.Outcome) error { return fmt.Errorf("%w: %w", cache.ErrLeaderFailed, &ending{o, outcome.OriginSaturated}) }
+	f(true, cache.ErrCollapseFull, false)
+	f(true, cache.ErrCollapseTimeout, true)
+	f(true, led(outcome.Shed), true) // it may have been a crawler
+	f(false, led(outcome.Failed), true)
+	f(true, led(outcome.Stale), false)
+	f(false, led(outcome.Stale), true)
+	f(true, fmt.Errorf("%w: %w", cache.ErrLeaderFailed, errors.New("other")), true)
+	f(false, &ending{outcome.Stale, outcome.OriginSaturated}, true) // its own
+	f(false, nil, true)
+}
