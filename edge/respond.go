@@ -183,7 +183,7 @@ func (x *exchange) wait(rt *route, why outcome.Reason) {
 	var text []byte
 	if kind := noticeType(x.r.Header); kind != "" {
 		h["Content-Type"] = []string{kind}
-		text = n.JSON(http.StatusServiceUnavailable, x.id)
+		text = n.JSON(http.StatusServiceUnavailable, x.id, x.exposedReason())
 	} else {
 		h["Refresh"] = h["Retry-After"]
 		h["Content-Type"] = []string{"text/html; charset=utf-8"}
@@ -306,6 +306,14 @@ func (x *exchange) expose(h http.Header) {
 		h["Spillway"] = []string{value}
 		h["X-Request-Id"] = []string{x.requestID()}
 	}
+}
+
+// exposedReason is the reason, if clients may know it.
+func (x *exchange) exposedReason() string {
+	if x.s.settings.Load().expose != "full" {
+		return ""
+	}
+	return string(x.reason)
 }
 
 // exposed holds the field's values, so that a hit makes none.

@@ -227,13 +227,14 @@ func TestProgramsWaitToo(t *testing.T) {
 		var told struct {
 			Status     int
 			Ticket     string
+			Reason     string
 			RetryAfter int `json:"retry_after_seconds"`
 		}
 		if err := json.Unmarshal([]byte(a.body), &told); err != nil {
 			t.Fatal(err)
 		}
 		ticket := a.header.Get("Spillway-Ticket")
-		if a.header.Get("Content-Type") != "application/json" || told.Ticket != ticket || told.Status != 503 || told.RetryAfter < 2 {
+		if a.header.Get("Content-Type") != "application/json" || told.Ticket != ticket || told.Status != 503 || !strings.HasSuffix(sentToWait, told.Reason) || told.Reason == "" || told.RetryAfter < 2 {
 			t.Errorf("%v %+v", a.header, told)
 		}
 		if len(a.header["Set-Cookie"]) > 0 || a.header.Get("Refresh") != "" {

@@ -163,13 +163,13 @@ func TestATemplateThatFailsIsReplaced(t *testing.T) {
 
 func TestNoticesForPrograms(t *testing.T) {
 	var got map[string]any
-	if err := json.Unmarshal(someNotices[1].JSON(503, "1"), &got); err != nil {
+	if err := json.Unmarshal(someNotices[1].JSON(503, "1", ""), &got); err != nil {
 		t.Fatal(err)
 	}
 	if _, told := got["estimate_seconds"]; told || got["status"] != 503.0 || got["ahead"] != 7.0 || got["retry_after_seconds"] != 8.0 {
 		t.Errorf("%v", got)
 	}
-	if err := json.Unmarshal(someNotices[2].JSON(503, "1"), &got); err != nil || got["estimate_seconds"] != 170.0 {
+	if err := json.Unmarshal(someNotices[2].JSON(503, "1", ""), &got); err != nil || got["estimate_seconds"] != 170.0 {
 		t.Errorf("%v %v", got, err)
 	}
 }

@@ -15,13 +15,15 @@ type problem struct {
 	Estimate   *int   `json:"estimate_seconds,omitempty"`
 	RetryAfter int    `json:"retry_after_seconds"`
 	RequestID  string `json:"request_id"`
+	// Reason is the word of the access log, where it is not to be kept from clients.
+	Reason string `json:"reason,omitempty"`
 }
 
-// JSON returns a notice for programs.
-func (n *Notice) JSON(status int, requestID string) []byte {
+// JSON returns a notice for programs. The reason may be empty.
+func (n *Notice) JSON(status int, requestID, reason string) []byte {
 	p := problem{
 		Type: "about:blank", Title: "Waiting room", Status: status, Ticket: n.Ticket,
-		Ahead: n.Ahead, RetryAfter: n.Seconds(), RequestID: requestID,
+		Ahead: n.Ahead, RetryAfter: n.Seconds(), RequestID: requestID, Reason: reason,
 	}
 	if n.Known {
 		seconds := int(n.Estimate.Seconds())
