@@ -29,7 +29,7 @@ type accessLog struct {
 	out    io.Writer
 	name   string // of out, as the setting has it
 	file   bool   // whether out is a file of ours, which name leads to
-	client logClient
+	client *logClient
 	log    *slog.Logger
 	shards []logShard
 	wake   chan struct{}
@@ -166,7 +166,7 @@ func newAccessLog(out io.Writer, c LogConfig, log *slog.Logger) *accessLog {
 	return &accessLog{
 		out:    out,
 		name:   c.Access,
-		client: logClient{mode: c.Client},
+		client: &logClient{mode: c.Client},
 		log:    log,
 		shards: make([]logShard, runtime.GOMAXPROCS(0)),
 		wake:   make(chan struct{}, 1),
@@ -314,7 +314,7 @@ func (l *accessLog) add(x *exchange, took time.Duration) {
 		return
 	}
 	before := len(s.buf)
-	s.buf = x.appendJSON(s.buf, s.stampOf(x.start), &l.client, took)
+	s.buf = x.appendJSON(s.buf, s.stampOf(x.start), l.client, took)
 	after := len(s.buf)
 	s.mu.Unlock()
 	if before < logWake && after >= logWake {

@@ -126,7 +126,7 @@ func TestAccessLogOutlivesAFullDisk(t *testing.T) {
 		var told bytes.Buffer
 		d := &disk{}
 		l := newAccessLog(d, LogConfig{Access: "stdout", Client: "prefix"}, slog.New(slog.NewTextHandler(&told, nil)))
-		size := len(loggedExchange().appendJSON(nil, new(logShard).stampOf(day0), &l.client, 0))
+		size := len(loggedExchange().appendJSON(nil, new(logShard).stampOf(day0), l.client, 0))
 		const lines = 10
 		write := func(room int) {
 			d.room = room

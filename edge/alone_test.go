@@ -16,7 +16,9 @@ func TestWhoWaitedInVainGoesAlone(t *testing.T) {
 			t.Errorf("%v, stale %t: %t", err, stale, got)
 		}
 	}
-	led := func(o outcome.Outcome) error { return fmt.Errorf("%w: %w", cache.ErrLeaderFailed, &ending{o, outcome.OriginSaturated}) }
+	led := func(o outcome.Outcome) error {
+		return fmt.Errorf("%w: %w", cache.ErrLeaderFailed, &ending{o, outcome.OriginSaturated})
+	}
 	f(true, cache.ErrCollapseFull, false)
 	f(true, cache.ErrCollapseTimeout, true)
 	f(true, led(outcome.Shed), true) // it may have been a crawler

@@ -91,6 +91,10 @@ type LogConfig struct {
 	// that it is in, a hash that holds for a day, or not at all. Empty means the
 	// network.
 	Client string `koanf:"client" enum:"full,prefix,hash,none" default:"prefix"`
+	// Recorder is the folder into which the last minute of decisions is written when
+	// requests begin to be shed. Empty means flights in the state folder, the word off
+	// nowhere.
+	Recorder string `koanf:"recorder" format:"path,off"`
 }
 
 // TimeoutsConfig bounds how long a visitor may keep the node waiting.

@@ -35,6 +35,7 @@ type exchange struct {
 	outcome outcome.Outcome
 	reason  outcome.Reason
 	backend string
+	course  *course // down the ladder; nil before the end of it
 	status  int
 	bytes   int64
 	kept    int64 // bytes of the request's body in memory
@@ -64,6 +65,7 @@ func (x *exchange) end() {
 	}
 	x.s.counts.add(x, took)
 	x.s.access.add(x, took)
+	x.record(took)
 	x.s.inFlight.Add(-1)
 	x.s.kept.Add(-x.kept)
 	*x = exchange{} // the pool keeps nothing of a visitor

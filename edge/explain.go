@@ -16,6 +16,7 @@ import (
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
+	"spillway/edge/recorder"
 	"spillway/origin"
 )
 
@@ -89,14 +90,16 @@ func (q *Inquiry) request() (*http.Request, error) {
 
 // explainMatch is the path down to the route and the admission. It returns the
 // steps of a request that comes no further.
-func (x *exchange) explainMatch(e *Explanation, s *sites) []Step {
-	refused := func(why outcome.Reason) []Step { return []Step{{Outcome: outcome.Refused, Reason: why}} }
+func (x *exchange) explainMatch(e *Explanation, s *sites) []recorder.Step {
+	refused := func(why outcome.Reason) []recorder.Step {
+		return []recorder.Step{{Outcome: outcome.Refused, Reason: why}}
+	}
 	if x.r.TLS == nil {
 		if _, ok := s.host(hostname(x.r.Host)); !ok {
 			e.Hosts = s.names()
 			return refused(outcome.UnknownHost)
 		}
-		return []Step{{Outcome: outcome.Local, Reason: outcome.Redirect}}
+		return []recorder.Step{{Outcome: outcome.Local, Reason: outcome.Redirect}}
 	}
 	if why := malformed(x.r, x.path); why != outcome.None {
 		return refused(why)
@@ -118,12 +121,12 @@ func (x *exchange) explainMatch(e *Explanation, s *sites) []Step {
 }
 
 // explainLadder is the rest of the path.
-func (x *exchange) explainLadder(e *Explanation) (now, full []Step) {
+func (x *exchange) explainLadder(e *Explanation) (now, full []recorder.Step) {
 	rt := x.route
 	x.takeTickets(rt)
 	e.Cache = x.explainCache()
 	if e.Cache.State == cache.Fresh {
-		hit := []Step{{Outcome: outcome.Hit, Reason: outcome.Fresh}}
+		hit := []recorder.Step{{Outcome: outcome.Hit, Reason: outcome.Fresh}}
 		return hit, hit
 	}
 	if ask, ok := x.asksRoom(rt); ok && !opensSocket(x.r) {
@@ -139,18 +142,18 @@ func (x *exchange) explainLadder(e *Explanation) (now, full []Step) {
 	}
 	switch {
 	case x.r.ContentLength > x.s.settings.Load().maxBody:
-		now = []Step{{Outcome: outcome.Refused, Reason: outcome.BodyTooLarge}}
+		now = []recorder.Step{{Outcome: outcome.Refused, Reason: outcome.BodyTooLarge}}
 		return now, now
 	case x.found.State == cache.Unavailable && !f.Behind:
-		now = []Step{{Outcome: outcome.Refused, Reason: outcome.OnlyIfCached}}
+		now = []recorder.Step{{Outcome: outcome.Refused, Reason: outcome.OnlyIfCached}}
 		return now, now
 	}
 	now = x.steps(f, e.Origin.Queued >= e.Origin.QueueLimit)
 	f.Permit = false
 	full = x.steps(f, true)
 	if e.Cache.Joins && !f.Behind {
-		joined := Step{Outcome: outcome.Collapsed}
-		return append([]Step{joined}, now...), append([]Step{joined}, full...)
+		joined := recorder.Step{Outcome: outcome.Collapsed}
+		return append([]recorder.Step{joined}, now...), append([]recorder.Step{joined}, full...)
 	}
 	return now, full
 }
@@ -170,32 +173,22 @@ func (x *exchange) foreseen() overflow.Facts {
 }
 
 // steps tells where the request would go with these facts.
-func (x *exchange) steps(f overflow.Facts, queueFull bool) (all []Step) {
+func (x *exchange) steps(f overflow.Facts, queueFull bool) (all []recorder.Step) {
 	waited := outcome.QueueTimeout
 	if queueFull = queueFull && !f.Called; queueFull { // who was called stands at the door
 		waited = outcome.QueueFull
 	}
 	for _, d := range overflow.Foretell(f, waited) {
-		step := Step{Outcome: stepOutcomes[d.Place], Reason: d.Reason}
-		switch d.Place {
-		case overflow.Queue:
+		step := recorder.Step{Outcome: placeOutcomes[d.Place], Reason: d.Reason, Backend: x.route.backendOf(d)}
+		if d.Place == overflow.Queue {
 			if queueFull {
 				continue
 			}
-			step.Backend, step.Seconds = x.route.originName, x.patience(d.Patient, f.Called).Seconds()
-		case overflow.Origin:
-			step.Backend = x.route.originName
-		case overflow.Function:
-			step.Backend = x.route.functions[d.Function].Name()
+			step.Seconds = x.patience(d.Patient, f.Called).Seconds()
 		}
 		all = append(all, step)
 	}
 	return all
-}
-
-var stepOutcomes = map[overflow.Place]outcome.Outcome{
-	overflow.Origin: outcome.Origin, overflow.Queue: outcome.Queued, overflow.Function: outcome.Function,
-	overflow.Stale: outcome.Stale, overflow.Waiting: outcome.Waiting, overflow.Shed: outcome.Shed, overflow.Fail: outcome.Failed,
 }
 
 // patience is how long the request would wait for the origin.

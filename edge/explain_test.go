@@ -15,6 +15,7 @@ import (
 	"spillway/edge"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/edge/waiting"
 )
 
@@ -33,7 +34,7 @@ func (w *world) explain(t *testing.T, method, path string, header ...string) *ed
 }
 
 // told returns the steps as the Spillway field would have them.
-func told(steps []edge.Step) (all []string) {
+func told(steps []recorder.Step) (all []string) {
 	for _, s := range steps {
 		text := string(s.Outcome)
 		if s.Reason != outcome.None && s.Outcome != outcome.Queued {

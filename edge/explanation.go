@@ -5,6 +5,7 @@ import (
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/origin/faas"
 )
 
@@ -28,17 +29,8 @@ type Explanation struct {
 
 	// Now is what would happen, Full what would if the origin took no more: each
 	// step is taken if the one before comes to nothing.
-	Now  []Step `json:"now"`
-	Full []Step `json:"if_full"`
-}
-
-// A Step is one place that a request would come to, in the words of the outcomes.
-type Step struct {
-	Outcome outcome.Outcome `json:"outcome"`
-	Reason  outcome.Reason  `json:"reason,omitempty"`
-	Backend string          `json:"backend,omitempty"`
-	// Seconds is how long it would wait there at most.
-	Seconds float64 `json:"wait_seconds,omitempty"`
+	Now  []recorder.Step `json:"now"`
+	Full []recorder.Step `json:"if_full"`
 }
 
 // A ClientLook is who would ask.

@@ -99,6 +99,9 @@ func (x *exchange) fetch(rt *route) {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	l.interim.close()
+	if returned(err) {
+		x.course = &l.course
+	}
 	if err != nil {
 		x.giveUp(err)
 		return

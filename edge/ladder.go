@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
@@ -45,6 +46,7 @@ type ladder struct {
 	outcome outcome.Outcome
 	reason  outcome.Reason
 	backend string
+	course  course
 }
 
 // An ending is a ladder's last rung: no response came, and why.
@@ -61,6 +63,7 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 	l.facts, l.called, l.fallback, l.hedged = l.given, nil, nil, nil
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
 	l.route.arrivals.note(r.Method, &l.guest)
+	l.course.limit, l.course.inFlight = l.route.origin.Limiter().Gate()
 	l.facts.NoOrigin = l.route.down()
 	if l.facts.NoOrigin == outcome.None && !l.facts.Called { // who has waited asks by the order of arrival
 		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share())
@@ -74,6 +77,7 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 			l.refreshCandidates(key)
 		}
 		d := overflow.Decide(&l.facts)
+		began := l.route.note(&l.course, d)
 		var resp *http.Response
 		switch d.Place {
 		case overflow.Origin:
@@ -91,6 +95,7 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 		case overflow.Shed:
 			return l.fall(outcome.Shed, d.Reason)
 		}
+		l.course.trail.Leave(time.Since(began))
 		if resp != nil {
 			l.drop()
 			return resp, nil

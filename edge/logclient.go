@@ -38,21 +38,27 @@ func (c *logClient) appendTo(b []byte, addr netip.Addr, at time.Time) []byte {
 		return b
 	}
 	b = append(b, `"client":"`...)
-	switch c.mode {
-	case "full":
-		b = addr.AppendTo(b)
-	case "hash":
-		b = c.keyOf(at).appendHash(b, addr)
-	default:
-		addr = embedded(addr)
-		bits := logBits4
-		if addr.Is6() {
-			bits = logBits6
-		}
-		network, _ := addr.Prefix(bits) // fails only for lengths that no address has
-		b = network.AppendTo(b)
-	}
+	b = c.appendName(b, addr, at)
 	return append(b, `",`...)
+}
+
+// appendName appends how the visitor is named, or nothing.
+func (c *logClient) appendName(b []byte, addr netip.Addr, at time.Time) []byte {
+	switch {
+	case c.mode == "none" || !addr.IsValid():
+		return b
+	case c.mode == "full":
+		return addr.AppendTo(b)
+	case c.mode == "hash":
+		return c.keyOf(at).appendHash(b, addr)
+	}
+	addr = embedded(addr)
+	bits := logBits4
+	if addr.Is6() {
+		bits = logBits6
+	}
+	network, _ := addr.Prefix(bits) // fails only for lengths that no address has
+	return network.AppendTo(b)
 }
 
 // The networks whose addresses hold a whole IPv4 address. Cut to logBits6 those of

@@ -28,6 +28,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/limit"
@@ -40,6 +41,8 @@ type Server struct {
 	cache    *cache.Cache
 	admit    *admit.Controller
 	access   *accessLog
+	clients  *logClient // of all that is noted of requests
+	recorder *recorder.Recorder
 	counts   *counts
 	inFlight atomic.Int64
 	kept     atomic.Int64 // bytes of request bodies in memory
@@ -73,6 +76,10 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}, purses: purses{}}
+	server.clients, server.recorder = &logClient{mode: c.Log.Client}, recorder.New(recorder.Config{Folder: recorderFolder(c), Log: log})
+	if access != nil {
+		server.clients = access.client // so that both know a visitor by one hash
+	}
 	server.rooms = rooms{keys: server.ticketKeys, all: map[string]*room{}}
 	own := [][32]byte{[32]byte(randomKey())}
 	server.SignTickets(func() [][32]byte { return own })

@@ -90,6 +90,7 @@ func (x *exchange) socket(rt *route) {
 	l := x.ladder(rt, x.given(rt), requestBody{})
 	l.upgrade = true
 	resp, err := l.climb(x.r.Context(), x.r)
+	x.course = &l.course
 	if err != nil {
 		x.giveUp(err)
 		return

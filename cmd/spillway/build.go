@@ -249,8 +249,9 @@ func (n *node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 
-	failed := make(chan error, 6)
+	failed := make(chan error, 7)
 	n.start(n.ctx, failed, "access log", n.server.Run)
+	n.start(n.ctx, failed, "flight recorder", n.server.Record)
 	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
 	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
@@ -393,6 +394,7 @@ func (n *node) adminOptions() admin.Options {
 		Handlers: map[string]http.Handler{
 			"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction),
 			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
+			"/recorder": http.HandlerFunc(n.serveRecorder),
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"spillway/edge/admin"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/origin/faas"
 )
 
@@ -28,12 +30,15 @@ func newExplainCommand() *cobra.Command {
 	var header []string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "explain URL [--method GET] [--header 'K: V']... [--client ADDR] [--json]",
-		Short: "Say what would become of a request now, and why",
+		Use:   "explain URL|REQUEST-ID [--method GET] [--header 'K: V']... [--client ADDR] [--json]",
+		Short: "Say what would become of a request now, or became of one, and why",
 		Long: `Ask the node on this machine what would become of a request now, and why: each rung
 of the ladder with live numbers, what would happen, and what would if the origin took
 no more. Nothing is sent, spent or changed. Who asks is --client, and --header says
-what else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 5000000'.`,
+what else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 5000000'.
+
+Instead of a URL, the request ID of the access log or of X-Request-Id names a request
+of the last minute, which the flight recorder may have kept: hits it does not keep.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query, err := inquiryQuery(args[0], method, client, header)
@@ -43,6 +48,9 @@ what else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 500000
 			node, err := adminClient(path, address)
 			if err != nil {
 				return err
+			}
+			if query.Has("id") {
+				return askRecorded(cmd.Context(), node, query, asJSON, cmd.OutOrStdout())
 			}
 			return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout())
 		},
@@ -56,8 +64,13 @@ what else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 500000
 	return cmd
 }
 
+var requestID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+
 // inquiryQuery writes an inquiry down for the node, which looks at it closer.
 func inquiryQuery(target, method, client string, header []string) (url.Values, error) {
+	if requestID.MatchString(target) {
+		return url.Values{"id": {target}}, nil
+	}
 	if !strings.Contains(target, "://") {
 		return nil, fmt.Errorf("%q is not a URL; write https://%s", target, target)
 	}
@@ -91,8 +104,12 @@ func askExplain(ctx context.Context, node *admin.Client, query url.Values, asJSO
 }
 
 // serveExplain explains a request: POST /explain?url=URL, and method, client and
-// header beside it.
+// header beside it; or one that was made, by ?id=REQUEST-ID.
 func (n *node) serveExplain(w http.ResponseWriter, r *http.Request) {
+	if id := r.URL.Query().Get("id"); id != "" {
+		n.serveRecorded(w, id)
+		return
+	}
 	inquiry, err := readInquiry(r.URL.Query())
 	var e *edge.Explanation
 	if err == nil {
@@ -107,11 +124,15 @@ func (n *node) serveExplain(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(inquiry.URL, "http:") && plain == "off":
 		http.Error(w, "nobody listens for plain HTTP: http is off", http.StatusBadRequest)
 	default:
-		w.Header().Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(e) // who asked may have left
+		writeIndented(w, e)
 	}
+}
+
+func writeIndented(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(v) // who asked may have left
 }
 
 func readInquiry(query url.Values) (q edge.Inquiry, err error) {
@@ -302,7 +323,7 @@ func amountText(amount *float64) string {
 }
 
 // stepsText is one sentence: each step is taken if the one before comes to nothing.
-func stepsText(steps []edge.Step) string {
+func stepsText(steps []recorder.Step) string {
 	var all []string
 	for _, s := range steps {
 		text := string(s.Outcome)

@@ -65,7 +65,7 @@ var layout = rules{
 		},
 
 		"edge": {
-			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow", "edge/waiting",
+			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow", "edge/recorder", "edge/waiting",
 			"origin", "origin/limit", "origin/scale", "origin/faas", "origin/faas/budget",
 		},
 		"edge/admin":    {"edge/outcome"},
@@ -73,6 +73,7 @@ var layout = rules{
 		"edge/cache":    {"edge/outcome"},
 		"edge/outcome":  {},
 		"edge/overflow": {"edge/outcome"},
+		"edge/recorder": {"edge/outcome"},
 		"edge/waiting":  {},
 		"edge/edgetest": {"all"},
 

@@ -66,7 +66,8 @@ func newRootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newBudgetCommand(),
+	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
+		newBudgetCommand(),
 		newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

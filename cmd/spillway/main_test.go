@@ -63,7 +63,8 @@ func ready(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("the node is not ready")
 }
 
-// get SOCKET PATH prints what the node answers to a visitor of img.example.com.
+// get SOCKET PATH [ID] prints what the node answers to a visitor of img.example.com,
+// whose request has that ID.
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	var state nodeState
 	ts.Check(admin.NewClient("unix:"+ts.MkAbs(args[0])).Status(context.Background(), &state))
@@ -76,6 +77,9 @@ func get(ts *testscript.TestScript, _ bool, args []string) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+address+args[1], nil)
 	ts.Check(err)
 	req.Host = "img.example.com"
+	if len(args) > 2 {
+		req.Header.Set("X-Request-Id", args[2])
+	}
 	resp, err := client.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()

@@ -12,6 +12,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
@@ -40,6 +41,8 @@ type nodeState struct {
 	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
 	Admission admit.State              `json:"admission"`
 	Visits    edge.ListenState         `json:"visits"`
+	// Recorder says what the flight recorder wrote out last.
+	Recorder recorder.State `json:"recorder,omitzero"`
 }
 
 type configState struct {
@@ -76,6 +79,7 @@ func (n *node) status() nodeState {
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Shared: map[string]faas.SharedState{},
 		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(),
 		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
+		Recorder: n.server.Recorder().State(),
 	}
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()

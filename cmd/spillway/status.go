@@ -18,6 +18,7 @@ import (
 	"spillway/config"
 	"spillway/edge/admin"
 	"spillway/edge/outcome"
+	"spillway/edge/recorder"
 	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
@@ -99,6 +100,7 @@ func (s *nodeState) write(out io.Writer) error {
 	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
 	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
 	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
+	writeFlight(w, &s.Recorder)
 	writeOutcomes(w, s.Outcomes)
 	writeOrigins(w, s.Origins)
 	writeWaiting(w, s.Waiting)
@@ -121,6 +123,16 @@ func (c *configState) write(w io.Writer) {
 	}
 	for _, p := range c.Warnings {
 		fmt.Fprintf(w, "warning\t%s\n", firstLine(p.String()))
+	}
+}
+
+// writeFlight shows where the minute before the last shedding is.
+func writeFlight(w io.Writer, r *recorder.State) {
+	if r.File != "" {
+		fmt.Fprintf(w, "recorder\t%s, %d decisions before %s\n", r.File, r.Count, r.At.Local().Format(time.DateTime))
+	}
+	if r.Error != "" {
+		fmt.Fprintf(w, "recorder\tcannot write: %s\n", r.Error)
 	}
 }
 
