@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -309,4 +310,55 @@ func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 	f(edge.Inquiry{URL: "https://%"}, "invalid URL escape")
 	f(edge.Inquiry{URL: "https://a.test/", Method: "GE T"}, "invalid method")
 	f(edge.Inquiry{URL: "https://a.test/", Header: http.Header{"Content-Length": {"many"}}}, `"many" is not a length`)
+}
+
+// TestExplainWaitingRoom: who would have to wait behind others is told so, and
+// nobody loses a turn by it.
+func TestExplainWaitingRoom(t *testing.T) {
+	w := newWorldWith(t, "h2", 1, func(_ *edge.Config, routes []edge.RouteConfig) {
+		for i := range routes {
+			routes[i].Waiting = &waiting.Config{}
+		}
+	})
+	release := w.occupy(t)
+	g := w.guest()
+	g.visit("/plain/1").check(t, 503, sentToWait, "")
+	e := w.explain(t, "GET", "/plain/1", "Sec-Fetch-Mode", "navigate")
+	if got := told(e.Now); len(got) != 1 || got[0] != sentBack || !e.Waiting.Waits || e.Waiting.Standing != "behind" || e.Waiting.Visitors != 1 {
+		t.Errorf("%v, %+v", got, e.Waiting)
+	}
+	release()
+	var cookies []string
+	for name, value := range g.jar {
+		cookies = append(cookies, name+"="+value)
+	}
+	for range 3 {
+		e = w.explain(t, "GET", "/plain/1", "Sec-Fetch-Mode", "navigate", "Cookie", strings.Join(cookies, "; "))
+		if got := told(e.Now); e.Waiting.Standing != "called" || got[0] != "queued" || e.Now[0].Seconds != waiting.Hold.Seconds() {
+			t.Errorf("%v, %+v", e.Now, e.Waiting)
+		}
+	}
+	g.visit("/plain/1").check(t, 200, "origin", "origin /plain/1")
+}
+
+// TestExplainAmidTraffic: it may be asked while requests are served.
+func TestExplainAmidTraffic(t *testing.T) {
+	w := newWorld(t, "h2", 2)
+	w.origin.says(cacheable(0, "x"))
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 50 {
+				w.ask("GET", fmt.Sprintf("/stale/%d", i%3), "")
+			}
+		})
+		wg.Go(func() {
+			for range 50 {
+				if e := w.explain(t, "GET", fmt.Sprintf("/stale/%d", i%3)); len(e.Now) == 0 || len(e.Full) == 0 {
+					t.Errorf("%+v", e)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -309,6 +309,7 @@ func FixedChanges(a, b Config) []string {
 	changed("tls.ech", a.TLS.ECH != b.TLS.ECH)
 	changed("log.access", a.Log.Access != b.Log.Access)
 	changed("log.client", a.Log.Client != b.Log.Client)
+	changed("log.recorder", a.Log.Recorder != b.Log.Recorder)
 	changed("timeouts.header", a.Timeouts.Header != b.Timeouts.Header)
 	changed("timeouts.idle", a.Timeouts.Idle != b.Timeouts.Idle)
 	changed("limits.header_bytes", a.Limits.HeaderBytes != b.Limits.HeaderBytes)

@@ -302,8 +302,13 @@ func TestEnterSharesOutAFullNode(t *testing.T) {
 	k := New(config(), 1) // 1000 in flight
 	enter := func(n uint32, times int) (refused int) {
 		for range times {
-			if k.Enter(v4(n)) != outcome.None {
+			foretold := k.Look(v4(n))
+			why := k.Enter(v4(n))
+			if why != outcome.None {
 				refused++
+			}
+			if why != foretold {
+				t.Errorf("Look said %q, Enter %q", foretold, why)
 			}
 		}
 		return refused

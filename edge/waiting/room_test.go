@@ -59,6 +59,38 @@ func TestNobodyOvertakesThoseWhoWait(t *testing.T) {
 	standing(t, r.with(""), Behind)
 }
 
+// TestLookTellsHowARequestWouldStand, and takes neither turn nor pass.
+func TestLookTellsHowARequestWouldStand(t *testing.T) {
+	r, _ := stillRoom()
+	f := func(a Ask, want Standing) {
+		t.Helper()
+		before := r.State()
+		for range 2 * passBurst { // more often than a pass is good for
+			if got := r.Look(a).Standing; got != want {
+				t.Fatalf("%+v stands %v, want %v", a, got, want)
+			}
+		}
+		if now := r.State(); now != before {
+			t.Errorf("%+v changed the room from %+v to %+v", a, before, now)
+		}
+		g := r.Enter(a)
+		standing(t, g, want)
+		r.Leave(&g)
+	}
+	f(Ask{}, Outside)
+	f(Ask{Waits: true}, Free)
+	first, second := wait(r).Ticket, wait(r).Ticket
+	f(Ask{Waits: true}, Behind)
+	f(Ask{Waits: true, Ticket: first}, Called)
+	held := r.with(first)
+	f(Ask{Waits: true, Ticket: first}, Behind) // it has its turn already
+	pass := r.Serve(&held, DefaultPass)
+	f(Ask{Waits: true, Pass: pass}, Admitted)
+	f(Ask{Pass: pass}, Admitted)
+	f(Ask{Pass: second}, Outside)
+	f(Ask{Waits: true, Ticket: first}, Behind) // it is used
+}
+
 func TestATicketIsGoodForOneAdmission(t *testing.T) {
 	r, now := stillRoom()
 	n := wait(r)

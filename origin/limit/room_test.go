@@ -10,6 +10,9 @@ func TestRoomIsWhatAcquireFinds(t *testing.T) {
 		if l.Full(1) || l.Full(0.5) != (n >= 4) {
 			t.Errorf("%d of 8 in flight: full %t, at a half %t", n, l.Full(1), l.Full(0.5))
 		}
+		if limit, inFlight := l.Gate(); limit != 8 || inFlight != n {
+			t.Errorf("the gate says %d of %d", inFlight, limit)
+		}
 		p, ok := l.Acquire(0, 1)
 		if !ok {
 			t.Fatalf("no permit with %d of 8 in flight", n)

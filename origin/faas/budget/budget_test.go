@@ -99,6 +99,9 @@ func TestOpenChargeCountsInTheNextPeriod(t *testing.T) {
 		t.Errorf("left %v after the settlement", got)
 	}
 	// The client's share of the new period bears the cost, too.
+	if own, other := b.ClientLeft(next, "v"), b.ClientLeft(next, "w"); own != 0.25 || other != 1 {
+		t.Errorf("left %v for the client, %v for another", own, other)
+	}
 	reserve(t, b, next, "v", 0.26, outcome.ClientShareSpent)
 	reserve(t, b, next, "v", 0.25, outcome.None)
 }
