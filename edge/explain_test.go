@@ -362,3 +362,20 @@ func TestExplainAmidTraffic(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// FuzzExplain: whatever is asked about, there is an answer or an error.
+func FuzzExplain(f *testing.F) {
+	f.Add("GET", "https://edge.test/spill/x", "Accept", "text/html")
+	f.Add("CONNECT", "https://[::1]:8443", ":protocol", "websocket")
+	f.Add("PUT", "http://a.test:80/?q#f", "Content-Length", "-1")
+	f.Add("GET", "https://a.test/plain/%2e%2e/", "Host", "..")
+	f.Add("GET", "https:opaque", "Cookie", "__Host-wait-=;;=")
+	f.Add("HEAD", "https://user@a.test/stale/x", "Range", "bytes=0-")
+	w := newWorld(f, "h1", 1)
+	f.Fuzz(func(t *testing.T, method, url, name, value string) {
+		e, err := w.server.Explain(edge.Inquiry{Method: method, URL: url, Header: http.Header{http.CanonicalHeaderKey(name): {value}}})
+		if err == nil && (len(e.Now) == 0 || len(e.Full) == 0) {
+			t.Errorf("nothing is told: %+v", e)
+		}
+	})
+}
