@@ -30,7 +30,8 @@ func (r *route) note(c *course, d overflow.Decision) time.Time {
 // placeOutcomes are the places in the words of the outcomes.
 var placeOutcomes = map[overflow.Place]outcome.Outcome{
 	overflow.Origin: outcome.Origin, overflow.Queue: outcome.Queued, overflow.Function: outcome.Function,
-	overflow.Stale: outcome.Stale, overflow.Waiting: outcome.Waiting, overflow.Shed: outcome.Shed, overflow.Fail: outcome.Failed,
+	overflow.Stale: outcome.Stale, overflow.Waiting: outcome.Waiting,
+	overflow.Shed: outcome.Shed, overflow.Fail: outcome.Failed,
 }
 
 // backendOf names the origin or function that a decision is about, if any.

@@ -225,7 +225,8 @@ func (x *exchange) explainOrigin() *OriginLook {
 	s := rt.origin.Limiter().State()
 	share := rt.mayFill(&x.guest)
 	look := &OriginLook{
-		Name: rt.originName, Up: rt.origin.Up(), Paused: s.Paused, Phase: s.Phase.String(), Limit: s.Limit, InFlight: s.InFlight,
+		Name: rt.originName, Up: rt.origin.Up(), Paused: s.Paused, Phase: s.Phase.String(),
+		Limit: s.Limit, InFlight: s.InFlight,
 		Share: share, Room: !rt.origin.Limiter().Full(share), Queued: s.Queued,
 		QueueLimit: int(math.Ceil(rt.queue.Length * float64(s.Steady))),
 	}
@@ -243,7 +244,9 @@ func (x *exchange) explainRoom() *WaitingLook {
 		return nil
 	}
 	s := x.route.room.State()
-	return &WaitingLook{Waits: x.guest.Waits, Standing: x.guest.Standing.String(), Visitors: s.Visitors, Estimate: s.Estimate}
+	return &WaitingLook{
+		Waits: x.guest.Waits, Standing: x.guest.Standing.String(), Visitors: s.Visitors, Estimate: s.Estimate,
+	}
 }
 
 // names are the hosts that there are.

@@ -121,8 +121,14 @@ var situations = []situation{
 	{"free", nothing, "GET", "/spill/x", nil, "origin", noTurn},
 	{"free, without overflow", nothing, "GET", "/plain/x", nil, "origin", "shed; reason=origin-saturated"},
 	{"saturated", saturated, "GET", "/spill/x", nil, toFirst, noTurn},
-	{"saturated, without overflow", saturated, "GET", "/plain/x", nil, "queued, shed; reason=origin-saturated", "shed; reason=origin-saturated"},
-	{"saturated, a form", saturated, "POST", "/spill/x", nil, "queued, shed; reason=method-not-spilled", "shed; reason=method-not-spilled"},
+	{
+		"saturated, without overflow", saturated, "GET", "/plain/x", nil,
+		"queued, shed; reason=origin-saturated", "shed; reason=origin-saturated",
+	},
+	{
+		"saturated, a form", saturated, "POST", "/spill/x", nil,
+		"queued, shed; reason=method-not-spilled", "shed; reason=method-not-spilled",
+	},
 	{
 		"saturated, a crawler", saturated, "GET", "/spill/x",
 		[]string{"User-Agent", "Googlebot/2.1"},
@@ -133,7 +139,10 @@ var situations = []situation{
 		[]string{"Sec-Purpose", "prefetch"},
 		"queued, shed; reason=prefetch", "shed; reason=prefetch",
 	},
-	{"in the cache", after(holds("/spill/x", "max-age=60"), saturated), "GET", "/spill/x", nil, "hit; reason=fresh", "hit; reason=fresh"},
+	{
+		"in the cache", after(holds("/spill/x", "max-age=60"), saturated), "GET", "/spill/x", nil,
+		"hit; reason=fresh", "hit; reason=fresh",
+	},
 	{
 		"stale", after(holds("/stale/x", "max-age=0"), saturated), "GET", "/stale/x", nil,
 		"queued, stale; reason=origin-saturated", "stale; reason=origin-saturated",
@@ -225,7 +234,8 @@ func TestExplainOriginDown(t *testing.T) {
 		w.ask("GET", fmt.Sprintf("/plain/%d", i), "")
 	}
 	e := w.explain(t, "GET", "/spill/x")
-	if got := told(e.Now); e.Origin.Up || len(got) != 1 || got[0] != "function; reason=origin-down" || !slices.Equal(e.Now, e.Full) {
+	if got := told(e.Now); e.Origin.Up || len(got) != 1 || got[0] != "function; reason=origin-down" ||
+		!slices.Equal(e.Now, e.Full) {
 		t.Errorf("up %t, foretold %v and %v", e.Origin.Up, e.Now, e.Full)
 	}
 	w.ask("GET", "/spill/x", "").check(t, 200, "function; reason=origin-down", "first /spill/x")
@@ -237,19 +247,23 @@ func TestExplainNamesEachRung(t *testing.T) {
 	w := newWorldWith(t, "h2", 4, func(c *edge.Config, _ []edge.RouteConfig) { c.TrustedProxies = []string{"127.0.0.1"} })
 	holds("/stale/x", "max-age=0")(t, w)
 	e := w.explain(t, "GET", "/stale/x", "X-Forwarded-For", "192.0.2.7")
-	if e.Client.Visitor != netip.MustParseAddr("192.0.2.7") || !e.Client.Trusted || e.Client.Peer != netip.MustParseAddr("127.0.0.1") {
+	if e.Client.Visitor != netip.MustParseAddr("192.0.2.7") || !e.Client.Trusted ||
+		e.Client.Peer != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("client %+v", e.Client)
 	}
-	if e.Route.Route != "default/stale/*" || len(e.Passed) != 1 || e.Passed[0] != (edge.PassedLook{Route: "default/plain/*", Why: "path"}) {
+	if e.Route.Route != "default/stale/*" || len(e.Passed) != 1 ||
+		e.Passed[0] != (edge.PassedLook{Route: "default/plain/*", Why: "path"}) {
 		t.Errorf("route %+v, passed %v", e.Route, e.Passed)
 	}
-	if c := e.Cache; c.State != cache.Stale || !c.Entry || c.TTL > 0 || c.StaleLeft < 3500 || c.StaleLeft > 3600 || c.Forbids {
+	if c := e.Cache; c.State != cache.Stale || !c.Entry || c.TTL > 0 || c.StaleLeft < 3500 ||
+		c.StaleLeft > 3600 || c.Forbids {
 		t.Errorf("cache %+v", c)
 	}
 	if o := e.Origin; !o.Up || o.Limit != 4 || o.InFlight != 0 || !o.Room || o.QueueLimit != 4 || o.Share != 1 {
 		t.Errorf("origin %+v", o)
 	}
-	if len(e.Functions) != 2 || e.Functions[0].Name != "first" || e.Functions[0].Worst <= 0 || e.Functions[0].Budget != "spill" || *e.Functions[0].Left != 1 {
+	if len(e.Functions) != 2 || e.Functions[0].Name != "first" || e.Functions[0].Worst <= 0 ||
+		e.Functions[0].Budget != "spill" || *e.Functions[0].Left != 1 {
 		t.Errorf("functions %+v", e.Functions)
 	}
 	if e := w.explain(t, "PUT", "/spill/x", "Content-Length", "2000"); e.Barred != outcome.MethodNotSpilled {
@@ -264,7 +278,8 @@ func TestExplainNamesEachRung(t *testing.T) {
 	if e := w.explain(t, "GET", "/plain/x", "Content-Length", "9000000"); told(e.Now)[0] != "refused; reason=body-too-large" {
 		t.Errorf("9 MB: %v", told(e.Now))
 	}
-	if e, err := w.server.Explain(edge.Inquiry{URL: "http://any.test/plain/x"}); err != nil || told(e.Now)[0] != "local; reason=redirect" {
+	if e, err := w.server.Explain(edge.Inquiry{URL: "http://any.test/plain/x"}); err != nil ||
+		told(e.Now)[0] != "local; reason=redirect" {
 		t.Errorf("plain HTTP: %v (%v)", e, err)
 	}
 }
@@ -282,7 +297,8 @@ func TestExplainAFetchInFlight(t *testing.T) {
 	go func() { answers <- w.ask("GET", "/spill/one", "") }()
 	<-inside
 	e := w.explain(t, "GET", "/spill/one")
-	if got := told(e.Now); !e.Cache.Joins || got[0] != "collapsed" || got[len(got)-1] != "function; reason=origin-saturated" {
+	if got := told(e.Now); !e.Cache.Joins || got[0] != "collapsed" ||
+		got[len(got)-1] != "function; reason=origin-saturated" {
 		t.Errorf("%+v, foretold %v", e.Cache, got)
 	}
 	go func() { answers <- w.ask("GET", "/spill/one", "") }()
@@ -324,7 +340,8 @@ func TestExplainWaitingRoom(t *testing.T) {
 	g := w.guest()
 	g.visit("/plain/1").check(t, 503, sentToWait, "")
 	e := w.explain(t, "GET", "/plain/1", "Sec-Fetch-Mode", "navigate")
-	if got := told(e.Now); len(got) != 1 || got[0] != sentBack || !e.Waiting.Waits || e.Waiting.Standing != "behind" || e.Waiting.Visitors != 1 {
+	if got := told(e.Now); len(got) != 1 || got[0] != sentBack || !e.Waiting.Waits ||
+		e.Waiting.Standing != "behind" || e.Waiting.Visitors != 1 {
 		t.Errorf("%v, %+v", got, e.Waiting)
 	}
 	release()
@@ -334,7 +351,8 @@ func TestExplainWaitingRoom(t *testing.T) {
 	}
 	for range 3 {
 		e = w.explain(t, "GET", "/plain/1", "Sec-Fetch-Mode", "navigate", "Cookie", strings.Join(cookies, "; "))
-		if got := told(e.Now); e.Waiting.Standing != "called" || got[0] != "queued" || e.Now[0].Seconds != waiting.Hold.Seconds() {
+		if got := told(e.Now); e.Waiting.Standing != "called" || got[0] != "queued" ||
+			e.Now[0].Seconds != waiting.Hold.Seconds() {
 			t.Errorf("%v, %+v", e.Now, e.Waiting)
 		}
 	}

@@ -57,7 +57,7 @@ of the last minute, which the flight recorder may have kept: hits it does not ke
 	}
 	cmd.Flags().StringVar(&method, "method", http.MethodGet, "the `method` of the request")
 	cmd.Flags().StringArrayVar(&header, "header", nil, "a `field` of the request, as 'Name: value'; may be repeated")
-	cmd.Flags().StringVar(&client, "client", "", "the `address` that the request comes from; this machine's, if none is given")
+	cmd.Flags().StringVar(&client, "client", "", "the `address` that the request comes from; this machine's if none is given")
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration `file` of the node")
 	cmd.Flags().StringVar(&address, "admin", "", "`address` of the admin listener: unix:PATH or a loopback address")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything, as JSON")
@@ -312,7 +312,8 @@ func functionLookText(f *faas.Look) string {
 	if f.Budget == "" {
 		return text + ", no budget"
 	}
-	return fmt.Sprintf("%s, budget %s has %s left, this client %s", text, f.Budget, amountText(f.Left), amountText(f.ClientLeft))
+	left, own := amountText(f.Left), amountText(f.ClientLeft)
+	return fmt.Sprintf("%s, budget %s has %s left, this client %s", text, f.Budget, left, own)
 }
 
 func amountText(amount *float64) string {

@@ -56,7 +56,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		seconds, entries := r.Last(now)
 		kept := 0
 		for _, s := range seconds {
-			if s.Seen != seen[s.At.Unix()] || s.Kept > PerSecond || uint64(s.Kept) > s.Seen || s.Seen <= uint64(r.each) && uint64(s.Kept) != s.Seen {
+			if s.Seen != seen[s.At.Unix()] || s.Kept > PerSecond || uint64(s.Kept) > s.Seen ||
+				s.Seen <= uint64(r.each) && uint64(s.Kept) != s.Seen {
 				t.Fatalf("%+v of %d", s, seen[s.At.Unix()])
 			}
 			if age := now.Unix() - s.At.Unix(); age < 0 || age >= keep {
