@@ -17,7 +17,8 @@ const (
 
 // has reports whether a pass could be used once more.
 func (m *meters) has(id uint64, now int64) bool {
-	return max(m[id%uint64(len(m))].Load(), now)+passEvery-now <= passBurst*passEvery
+	_, ok := afterUse(m[id%uint64(len(m))].Load(), now)
+	return ok
 }
 
 // take reports whether a pass may be used once more: the generic cell rate
@@ -26,12 +27,18 @@ func (m *meters) take(id uint64, now int64) bool {
 	even := &m[id%uint64(len(m))]
 	for {
 		old := even.Load()
-		next := max(old, now) + passEvery
-		if next-now > passBurst*passEvery {
+		next, ok := afterUse(old, now)
+		if !ok {
 			return false
 		}
 		if even.CompareAndSwap(old, next) {
 			return true
 		}
 	}
+}
+
+// afterUse is when the account is even after one more use, if there may be one.
+func afterUse(even, now int64) (next int64, ok bool) {
+	next = max(even, now) + passEvery
+	return next, next-now <= passBurst*passEvery
 }

@@ -73,11 +73,8 @@ const calmTime = 10 * second
 // Enter says how a request stands.
 func (r *Room) Enter(a Ask) Guest {
 	now := r.clock()
-	if a.Pass != "" {
-		t, ok := parse(a.Pass, kindPass, r.keys(), r.name)
-		if ok && now < t.at && t.at-now < mostPass.Microseconds() && r.meters.take(t.id, now) {
-			return Guest{Standing: Admitted, Waits: a.Waits}
-		}
+	if id, ok := r.pass(a.Pass, now); ok && r.meters.take(id, now) {
+		return Guest{Standing: Admitted, Waits: a.Waits}
 	}
 	if !a.Waits {
 		return Guest{}
@@ -85,14 +82,11 @@ func (r *Room) Enter(a Ask) Guest {
 	if a.Ticket == "" && r.waiting.Load() == 0 {
 		return Guest{Standing: Free, Waits: true}
 	}
-	t, ok := parse(a.Ticket, kindTicket, r.keys(), r.name)
+	t := r.ticket(a.Ticket)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.advance(now)
-	if ok && r.void(&t, now) {
-		t, ok = ticket{}, false
-	}
-	if !ok {
+	if r.void(&t, now) {
 		if a.Ticket != "" {
 			r.counts.void++
 		}
@@ -112,21 +106,18 @@ func (r *Room) Enter(a Ask) Guest {
 // and its pass are as good as before.
 func (r *Room) Look(a Ask) Guest {
 	now := r.clock()
-	t, ok := parse(a.Pass, kindPass, r.keys(), r.name)
-	if ok && now < t.at && t.at-now < mostPass.Microseconds() && r.meters.has(t.id, now) {
+	if id, ok := r.pass(a.Pass, now); ok && r.meters.has(id, now) {
 		return Guest{Standing: Admitted, Waits: a.Waits}
 	}
 	if !a.Waits {
 		return Guest{}
 	}
-	t, ok = parse(a.Ticket, kindTicket, r.keys(), r.name)
+	t := r.ticket(a.Ticket)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.advance(now)
 	switch {
-	case a.Ticket == "" && r.waiting.Load() == 0:
-		return Guest{Standing: Free, Waits: true}
-	case !ok || r.void(&t, now):
+	case r.void(&t, now):
 		return Guest{Standing: r.newcomer(now), Waits: true}
 	case !r.turn(&t):
 		return Guest{Standing: Behind, Waits: true}
@@ -134,9 +125,27 @@ func (r *Room) Look(a Ask) Guest {
 	return Guest{Standing: Called, Waits: true}
 }
 
-// void reports whether a ticket is not good, or not any more.
+// pass returns the id of a pass, if it is one and good yet.
+func (r *Room) pass(text string, now int64) (id uint64, ok bool) {
+	if text == "" {
+		return 0, false
+	}
+	t, ok := parse(text, kindPass, r.keys(), r.name)
+	return t.id, ok && now < t.at && t.at-now < mostPass.Microseconds()
+}
+
+// ticket returns what a text says, or the zero ticket if it is none.
+func (r *Room) ticket(text string) ticket {
+	t, ok := parse(text, kindTicket, r.keys(), r.name)
+	if !ok {
+		return ticket{}
+	}
+	return t
+}
+
+// void reports whether a ticket is not good, or not any more. The zero one is not.
 func (r *Room) void(t *ticket, now int64) bool {
-	return now-t.at > TicketLife.Microseconds() || t.at-now > clockAhead.Microseconds() || r.spent.has(t)
+	return t.id == 0 || now-t.at > TicketLife.Microseconds() || t.at-now > clockAhead.Microseconds() || r.spent.has(t)
 }
 
 // newcomer is how a visit without a ticket stands.
