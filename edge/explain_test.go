@@ -397,3 +397,22 @@ func FuzzExplain(f *testing.F) {
 		}
 	})
 }
+
+// TestExplainNamesWhatIsWrongWithAFunction: the reason, and what stands behind it.
+func TestExplainNamesWhatIsWrongWithAFunction(t *testing.T) {
+	w := newWorld(t, "h2", 1)
+	defer w.occupy(t)()
+	w.first.says(func(rw http.ResponseWriter, r *http.Request) { rw.WriteHeader(500) })
+	for i := range 5 {
+		w.ask("GET", fmt.Sprintf("/spill/%d", i), "").check(t, 200, "function; reason=origin-saturated", "")
+	}
+	w.quiet(t)
+	f := w.explain(t, "GET", "/spill/x").Functions
+	if f[0].Reason != outcome.FunctionUnavailable || f[0].Breaker != "open" || f[1].Reason != outcome.None || f[1].Ready == 0 {
+		t.Errorf("%+v", f)
+	}
+	w.budget.Empty(time.Now())
+	if f := w.explain(t, "GET", "/spill/x").Functions; f[1].Reason != outcome.BudgetSpent || *f[1].Left != 0 {
+		t.Errorf("%+v", f)
+	}
+}

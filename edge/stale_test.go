@@ -115,3 +115,13 @@ func TestStaleForACrowd(t *testing.T) {
 		}
 	})
 }
+
+// TestStaleWithoutFunctions: a route that never spills serves what has expired
+// before it sheds.
+func TestStaleWithoutFunctions(t *testing.T) {
+	w := newWorldWith(t, "h2", 1, func(_ *edge.Config, routes []edge.RouteConfig) { routes[1].Overflow = nil })
+	w.keeps(t, "/stale/a", "max-age=0")
+	defer w.occupy(t)()
+	w.ask("GET", "/stale/a", "").check(t, 200, "stale; reason=origin-saturated", "kept ")
+	w.ask("GET", "/stale/b", "").check(t, 503, "shed; reason=origin-saturated", "")
+}
