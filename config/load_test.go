@@ -183,6 +183,8 @@ func TestProblemsOfRoutes(t *testing.T) {
 	f("{origin: app, overflow: {to: [b]}}", `f:3:31: sites[0].routes[0].overflow.to[0]: functions has no entry "b"; add b under functions, which has a`)
 	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing; add to: [FUNCTION]")
 	f("{origin: app, overflow: {to: [a, a]}}", `f:3:34: sites[0].routes[0].overflow.to[1]: "a" stands twice; remove one`)
+	f("{origin: app, overflow: {to: [a], exercise_fields: [Etag, 'Content Type']}}",
+		`f:3:59: sites[0].routes[0].overflow.exercise_fields[1]: "Content Type" is not the name of a header field; write a name such as Content-Type`)
 	f("{origin: app, overflow: {to: [a], overflow_at: 120%}}", "f:3:48: sites[0].routes[0].overflow.overflow_at: 120% is too large; write 1% to 100%")
 
 	unreachable := func(first, second string, want bool) {

@@ -177,6 +177,7 @@ func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
 	for j, later := range routes {
 		if o := later.Overflow; o != nil {
 			validateFunctions(o.To, index(key, j)+".overflow.to", r)
+			validateFields(o.ExerciseFields, index(key, j)+".overflow.exercise_fields", r)
 		}
 		if w := later.Waiting; w != nil && w.Page != "" {
 			validatePage(w.Page, index(key, j)+".waiting.page", r)
@@ -194,6 +195,18 @@ func validateFunctions(to []string, key string, r *report) {
 	for i, name := range to {
 		if slices.Contains(to[:i], name) {
 			r.add(index(key, i), fmt.Sprintf("%q stands twice", name), "remove one")
+		}
+	}
+}
+
+// fieldName is a token, RFC 9110 section 5.1.
+var fieldName = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
+
+// validateFields finds names that no header has: they would be equal for ever.
+func validateFields(names []string, key string, r *report) {
+	for i, name := range names {
+		if !fieldName.MatchString(name) {
+			r.add(index(key, i), fmt.Sprintf("%q is not the name of a header field", name), "write a name such as Content-Type")
 		}
 	}
 }

@@ -166,7 +166,7 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 	}
 	if err == nil {
 		if !refusal(resp.StatusCode) {
-			return resp
+			return l.exercise(ctx, r, resp)
 		}
 		l.fallback = resp
 		l.facts.NoOrigin, l.facts.Reached = outcome.OriginThrottled, true

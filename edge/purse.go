@@ -15,6 +15,8 @@ import (
 type purse struct {
 	name  string
 	tally faas.Tally
+	// exercises are the calls that only prove that functions answer.
+	exercises faas.Tally
 	// What the cache answered, alone or by sharing a fetch, while the origin was
 	// full. While it has room, an answer of the cache saves the origin work, and
 	// nobody money.
@@ -73,6 +75,9 @@ type RouteState struct {
 	// times the average cost of the calls that were made.
 	SavedByCacheUSD      float64 `json:"saved_by_cache_usd"`
 	SavedByCollapsingUSD float64 `json:"saved_by_collapsing_usd"`
+	// Exercises are calls that only prove that functions answer, beside the Calls.
+	Exercises    uint64  `json:"exercises"`
+	ExercisesUSD float64 `json:"exercises_usd"`
 }
 
 func (p *purse) state() RouteState {
@@ -80,6 +85,7 @@ func (p *purse) state() RouteState {
 	average := s.CostUSD / float64(max(s.Calls, 1))
 	s.SavedByCacheUSD = average * float64(p.hits.Load())
 	s.SavedByCollapsingUSD = average * float64(p.joined.Load())
+	s.Exercises, s.ExercisesUSD = p.exercises.Calls(), p.exercises.Cost()
 	return s
 }
 

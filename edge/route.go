@@ -42,6 +42,7 @@ type route struct {
 	functions  []*faas.Function
 	shedUnpaid []bool
 	hedge      *hedge
+	exercised  *exercised // nil: never spills
 	staleFor   time.Duration
 	cached     bool
 	errorPages errorPages
@@ -91,6 +92,7 @@ type sites struct {
 	fallback  []*route
 	demands   []*demand
 	functions []*faas.Function // all there are
+	exercised []*exercised
 }
 
 // classes numbers the routes of each origin. A route keeps its number through
@@ -129,6 +131,7 @@ func newSites(
 			r.name = routeName(site, rc)
 			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(r.name, rc)
 			s.addDemand(r)
+			s.addExercised(r)
 			routes = append(routes, r)
 		}
 		for _, host := range site.Hosts {
@@ -191,6 +194,7 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 		r.functions = append(r.functions, f)
 		r.shedUnpaid = append(r.shedUnpaid, b.ShedUnpaid[name])
 	}
+	r.exercised = r.newExercised(c.Overflow)
 	return r, nil
 }
 

@@ -51,6 +51,7 @@ type Server struct {
 	classes  classes // guarded by reload
 	rooms    rooms   // guarded by reload
 	purses   purses  // guarded by reload
+	drill    *drill
 	// keys sign the tickets of waiting rooms.
 	keys atomic.Pointer[func() [][32]byte]
 }
@@ -75,7 +76,9 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 	if err != nil {
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
-	server := &Server{log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}, purses: purses{}}
+	server := &Server{
+		log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}, purses: purses{}, drill: newDrill(log),
+	}
 	server.clients, server.recorder = &logClient{mode: c.Log.Client}, recorder.New(recorder.Config{Folder: recorderFolder(c), Log: log})
 	if access != nil {
 		server.clients = access.client // so that both know a visitor by one hash
@@ -106,6 +109,7 @@ func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Co
 	if err != nil {
 		return nil, err
 	}
+	compiled.keepProofs(s.settings.Load(), s.drill)
 	next := &settings{sites: compiled, expose: c.Expose, maxBody: c.Limits.BodyBytes, buffer: c.Overflow.Buffer, tunnel: c.Timeouts.Tunnel}
 	if next.errorPages, err = newErrorPages(c.ErrorPages); err != nil {
 		return nil, err

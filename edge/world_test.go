@@ -40,6 +40,11 @@ type world struct {
 	cache   *cache.Cache
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
+	// What the server was made of, for a reload.
+	config   edge.Config
+	routes   []edge.RouteConfig
+	origins  map[string]origin.Config
+	backends edge.Backends
 }
 
 // A script is a backend that does what a test says.
@@ -119,9 +124,9 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 		{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Cache: true, Overflow: spill},
 	}
 	change(&setup.Config, routes)
-	w.server, err = edge.NewServer(setup.Config, []edge.SiteConfig{{Hosts: []string{"default"}, Routes: routes}}, map[string]origin.Config{"app": oc}, edge.Backends{
-		Origins: map[string]*origin.Origin{"app": o}, Functions: functions,
-	}, w.cache,
+	w.config, w.routes, w.origins = setup.Config, routes, map[string]origin.Config{"app": oc}
+	w.backends = edge.Backends{Origins: map[string]*origin.Origin{"app": o}, Functions: functions}
+	w.server, err = edge.NewServer(w.config, w.sites(), w.origins, w.backends, w.cache,
 		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
 	if err != nil {
 		t.Fatal(err)
@@ -130,6 +135,20 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 	w.node = setup.Start(t)
 	w.visitor = w.node.Visitor(t, proto)
 	return w
+}
+
+func (w *world) sites() []edge.SiteConfig {
+	return []edge.SiteConfig{{Hosts: []string{"default"}, Routes: w.routes}}
+}
+
+// reload puts w's configuration in force as it is now.
+func (w *world) reload(t *testing.T) {
+	t.Helper()
+	apply, err := w.server.Prepare(w.config, w.sites(), w.origins, w.backends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply()
 }
 
 // background runs a part until the test ends.

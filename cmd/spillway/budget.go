@@ -212,11 +212,11 @@ func writeCosts(w io.Writer, s *spending) {
 // writeRouteCosts shows the routes that may cost something.
 func writeRouteCosts(w io.Writer, routes []edge.RouteState) {
 	if len(routes) > 0 {
-		fmt.Fprintf(w, "\nROUTE\tCALLS\tCOST\tAVOIDABLE\tSAVED BY CACHE\tBY COLLAPSING\n")
+		fmt.Fprintf(w, "\nROUTE\tCALLS\tCOST\tAVOIDABLE\tSAVED BY CACHE\tBY COLLAPSING\tEXERCISE\n")
 	}
 	for _, r := range routes {
-		fmt.Fprintf(w, "%s\t%d\t$%.6f\t$%.6f\t$%.6f\t$%.6f\n",
-			r.Route, r.Calls, r.CostUSD, r.AvoidableUSD, r.SavedByCacheUSD, r.SavedByCollapsingUSD)
+		fmt.Fprintf(w, "%s\t%d\t$%.6f\t$%.6f\t$%.6f\t$%.6f\t$%.6f\n",
+			r.Route, r.Calls, r.CostUSD, r.AvoidableUSD, r.SavedByCacheUSD, r.SavedByCollapsingUSD, r.ExercisesUSD)
 	}
 }
 

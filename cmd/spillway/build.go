@@ -249,11 +249,12 @@ func (n *node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 
-	failed := make(chan error, 7)
+	failed := make(chan error, 8)
 	n.start(n.ctx, failed, "access log", n.server.Run)
 	n.start(n.ctx, failed, "flight recorder", n.server.Record)
 	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
 	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
+	n.start(n.ctx, failed, "exercise", n.server.Exercise)
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
 	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)
@@ -394,7 +395,7 @@ func (n *node) adminOptions() admin.Options {
 		Handlers: map[string]http.Handler{
 			"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction),
 			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
-			"/recorder": http.HandlerFunc(n.serveRecorder),
+			"/recorder": http.HandlerFunc(n.serveRecorder), "/online": http.HandlerFunc(n.serveOnline),
 		},
 	}
 }

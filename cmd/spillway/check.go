@@ -16,6 +16,7 @@ import (
 
 	"spillway/config"
 	"spillway/edge"
+	"spillway/edge/admin"
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/origin"
@@ -24,15 +25,21 @@ import (
 )
 
 func newCheckCommand() *cobra.Command {
-	var path string
-	var strict, asJSON bool
+	var path, address string
+	var strict, asJSON, live bool
 	cmd := &cobra.Command{
-		Use:   "check FILE... | --config FILE [--strict] [--json]",
+		Use:   "check FILE... | --config FILE [--strict] [--json] [--online [--admin ADDRESS]]",
 		Short: "Say what is wrong with configuration files",
 		Long: `Read each configuration file as run would, with the environment on top, and
 print everything that is wrong with it. Nothing is started, and no server is
 asked. The exit code is 0 when all files pass, 1 when one does not, and with
---strict 2 when one passes with warnings.`,
+--strict 2 when one passes with warnings.
+
+With --online the running node is asked besides, within ten seconds: whether it
+runs this configuration, whether it reaches its origins, whether each function
+answers, and whether what it answered was compared with the origin's. Each
+function is called once, at its warm_up, which costs what a call costs. The exit
+code is 1 when something fails, or is UNPROVEN.`,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if path != "" {
 				files = append(files, path)
@@ -40,16 +47,35 @@ asked. The exit code is 0 when all files pass, 1 when one does not, and with
 			if len(files) == 0 {
 				return usageError{fmt.Errorf("name a configuration file")}
 			}
+			if live && len(files) > 1 {
+				return usageError{fmt.Errorf("--online: name one configuration file, that of the running node")}
+			}
 			var results []checked
 			for _, file := range files {
 				results = append(results, checkFile(file))
 			}
+			var report *onlineReport
+			var failed error
+			if live && results[0].OK {
+				address, err := adminAddress(files[0], address)
+				if err != nil {
+					return err
+				}
+				report, failed = online(cmd.Context(), admin.NewClient(address), results[0].Hash)
+			}
 			if asJSON {
-				if err := writeChecked(cmd.OutOrStdout(), results); err != nil {
+				if err := writeChecked(cmd.OutOrStdout(), results, report); err != nil {
 					return err
 				}
 			} else {
 				showChecked(cmd.OutOrStdout(), cmd.ErrOrStderr(), results)
+				report.write(cmd.OutOrStdout())
+			}
+			switch {
+			case failed != nil:
+				return failed
+			case report != nil && !report.OK:
+				return errReported
 			}
 			return verdict(results, strict)
 		},
@@ -57,6 +83,8 @@ asked. The exit code is 0 when all files pass, 1 when one does not, and with
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file`, as for run")
 	cmd.Flags().BoolVar(&strict, "strict", false, "let warnings end in exit code 2")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
+	cmd.Flags().BoolVar(&live, "online", false, "ask the running node whether all that is named answers; costs a call of each function")
+	cmd.Flags().StringVar(&address, "admin", "", "`address` of the admin listener, if it is not that of the file")
 	return cmd
 }
 
@@ -143,7 +171,7 @@ func rehearseServer(c *config.Config, log *slog.Logger) (problems config.Problem
 	return problems
 }
 
-func writeChecked(out io.Writer, results []checked) error {
+func writeChecked(out io.Writer, results []checked, report *onlineReport) error {
 	for i := range results {
 		if results[i].Problems == nil {
 			results[i].Problems = config.Problems{} // a list, also when it is empty
@@ -152,7 +180,10 @@ func writeChecked(out io.Writer, results []checked) error {
 	e := json.NewEncoder(out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(map[string][]checked{"files": results})
+	return e.Encode(struct {
+		Files  []checked     `json:"files"`
+		Online *onlineReport `json:"online,omitempty"`
+	}{results, report})
 }
 
 func showChecked(out, errs io.Writer, results []checked) {

@@ -65,12 +65,13 @@ var layout = rules{
 		},
 
 		"edge": {
-			"edge/admit", "edge/cache", "edge/outcome", "edge/overflow", "edge/recorder", "edge/waiting",
+			"edge/admit", "edge/cache", "edge/exercise", "edge/outcome", "edge/overflow", "edge/recorder", "edge/waiting",
 			"origin", "origin/limit", "origin/scale", "origin/faas", "origin/faas/budget",
 		},
 		"edge/admin":    {"edge/outcome"},
 		"edge/admit":    {"edge/outcome"},
 		"edge/cache":    {"edge/outcome"},
+		"edge/exercise": {},
 		"edge/outcome":  {},
 		"edge/overflow": {"edge/outcome"},
 		"edge/recorder": {"edge/outcome"},

@@ -61,7 +61,9 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 		saved := fmt.Sprintf("spillway_route_saved_usd{route=%q,by=", r.Route)
 		metrics.WriteGaugeFloat64(w, saved+`"cache"}`, r.SavedByCacheUSD)
 		metrics.WriteGaugeFloat64(w, saved+`"collapsing"}`, r.SavedByCollapsingUSD)
+		metrics.WriteCounterFloat64(w, "spillway_exercise_cost_usd_total"+label, r.ExercisesUSD)
 	}
+	writeProofMetrics(w, &s)
 	c := s.Cache
 	gauge(w, "spillway_cache_bytes", c.Bytes)
 	gauge(w, "spillway_cache_limit_bytes", c.Limit)

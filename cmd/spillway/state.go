@@ -36,6 +36,7 @@ type nodeState struct {
 	Budgets   map[string]budget.State     `json:"budgets"`
 	Ledger    budget.LedgerState          `json:"ledger"` // of the budgets
 	Routes    []edge.RouteState           `json:"routes"` // that may cost something
+	Proofs    []edge.ProofState           `json:"proofs"` // that functions answer as the origins do
 	Cache     cache.State                 `json:"cache"`
 	// Waiting are the waiting rooms, by the names of their origins.
 	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
@@ -77,7 +78,7 @@ func (n *node) status() nodeState {
 		},
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Shared: map[string]faas.SharedState{},
-		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(),
+		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(), Proofs: n.server.Proofs(),
 		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
 		Recorder: n.server.Recorder().State(),
 	}

@@ -105,6 +105,7 @@ func (s *nodeState) write(out io.Writer) error {
 	writeOrigins(w, s.Origins)
 	writeWaiting(w, s.Waiting)
 	writeFunctions(w, s.Functions)
+	writeProofs(w, s.Proofs)
 	writeBudgets(w, s.Budgets)
 	if s.Ledger.Error != "" {
 		fmt.Fprintf(w, "ledger\tdoes not work: %s\n", s.Ledger.Error)

@@ -9,7 +9,11 @@
 // It does not take permits, charge budgets, wait or call anything.
 package overflow
 
-import "spillway/edge/outcome"
+import (
+	"net/http"
+
+	"spillway/edge/outcome"
+)
 
 // A Place is where a request goes next.
 type Place string
@@ -149,6 +153,13 @@ func candidate(f *Facts) (int, outcome.Reason) {
 func Hedge(f *Facts) (function int, ok bool) {
 	function, blocked := candidate(f)
 	return function, Safe(f.Method) && blocked == outcome.None
+}
+
+// Exercise reports whether a function may be called as well for a request that the
+// origin has answered: where it could be called in the origin's stead, nothing can
+// happen twice, and the origin had room.
+func Exercise(f *Facts) bool {
+	return (f.Method == http.MethodGet || f.Method == http.MethodHead) && f.Waited == outcome.None && f.ineligible() == outcome.None
 }
 
 // ineligible says why the request may not go to any function.

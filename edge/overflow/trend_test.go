@@ -73,3 +73,24 @@ func TestHedge(t *testing.T) {
 	f(Facts{Policy: policy, Method: "GET", Functions: ready}, 0, false)
 	f(Facts{Method: "GET", BodyKept: true, Functions: ready}, 0, false)
 }
+
+// A function gets a request, too, where it could have had it alone, nothing can
+// happen twice, and the origin had room.
+func TestExercise(t *testing.T) {
+	f := func(facts Facts, want bool) {
+		t.Helper()
+		if got := Exercise(&facts); got != want {
+			t.Errorf("%+v: %t", facts, got)
+		}
+	}
+	all := New(Config{Methods: []string{"GET", "HEAD", "OPTIONS", "POST"}})
+	f(Facts{Policy: policy, Method: "GET", BodyKept: true}, true)
+	f(Facts{Policy: policy, Method: "HEAD", BodyKept: true}, true)
+	f(Facts{Policy: all, Method: "POST", BodyKept: true}, false)
+	f(Facts{Policy: all, Method: "OPTIONS", BodyKept: true}, false)
+	f(Facts{Policy: New(Config{Methods: []string{"POST"}}), Method: "GET", BodyKept: true}, false)
+	f(Facts{Method: "GET", BodyKept: true}, false)
+	f(Facts{Policy: policy, Method: "GET"}, false)
+	f(Facts{Policy: policy, Method: "GET", BodyKept: true, Barred: outcome.Crawler}, false)
+	f(Facts{Policy: policy, Method: "GET", BodyKept: true, Waited: outcome.OriginSaturated}, false)
+}

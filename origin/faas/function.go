@@ -177,12 +177,17 @@ func (f *Function) begin(ctx context.Context, client string) (*call, outcome.Rea
 // charge takes what else a call needs that has a slot, its place at what is shared
 // and its money, or gives the slot back.
 func (f *Function) charge(s slot, client string) (*call, outcome.Reason) {
+	return f.chargeWithin(s, client, 1)
+}
+
+// chargeWithin is charge for a client that is to stay within a share of the budget.
+func (f *Function) chargeWithin(s slot, client string, share float64) (*call, outcome.Reason) {
 	if !f.shared.enter() {
 		f.gate.leave(s, unused)
 		return nil, outcome.SharedBusy
 	}
 	now := time.Now()
-	charge, why := f.budget.Reserve(now, client, f.worst)
+	charge, why := f.budget.ReserveWithin(now, client, f.worst, share)
 	if why != outcome.None {
 		f.leave(s, unused)
 		return nil, why

@@ -210,6 +210,28 @@ func (g *gate) enterWarmUp() (slot, outcome.Reason) {
 	return taken, why
 }
 
+// refuseSpare says why no call can be let in that nobody waits for.
+func (g *gate) refuseSpare(now time.Time) outcome.Reason {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.standing(now); !s.spare() {
+		return s.refusal()
+	}
+	return outcome.None
+}
+
+// enterSpare lets a call in that nobody waits for.
+func (g *gate) enterSpare() (slot, outcome.Reason) {
+	now := time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.standing(now)
+	if !s.spare() {
+		return slot{}, s.refusal()
+	}
+	return g.grant(now, s.admit(true), &s)
+}
+
 // missing is how many warm-ups at once make so many instances ready: those that
 // have no call would take some of them.
 func (g *gate) missing(now time.Time, instances int) int {

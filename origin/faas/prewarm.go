@@ -138,15 +138,19 @@ func (f *Function) warm(s slot) {
 // warmUp makes the call. What it answers does not matter, if it is the function
 // that does.
 func (c *call) warmUp() {
-	resp, err := c.make(context.Background(), &Request{
-		Method: http.MethodGet, Host: warmUpHost, Path: c.f.config.WarmUp,
-		Header: http.Header{}, Proto: "https", ID: "warm-up", WarmUp: true,
-	})
+	resp, err := c.make(context.Background(), warmUpRequest(c.f.config.WarmUp))
 	if err != nil {
 		return // counted, and the breakers know
 	}
 	_, _ = io.Copy(io.Discard, resp.Body) // how it ends was counted, too
 	resp.Body.Close()
+}
+
+func warmUpRequest(path string) *Request {
+	return &Request{
+		Method: http.MethodGet, Host: warmUpHost, Path: path,
+		Header: http.Header{}, Proto: "https", ID: "warm-up", WarmUp: true,
+	}
 }
 
 // CallTime is how long a call takes on an instance that is ready, as learned.

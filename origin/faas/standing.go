@@ -51,6 +51,11 @@ func (s *standing) admit(waited bool) passage {
 	return turnAway
 }
 
+// spare reports whether one more call has a place that nobody will miss.
+func (s *standing) spare() bool {
+	return !s.spared && s.waiting == 0 && 2*s.inFlight < s.limit && s.admit(true) != turnAway
+}
+
 // soon reports whether those who wait, and one more, will all have an instance in
 // time: each of those that are ready frees itself once in the time of a call. A call
 // that could start an instance, and cannot have a warm-up do it, does not wait: in

@@ -63,6 +63,16 @@ func (b *Budget) Name() string { return b.name }
 // spent. The charge must be settled when the call is over. The empty client is a
 // client like any other. It may wait a moment for the ledger.
 func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge, outcome.Reason) {
+	return b.ReserveWithin(now, client, amount, everything)
+}
+
+// everything is the share of a client whose bound is that of the Config alone.
+const everything = 1
+
+// ReserveWithin is [Budget.Reserve] for a client that is to stay within a share of
+// the shortest bounded period's amount, and within that of every client. A share in
+// which two such calls have no place is as much as these two.
+func (b *Budget) ReserveWithin(now time.Time, client string, amount, share float64) (*Charge, outcome.Reason) {
 	if b == nil {
 		return nil, outcome.None
 	}
@@ -70,7 +80,7 @@ func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge,
 	defer b.mu.Unlock()
 	hash := b.clients.hash(client)
 	for {
-		if why := b.refuse(now, hash, amount); why != outcome.None {
+		if why := b.refuse(now, hash, amount, share); why != outcome.None {
 			return nil, why
 		}
 		if b.covers(amount) || !b.awaitBlock(amount) {
@@ -87,16 +97,21 @@ func (b *Budget) Reserve(now time.Time, client string, amount float64) (*Charge,
 
 // Check says what Reserve would answer, and sets nothing aside.
 func (b *Budget) Check(now time.Time, client string, amount float64) outcome.Reason {
+	return b.CheckWithin(now, client, amount, everything)
+}
+
+// CheckWithin says what ReserveWithin would answer, and sets nothing aside.
+func (b *Budget) CheckWithin(now time.Time, client string, amount, share float64) outcome.Reason {
 	if b == nil {
 		return outcome.None
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.refuse(now, b.clients.hash(client), amount)
+	return b.refuse(now, b.clients.hash(client), amount, share)
 }
 
 // refuse moves the periods to now and says why amount may not be spent.
-func (b *Budget) refuse(now time.Time, client uint64, amount float64) outcome.Reason {
+func (b *Budget) refuse(now time.Time, client uint64, amount, share float64) outcome.Reason {
 	b.advance(now)
 	switch {
 	case !b.covers(amount) && b.stopped():
@@ -105,7 +120,7 @@ func (b *Budget) refuse(now time.Time, client uint64, amount float64) outcome.Re
 		return outcome.BudgetSpent
 	case math.IsNaN(amount), amount < 0, amount > b.left():
 		return outcome.BudgetSpent
-	case b.clients.spent(client)+amount > b.config.share():
+	case b.clients.spent(client)+amount > min(b.config.share(), b.config.part(share, amount)):
 		return outcome.ClientShareSpent
 	}
 	return outcome.None
@@ -248,6 +263,16 @@ func (c *Config) share() float64 {
 		return math.Inf(1)
 	}
 	return c.PerClient * limit
+}
+
+// part is what a client may spend in a base period that is to stay within a share of
+// it; infinite for everything, or without a bound.
+func (c *Config) part(share, amount float64) float64 {
+	limit := c.limit(c.base())
+	if share >= everything || limit == 0 {
+		return math.Inf(1)
+	}
+	return max(share*limit, 2*amount)
 }
 
 // Largest is the most that a single call may ever cost under these limits.

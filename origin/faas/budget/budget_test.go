@@ -339,3 +339,28 @@ func BenchmarkReserveSettle(b *testing.B) {
 		b.Error(err)
 	}
 }
+
+// TestReserveWithin: a client that is to stay within a share does so, and within that
+// of every client.
+func TestReserveWithin(t *testing.T) {
+	f := func(what string, c Config, amount, share float64, want int) {
+		t.Helper()
+		b, now := New("spill", c), time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+		n := 0
+		for n < 1000 && b.CheckWithin(now, "few", amount, share) == outcome.None {
+			if _, why := b.ReserveWithin(now, "few", amount, share); why != outcome.None {
+				t.Fatalf("%s: allowed, and then %s", what, why)
+			}
+			n++
+		}
+		if _, why := b.ReserveWithin(now, "few", amount, share); n != want || n < 1000 && why == outcome.None {
+			t.Errorf("%s: %d times, then %q; want %d", what, n, why, want)
+		}
+	}
+	f("a hundredth", Config{PerHour: 1000}, 1, 0.01, 10)
+	f("of the shortest period", Config{PerDay: 1000, PerMonth: 1e6}, 1, 0.01, 10)
+	f("two at least", Config{PerHour: 1000}, 100, 0.01, 2)
+	f("no more than any client", Config{PerHour: 1000, PerClient: 0.005}, 1, 0.01, 5)
+	f("no more than there is", Config{PerHour: 1000, PerDay: 5}, 1, 0.01, 5)
+	f("no bound", Config{}, 1, 0.01, 1000)
+}
