@@ -326,11 +326,13 @@ func (r *Room) advance(now int64) {
 	}
 	r.peers.step(now)
 	cursor := min(r.seats.line.find(r.window.called()+1), now)
-	if cursor <= r.peers.bound { // else others are behind, not the origin
-		was := r.window.steady
-		if r.window.step(atDoor, stood, r.admittedStep, now-r.front.moved < latelyTime, waiting); !was && r.window.steady {
-			r.pace, r.admitted, r.left, r.observed = pace{}, 0, 0, now // the start says little
-		}
+	grows, lately := r.admittedStep, now-r.front.moved < latelyTime
+	if cursor > r.peers.bound { // others are behind, not the origin
+		grows, lately = 0, false
+	}
+	was := r.window.steady
+	if r.window.step(atDoor, stood, grows, lately, waiting); !was && r.window.steady {
+		r.pace, r.admitted, r.left, r.observed = pace{}, 0, 0, now // the start says little
 	}
 	r.front.move(cursor, r.admittedStep > 0, now)
 	if waiting > r.window.called() || atDoor > crowdedBy {

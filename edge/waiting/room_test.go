@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -171,6 +172,33 @@ func TestWhoDoesNotComeBackIsNotWaitedFor(t *testing.T) {
 	}
 	// Who comes late is called at once.
 	standing(t, r.with(all[0].Ticket), Called)
+}
+
+// TestACrowdAtTheDoorCallsFewer asks it of a room that is ahead of another as well:
+// that one may let in those whom the origin has room for.
+func TestACrowdAtTheDoorCallsFewer(t *testing.T) {
+	f := func(ahead bool) {
+		synctest.Test(t, func(t *testing.T) {
+			r := NewRoom("app", testKeys)
+			r.clock = func() int64 { return time.Now().UnixMicro() }
+			for range 100 {
+				wait(r)
+			}
+			now := r.clock()
+			if ahead {
+				r.peers.note(hint{node: r.node + 1, at: now, cursor: now - minute}, r.node, now)
+			}
+			for arrival := range int64(crowdedBy + 1) {
+				r.door.stand(arrival)
+			}
+			time.Sleep(crowded + time.Second)
+			if r.State(); r.window.size >= startWindow {
+				t.Errorf("ahead %v: %v are called", ahead, r.window.size)
+			}
+		})
+	}
+	f(false)
+	f(true)
 }
 
 // TestHoardedTicketsDoNotCrowdTheDoor lets somebody come with many old tickets,
