@@ -75,8 +75,10 @@ type caps struct {
 	utilization float64 // running mean of the reports
 	age         int     // ticks since the last report
 	ease        float64 // ln of the part of the limit that is left, 0 or less
-	pause       int     // ticks left
-	spent       uint32  // pleas that the last pause has answered
+	held        bool    // the limit may not rise, and ln K not above
+	ceiling     float64
+	pause       int    // ticks left
+	spent       uint32 // pleas that the last pause has answered
 }
 
 // observe follows reports and pleas.
@@ -118,6 +120,23 @@ func (c *caps) fresh() bool { return c.utilization > 0 && c.age < reportTicks }
 
 // holds reports whether the limit may not rise.
 func (c *caps) holds() bool { return c.fresh() && c.utilization > strained }
+
+// eases reports whether the limit is less than what was learned.
+func (c *caps) eases() bool { return c.ease < 0 }
+
+// hold notes what ln K may not rise above while reports hold the limit: what it was
+// when they began to. Below that K goes on to follow the origin both ways, or it
+// would sink by noise alone for as long as they hold.
+func (c *caps) hold(k float64) {
+	held := c.holds()
+	switch {
+	case !held:
+		c.ceiling = math.Inf(1)
+	case !c.held:
+		c.ceiling = k
+	}
+	c.held = held
+}
 
 // probes is the limit during a pause.
 func (c *caps) probes() uint64 {

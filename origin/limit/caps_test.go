@@ -95,6 +95,43 @@ func TestSimulatedReports(t *testing.T) {
 	f(small(40, 0.02, 1, sharing))
 }
 
+// Reports that are never true, such as percents or those of a machine that others
+// keep busy, cost an origin half of what was learned and no more, however long they
+// last.
+func TestSimulatedAbsurdReports(t *testing.T) {
+	f := func(s scenario, claims, least float64) {
+		t.Helper()
+		s.phases = []phase{{load: 0.5, seconds: 10}, {load: 3, seconds: 110}}
+		silent := simulate(s, 1).meanLimit(20, 120)
+		s.reports, s.claims = true, claims
+		if limit := simulate(s, 1).meanLimit(100, 120); limit < least*silent {
+			t.Errorf("%dx%.0f %v that claims %v: limit %.1f, without reports %.1f", s.slots, s.mean*1000, s.kind, claims, limit, silent)
+		}
+	}
+	for _, s := range []scenario{small(16, 0.02, 1, sharing), small(16, 0.02, 1, fifo), small(4, 0.02, 1, fifo)} {
+		f(s, 0.92, 0.8)
+		f(s, 1, 0.4)
+		f(s, 45, 0.4)
+	}
+}
+
+// Nor do they keep slow start from what an origin is given of which nothing is known.
+func TestReportsLeaveSlowStartItsLimit(t *testing.T) {
+	l := newClocked(Config{})
+	for i := range 400 {
+		l.Report(1)
+		l.round(20*time.Millisecond, func(int) Result {
+			if i < 2 {
+				return Drop
+			}
+			return OK
+		})
+	}
+	if s := l.State(); s.Phase == PhaseSlowStart || s.Steady < startLimit/2 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestPausesNeedARun(t *testing.T) {
 	l := reporting(8)
 	for range 10 * pleaRun {

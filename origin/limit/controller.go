@@ -168,10 +168,9 @@ func (c *controller) step(w *window) {
 	case PhaseSlowStart:
 		c.stepSlowStart(w)
 	default:
-		before := c.k
-		if c.stepSteady(w); c.caps.holds() {
-			c.k = min(c.k, before)
-		}
+		c.caps.hold(c.k)
+		c.stepSteady(w)
+		c.k = min(c.k, c.caps.ceiling)
 	}
 }
 
@@ -249,7 +248,7 @@ func (c *controller) low() int {
 	case PhaseSlowStart:
 		return c.slow.lowest()
 	}
-	return max(1, c.limit()/2)
+	return max(1, c.allowed(c.limit())/2)
 }
 
 // steerFrom is the number in flight from which on a request steers: it must
@@ -271,10 +270,9 @@ func (c *controller) atLimit(limit int) int {
 	return int(math.Ceil(nearLimit * float64(c.reach(limit))))
 }
 
-// allowed is what reports of the origin leave of a limit. Slow start has to reach
-// its level, so there they only keep it from rising.
+// allowed is what reports of the origin leave of a limit that was learned.
 func (c *controller) allowed(limit int) int {
-	if c.phase == PhaseSlowStart {
+	if c.phase != PhaseSteady {
 		return limit
 	}
 	return max(c.least, int(float64(limit)*math.Exp(c.caps.ease)))

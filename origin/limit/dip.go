@@ -188,5 +188,7 @@ func (c *controller) explain() {
 	}
 	c.dipped += d.at.n
 	c.shiftBaselines(rise)
-	c.k = c.boundedK(c.k + rise)
+	if !c.caps.eases() { // there no estimate would bring back what chance has moved
+		c.k = c.boundedK(c.k + rise)
+	}
 }

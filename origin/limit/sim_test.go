@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -29,6 +30,8 @@ type scenario struct {
 	// reports makes the origin tell its utilization of about the last half second
 	// with every answer.
 	reports bool
+	// claims, if positive, is what it tells instead.
+	claims float64
 	// learned is what the limiter begins with.
 	learned Learned
 }
@@ -327,7 +330,7 @@ func (s *simulation) complete(j *job) {
 		return
 	}
 	if s.reports {
-		s.limiter.Report(s.busy)
+		s.limiter.Report(cmp.Or(s.claims, s.busy))
 	}
 	s.eachSpan(func(sp *span) {
 		sp.work += j.demand.work

@@ -71,8 +71,11 @@ func (c *controller) stepSlowStart(w *window) {
 	case s.level == s.first && c.leap():
 	case rise > saturated && s.level > s.first:
 		c.enterSteady(math.Log(float64(s.level)) - rise)
-	case !c.bound(), c.caps.holds():
-		return // there is no demand for more, or no room
+	case !c.bound():
+		return // there is no demand for more
+	case c.caps.holds() && s.level >= c.startLimit():
+		// Less than that would be less than an origin is given that says nothing.
+		c.enterSteady(math.Log(usefulOf(float64(s.level))))
 	case s.level >= c.most:
 		c.enterSteady(math.Log(float64(s.level)))
 	default:

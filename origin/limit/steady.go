@@ -16,8 +16,10 @@ func (c *controller) stepSteady(w *window) {
 	}
 	c.strangers += strangers
 	pending := 0.0
-	if at.n > 0 && !c.uninformed(at) {
-		c.scatter.observe(at, w.steerSquares())
+	if at.n > 0 && (c.caps.eases() || !c.uninformed(at)) {
+		if !c.caps.eases() {
+			c.scatter.observe(at, w.steerSquares())
+		}
 		at = at.above(-c.scatter.excess(c.variance))
 		c.follow(at)
 		c.block = c.block.plus(at)
@@ -41,7 +43,7 @@ func (c *controller) uninformed(at sum) bool {
 // where it is: taking only the estimates below would be a choice by outcome,
 // and the limit would sink by noise alone.
 func (c *controller) follow(at sum) {
-	if !c.bound() {
+	if !c.bound() || c.caps.eases() {
 		return
 	}
 	weight := -math.Expm1(-at.n / max(filterRequests, float64(c.limit())))
@@ -52,7 +54,7 @@ func (c *controller) follow(at sum) {
 // sooner than the filter. Upwards K follows. Downwards there are two
 // explanations, so the deviation is returned and a dip has to tell them apart.
 func (c *controller) test() (pending float64) {
-	deviation := c.block.mean() - c.k
+	deviation := c.deviation()
 	needed := max(leastDeviation, significance*math.Sqrt(c.variance/c.block.n))
 	suspected := c.suspected
 	c.block, c.suspected = sum{}, false
@@ -70,4 +72,15 @@ func (c *controller) test() (pending float64) {
 		c.suspected = true
 	}
 	return 0
+}
+
+// deviation is by how much a block of estimates differs from ln K. Where reports
+// keep the traffic below K, these can say no more than how many there were.
+func (c *controller) deviation() float64 {
+	deviation := c.block.mean() - c.k
+	if c.caps.eases() {
+		below := c.block.mean() - math.Log(float64(c.atLimit(c.limit())))
+		deviation = max(deviation, min(0, below))
+	}
+	return deviation
 }
