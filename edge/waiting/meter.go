@@ -39,6 +39,9 @@ func (m *meters) take(id uint64, now int64) bool {
 
 // afterUse is when the account is even after one more use, if there may be one.
 func afterUse(even, now int64) (next int64, ok bool) {
+	if even-now > passBurst*passEvery { // the clock was set back since
+		even = now
+	}
 	next = max(even, now) + passEvery
 	return next, next-now <= passBurst*passEvery
 }

@@ -147,6 +147,17 @@ func TestAPassIsGoodForOneVisitor(t *testing.T) {
 	}
 }
 
+// A clock that was hours ahead, as before it was first set, has used up no pass of
+// today.
+func TestPassesOutliveAClockThatIsSetBack(t *testing.T) {
+	r, now := stillRoom()
+	for i := range r.meters {
+		r.meters.take(uint64(i), *now+3*60*minute)
+	}
+	g := r.with(wait(r).Ticket)
+	standing(t, r.Enter(Ask{Pass: r.Serve(&g, DefaultPass)}), Admitted)
+}
+
 func TestWhoDoesNotComeBackIsNotWaitedFor(t *testing.T) {
 	r, now := stillRoom()
 	var all []Notice
