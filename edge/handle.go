@@ -39,13 +39,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.admit.Leave(x.visitor.addr)
 
+	x.takeTickets(rt)
 	if opensSocket(r) {
 		x.socket(rt)
 		return
 	}
 
 	// 3 cache lookup
-	x.takeTickets(rt)
 	if x.lookup(rt); x.found.State == cache.Fresh {
 		rt.hit()
 		x.entry(outcome.Hit, outcome.Fresh)

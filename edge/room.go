@@ -24,6 +24,9 @@ type room struct {
 	ticketCookie, passCookie string
 }
 
+// roomTag is how many bytes tell the cookies of an origin from those of others.
+const roomTag = 4
+
 // ticketField carries a ticket, and later a pass, for programs without cookies. A
 // request that has it asks to wait, whatever it accepts.
 const ticketField = "Spillway-Ticket"
@@ -54,7 +57,7 @@ func (r rooms) open(origin string) *room {
 	}
 	// A cookie's name is not the place for the name of an origin.
 	sum := sha256.Sum256([]byte("spillway waiting room " + origin))
-	tag := hex.EncodeToString(sum[:4])
+	tag := hex.EncodeToString(sum[:roomTag])
 	r.all[origin] = &room{waiting.NewRoom(origin, r.keys), ticketCookies + tag, passCookies + tag}
 	return r.all[origin]
 }
@@ -129,18 +132,20 @@ func (x *exchange) leaveRoom() {
 	}
 }
 
-// The cookies of all rooms begin with these. The prefix makes browsers refuse what
-// others set for the host (RFC 6265bis section 4.1.3.2).
+// The cookies of all rooms begin with these and end with the tag of the origin. The
+// prefix makes browsers refuse what others set for the host (RFC 6265bis section
+// 4.1.3.2).
 const (
 	ticketCookies = "__Host-wait-"
 	passCookies   = "__Host-pass-"
 )
 
-// takeTickets takes what rooms have handed out off a request. It is nobody else's
-// business, and what varies by Cookie would be stored once for each visitor.
+// takeTickets takes what rooms have handed out off a request, whatever route of the
+// host it is for. It is nobody else's business, and what varies by Cookie would be
+// stored once for each visitor.
 func (x *exchange) takeTickets(rt *route) {
 	lines := x.r.Header["Cookie"]
-	if rt.room == nil || !slices.ContainsFunc(lines, holdsTicket) {
+	if !slices.ContainsFunc(lines, mayHoldTicket) {
 		return
 	}
 	var others []string
@@ -148,11 +153,11 @@ func (x *exchange) takeTickets(rt *route) {
 		for pair := range strings.SplitSeq(line, ";") { // RFC 6265 section 4.2.1
 			pair = strings.Trim(pair, " \t")
 			switch name, value, _ := strings.Cut(pair, "="); {
-			case name == rt.room.ticketCookie:
+			case rt.room != nil && name == rt.room.ticketCookie:
 				x.ticket = value
-			case name == rt.room.passCookie:
+			case rt.room != nil && name == rt.room.passCookie:
 				x.pass = value
-			case pair != "" && !holdsTicket(name):
+			case pair != "" && !isTicket(name):
 				others = append(others, pair)
 			}
 		}
@@ -162,15 +167,25 @@ func (x *exchange) takeTickets(rt *route) {
 	}
 }
 
-func holdsTicket(cookie string) bool {
-	return strings.Contains(cookie, ticketCookies) || strings.Contains(cookie, passCookies)
+func mayHoldTicket(line string) bool {
+	return strings.Contains(line, ticketCookies) || strings.Contains(line, passCookies)
+}
+
+// isTicket reports whether a cookie is of a room. Others may begin like it.
+func isTicket(cookie string) bool {
+	tag, ok := strings.CutPrefix(cookie, ticketCookies)
+	if !ok {
+		tag, ok = strings.CutPrefix(cookie, passCookies)
+	}
+	_, err := hex.DecodeString(tag)
+	return ok && err == nil && len(tag) == 2*roomTag
 }
 
 // visits reports whether a request is one that can wait: for a page, so that
 // somebody sees the waiting room, or by a program that says so. Other methods than
 // GET would lose what they send.
 func (x *exchange) visits() bool {
-	if x.r.Method != http.MethodGet {
+	if x.r.Method != http.MethodGet || opensSocket(x.r) {
 		return false
 	}
 	if x.r.Header[ticketField] != nil {

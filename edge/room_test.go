@@ -131,8 +131,6 @@ func TestWhoseTurnHasComeIsServed(t *testing.T) {
 	})
 }
 
-// TestStrangersLeaveRoom asks that those who never wait do not take what those who
-// wait are about to be given.
 // A ticket in the hands of an origin, or in its log, would be anybody's.
 func TestTicketsStayInTheNode(t *testing.T) {
 	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
@@ -154,6 +152,71 @@ func TestTicketsStayInTheNode(t *testing.T) {
 	})
 }
 
+// Routes without a waiting room get the cookies of the host as well.
+func TestTicketsStayInTheNodeOnEveryRoute(t *testing.T) {
+	w := newWorld(t, "h1", 1)
+	seen := make(chan string, 8)
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) { seen <- strings.Join(r.Header["Cookie"], "|") })
+	f := func(cookies, want string) {
+		t.Helper()
+		w.ask("GET", "/plain/1", "", "Cookie", cookies).check(t, 200, "origin", "")
+		if got := <-seen; got != want {
+			t.Errorf("of %q the origin gets %q", cookies, got)
+		}
+	}
+	f("a=1; __Host-wait-0123abcd=x; __Host-pass-0123abcd=y; b=2", "a=1; b=2")
+	f("__Host-wait-0123abcd=x", "")
+	f("__Host-pass-phrase=mine; __Host-pass-0123abcde=mine too; c=__Host-wait-0123abcd", "__Host-pass-phrase=mine; __Host-pass-0123abcde=mine too; c=__Host-wait-0123abcd")
+}
+
+// A pass is good for the sockets of a page as well, and as little shown to the origin.
+func TestPassesOpenSockets(t *testing.T) {
+	w := newWorldWith(t, "h1", 2, func(_ *edge.Config, routes []edge.RouteConfig) {
+		routes[0].Waiting = &waiting.Config{}
+	})
+	inside, leave, seen := make(chan struct{}), make(chan struct{}), make(chan string, 8)
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/plain/long" {
+			inside <- struct{}{}
+			<-leave
+		} else if r.Header.Get("Upgrade") != "" {
+			seen <- strings.Join(r.Header["Cookie"], "|")
+			echoSockets(rw, r)
+		}
+	})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() { w.ask("GET", "/plain/long", "", "Cache-Control", "no-store") })
+		<-inside
+	}
+	defer both.Wait()
+	defer close(leave)
+	passed, waits := w.guest(), w.guest()
+	passed.visit("/plain/1").check(t, 503, sentToWait, "")
+	waits.visit("/plain/1").check(t, 503, sentBack, "")
+	leave <- struct{}{}
+	for w.server.InFlight() > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	passed.visit("/plain/1").check(t, 200, "origin", "")
+	f := func(cookies string, status int) {
+		t.Helper()
+		s, err := w.upgrade(t, "/plain/socket", "Cookie: other=1; "+cookies)
+		if err != nil || s.status != status {
+			t.Fatalf("with %q: %+v %v, want %d", cookies, s, err, status)
+		}
+	}
+	f("", 503)
+	for name, value := range passed.jar {
+		f(name+"="+value, 101)
+	}
+	if got := <-seen; got != "other=1" {
+		t.Errorf("the origin gets the cookies %q", got)
+	}
+}
+
+// TestStrangersLeaveRoom asks that those who never wait do not take what those who
+// wait are about to be given.
 func TestStrangersLeaveRoom(t *testing.T) {
 	for _, proto := range edgetest.Protocols {
 		t.Run(proto, func(t *testing.T) {

@@ -87,6 +87,7 @@ func accepts(h http.Header, key string) bool {
 // socket opens a WebSocket at the origin and carries it until one side ends it.
 func (x *exchange) socket(rt *route) {
 	x.found = cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
+	x.enterRoom(rt) // it never waits, and may belong to the page of a visitor with a pass
 	l := x.ladder(rt, x.given(rt), requestBody{})
 	l.upgrade = true
 	resp, err := l.climb(x.r.Context(), x.r)

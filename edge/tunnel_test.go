@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -92,7 +93,8 @@ func (w *world) extended() *http.Client {
 	return &http.Client{Transport: &http2.Transport{TLSClientConfig: w.node.Client.Clone()}}
 }
 
-func (w *world) upgrade(t *testing.T, path string) (*socket, error) {
+// upgrade sends an Upgrade, with more lines of header.
+func (w *world) upgrade(t *testing.T, path string, lines ...string) (*socket, error) {
 	t.Helper()
 	conn, err := w.node.DialTLS(t, "http/1.1")
 	if err != nil {
@@ -100,7 +102,7 @@ func (w *world) upgrade(t *testing.T, path string) (*socket, error) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: "+edgetest.Host+"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+strings.Join(append(lines, "\r\n"), "\r\n"))
 	in := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodGet})
 	if err != nil {
