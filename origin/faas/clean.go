@@ -49,7 +49,7 @@ func clean(h http.Header) error {
 		// How long an answer is and when it was made, the edge says. Alt-Svc would
 		// send visitors past the edge, and the rest tells about the platform.
 		case lower == "content-length", lower == "date", lower == "alt-svc", lower == "server-timing",
-			lower == "spillway", hasPrefix(lower, "x-amzn-", "x-amz-", "x-google-", "x-spillway-"):
+			lower == "spillway", hasPrefix(lower, "x-amzn-", "x-amz-", "x-google-", "x-spillway-", "endpoint-load-metrics"):
 			delete(h, name)
 		}
 	}

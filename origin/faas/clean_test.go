@@ -31,6 +31,7 @@ func TestCleanAnswer(t *testing.T) {
 		"Connection": {"X-Private"}, "X-Private": {"1"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"7"},
 		"Date": {"now"}, "Alt-Svc": {"h3"}, "Server-Timing": {"a"}, "X-Amzn-Requestid": {"1"}, "X-Amz-Cf-Id": {"1"},
 		"X-Google-Status": {"1"}, "Spillway": {"hit"}, "Trailer": {"X"},
+		"Endpoint-Load-Metrics": {"TEXT cpu_utilization=1"}, "endpoint-load-metrics-bin": {"CQ=="},
 		"Content-Type": {"image/jpeg"}, "Set-Cookie": {"a=1", "b=2"}, "Cache-Control": {"no-store"},
 	}
 	err := clean(h)
