@@ -291,7 +291,7 @@ func (e *exchange) send(s *server, trial bool) (*http.Response, *verdict) {
 // begin takes the head of the response and decides how its body is read.
 func (e *exchange) begin(from *http.Response) (*http.Response, error) {
 	e.from, e.resp = from, *from
-	e.o.heed(from)
+	e.o.heed(from, e.req.RemoteAddr)
 	stripResponse(e.resp.Header, from.StatusCode)
 	e.resp.Trailer = allowedTrailers(from.Trailer)
 	switch {

@@ -3,8 +3,10 @@ package origin
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,20 +60,27 @@ func (a *asks) answer() string {
 	return fmt.Sprintf("HTTP/1.1 %d No\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n", a.status, a.seconds)
 }
 
-// heeded runs an origin whose server answers as a says, asks it for a number of
-// requests one after the other, and returns how many found a permit.
+// heeded sends an origin a number of requests one after the other, each of another
+// visitor, and returns how many found a permit.
 func heeded(t *testing.T, o *Origin, requests int) (admitted int) {
 	t.Helper()
 	for range requests {
-		if p, ok := o.limiter.Acquire(0, 1); ok {
-			resp, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), p)
-			if err == nil {
-				resp.Body.Close()
-			}
-			admitted++
-		}
-		waitForTick()
+		admitted += heededFor(t, o, netip.AddrFrom4([4]byte{10, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())}))
 	}
+	return admitted
+}
+
+// heededFor does so for one request of a visitor.
+func heededFor(t *testing.T, o *Origin, addr netip.Addr) (admitted int) {
+	t.Helper()
+	if p, ok := o.limiter.Acquire(0, 1); ok {
+		resp, err := o.Do(Outgoing(t.Context(), get(t, "/"), Client{Addr: addr}, nil), p)
+		if err == nil {
+			resp.Body.Close()
+		}
+		admitted++
+	}
+	waitForTick()
 	return admitted
 }
 
@@ -146,6 +155,46 @@ func TestOneVisitorIsNotTheOrigin(t *testing.T) {
 			t.Errorf("%d of 200 admitted", n)
 		}
 	})
+}
+
+// However often few are refused, and whatever addresses they have in their networks,
+// the others go on.
+func TestFewVisitorsPauseNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := pausing(t, &asks{status: 429, seconds: 60})
+		for i := range 200 {
+			addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 14)})
+			if i%2 == 0 {
+				addr = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 6: byte(i), 15: byte(i)})
+			}
+			if heededFor(t, o, addr) == 0 {
+				t.Fatalf("request %d finds the origin shut: %+v", i, o.State().Limit)
+			}
+		}
+	})
+}
+
+func TestRefusedVisitorsAreCountedOnce(t *testing.T) {
+	var r refused
+	f := func(visitor string, want bool) {
+		t.Helper()
+		if r.add(visitor) != want {
+			t.Errorf("%q: %v", visitor, !want)
+		}
+	}
+	f("", false) // nobody knows who
+	f("192.0.2.1", true)
+	f("192.0.2.1", false)
+	f("192.0.2.2", true)
+	f("2001:db8::1", true)
+	f("2001:db8:0:1::2", false)
+	f("2001:db8:1::1", true)
+	for i := range len(r.last) - 4 {
+		f(fmt.Sprintf("198.51.100.%d", i), true)
+	}
+	f("192.0.2.1", false)
+	f("198.51.100.99", true)
+	f("192.0.2.1", true) // it is the sixteenth again
 }
 
 // pausing returns an origin with one server that answers as a says.

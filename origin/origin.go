@@ -66,6 +66,7 @@ type Origin struct {
 	dial    dialFunc // names.dial
 	buffers buffers
 	retries retryBudget
+	refused refused
 	counts  counts
 	scale   *scale.Signal
 

@@ -24,6 +24,18 @@ type Client struct {
 	Visitor netip.Addr
 }
 
+// visitor is the address of who asked, empty if it is not known.
+func (c Client) visitor() string {
+	addr := c.Visitor
+	if !addr.IsValid() {
+		addr = c.Addr
+	}
+	if addr = addr.Unmap().WithZone(""); !addr.IsValid() {
+		return ""
+	}
+	return addr.String()
+}
+
 // blank is copied to make a request that has a context from its birth.
 var blank http.Request
 
@@ -45,6 +57,7 @@ func Outgoing(ctx context.Context, in *http.Request, c Client, body io.Reader) *
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
 	out.Host = in.Host
 	out.Header = outgoingHeader(in, c)
+	out.RemoteAddr = c.visitor() // the transport ignores it, Do does not
 	setBody(out, in, body)
 	if out.Body != nil {
 		setTrailer(out, in, c.Trusted)

@@ -30,8 +30,9 @@ const (
 const (
 	// pleaRun is how many answers in a row ask for a pause before it is the origin
 	// that asks. One visitor's 429 says nothing about the others (RFC 6585 section
-	// 4 leaves open who is counted), and any ordinary answer shows that the origin
-	// works: nobody can shut it off for others by being refused himself.
+	// 4 leaves open who is counted), so the caller tells of each visitor's once, and
+	// any ordinary answer shows that the origin works: nobody can shut it off for
+	// others by being refused himself.
 	pleaRun = 16
 	// mostPause bounds one pause, whatever is asked for.
 	mostPause = time.Minute
@@ -58,7 +59,8 @@ func (l *Limiter) Report(utilization float64) {
 // in a row have asked, no permits are given out for as long as the last of them
 // wants, a minute at most, but for one request every quarter of a second; the
 // first ordinary answer ends the pause. Answers that say neither, such as errors
-// without a Retry-After, are not told. It is safe for concurrent use and does not
+// without a Retry-After, are not told, nor is a refusal that is about a visitor who
+// was refused before. It is safe for concurrent use and does not
 // block.
 func (l *Limiter) Plead(pause time.Duration) {
 	if pause > 0 {
