@@ -6,10 +6,19 @@ import "math"
 // The room calls nobody who arrived much later than those whom the slowest of
 // them calls: so a visitor overtakes nobody by being at another node.
 type peers struct {
-	all map[uint32]hint
+	all map[uint32]peer
 	// bound is the latest arrival that may be called.
 	bound int64
 }
+
+// A peer is the latest hint of another node, and when the room heard of it.
+type peer struct {
+	hint
+	heard int64
+}
+
+// age is how long ago the hint was true, even if its node's clock is ahead.
+func (p *peer) age(now int64) int64 { return now - min(p.at, p.heard) }
 
 const (
 	// peerLead is how far the room may be ahead of the slowest.
@@ -27,26 +36,26 @@ func (p *peers) note(h hint, own uint32, now int64) {
 		return
 	}
 	if p.all == nil {
-		p.all = map[uint32]hint{}
+		p.all = map[uint32]peer{}
 	}
 	old, known := p.all[h.node]
 	if known && old.at >= h.at || !known && len(p.all) >= mostPeers {
 		return
 	}
-	p.all[h.node] = h
+	p.all[h.node] = peer{h, now}
 }
 
 // step sets the bound.
 func (p *peers) step(now int64) {
 	p.bound = math.MaxInt64
-	for node, h := range p.all {
-		age := now - h.at
+	for node, other := range p.all {
+		age := other.age(now)
 		if age > peerLife {
 			delete(p.all, node)
 			continue
 		}
 		// It went on meanwhile, as far as one can tell.
-		there := h.cursor + int64(float64(h.speed)*float64(max(0, age)))
+		there := other.cursor + int64(float64(other.speed)*float64(max(0, age)))
 		p.bound = min(p.bound, there+peerLead)
 	}
 }

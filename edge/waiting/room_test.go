@@ -212,6 +212,28 @@ func TestACrowdAtTheDoorCallsFewer(t *testing.T) {
 	f(true)
 }
 
+// A node that is gone holds nobody up for longer than its hints count, also if its
+// clock was minutes ahead.
+func TestNodesThatAreGoneHoldNobodyUp(t *testing.T) {
+	f := func(ahead time.Duration) {
+		t.Helper()
+		r, now := stillRoom()
+		wait(r)
+		r.peers.note(hint{node: r.node + 1, at: *now + ahead.Microseconds(), cursor: *now - minute}, r.node, *now)
+		for passed := int64(0); passed <= peerLife; passed += second {
+			r.peers.step(*now + passed)
+			if r.peers.bound > *now {
+				t.Errorf("clock %v ahead: forgotten after %d s", ahead, passed/second)
+			}
+		}
+		if r.peers.step(*now + peerLife + second); r.peers.bound < *now {
+			t.Errorf("clock %v ahead: still waited for", ahead)
+		}
+	}
+	f(0)
+	f(4 * time.Minute)
+}
+
 // TestHoardedTicketsDoNotCrowdTheDoor lets somebody come with many old tickets,
 // the youngest first, each of which is before all that are known.
 func TestHoardedTicketsDoNotCrowdTheDoor(t *testing.T) {
