@@ -36,8 +36,8 @@ const (
 	pleaRun = 16
 	// mostPause bounds one pause, whatever is asked for.
 	mostPause = time.Minute
-	// probeTicks is the distance of the requests that find out during a pause
-	// whether the origin answers again.
+	// probeTicks is the least distance of the requests that find out during a pause
+	// whether the origin answers again, from the end of one to the start of the next.
 	probeTicks = 25
 )
 
@@ -80,6 +80,7 @@ type caps struct {
 	held        bool    // the limit may not rise, and ln K not above
 	ceiling     float64
 	pause       int    // ticks left
+	unprobed    int    // ticks of the pause since the origin had something to do
 	spent       uint32 // pleas that the last pause has answered
 }
 
@@ -92,8 +93,11 @@ func (c *caps) observe(w *window) {
 	case c.pause > 0:
 		c.pause--
 		c.spent = w.pleas
+		if c.unprobed++; !w.idle() {
+			c.unprobed = 0
+		}
 	case w.pleas-c.spent >= pleaRun:
-		c.pause, c.spent = int(w.asked/tickInterval), w.pleas
+		c.pause, c.spent, c.unprobed = int(w.asked/tickInterval), w.pleas, 0
 	}
 }
 
@@ -140,9 +144,10 @@ func (c *caps) hold(k float64) {
 	c.held = held
 }
 
-// probes is the limit during a pause.
+// probes is the limit during a pause. A probe waits for whoever comes next: at a
+// quiet site nobody would come in a given tick.
 func (c *caps) probes() uint64 {
-	if c.pause%probeTicks == 0 {
+	if c.unprobed >= probeTicks {
 		return 1
 	}
 	return 0

@@ -158,6 +158,39 @@ func TestPausesNeedARun(t *testing.T) {
 	}
 }
 
+// In a pause the next probe waits for whoever comes, and the one after it for a
+// quarter of a second.
+func TestProbesWaitForVisitors(t *testing.T) {
+	l := reporting(8)
+	for range pleaRun {
+		l.Plead(time.Minute)
+	}
+	l.tick()
+	if l.Idle() {
+		t.Error("idle, though it has asked for a pause")
+	}
+	for _, result := range []Result{OK, Drop, Cancel} {
+		l.pass(777*time.Millisecond, -1)
+		p, ok := l.Acquire(0, 1)
+		if _, second := l.Acquire(0, 1); !ok || second {
+			t.Fatalf("%d: first %v, second %v", result, ok, second)
+		}
+		l.pass(300*time.Millisecond, -1)
+		p.Release(result)
+		l.pass(240*time.Millisecond, -1)
+		if _, ok := l.Acquire(0, 1); ok {
+			t.Errorf("%d: a probe at once after another", result)
+		}
+		// One that is over between two ticks counts as well.
+		l.pass(20*time.Millisecond, -1)
+		p, ok = l.Acquire(0, 1)
+		p.Release(result)
+		if l.tick(); !ok || l.State().Limit != 0 {
+			t.Errorf("%d: %v, %+v", result, ok, l.State())
+		}
+	}
+}
+
 // Whatever the origin says of itself, the limit is half of what was learned or
 // more, or nothing but probes for a minute at most.
 func TestCapsAreBounded(t *testing.T) {

@@ -21,8 +21,9 @@ func (l *Limiter) Gate() (limit, inFlight int) {
 func (l *Limiter) Patience(class Class) time.Duration { return l.baselineOf(class) }
 
 // Idle reports whether fewer requests are in flight than the origin makes progress
-// on, as far as is known, within the limit without a dip.
+// on, as far as is known, within the limit without a dip. An origin that has asked
+// for a pause is not idle.
 func (l *Limiter) Idle() bool {
 	p, n := l.plan.Load(), l.gate.Load()&inFlightMask
-	return float64(n) < min(p.useful, float64(p.steady))
+	return !p.paused && float64(n) < min(p.useful, float64(p.steady))
 }

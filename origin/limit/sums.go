@@ -231,6 +231,16 @@ func (l *Limiter) collect() window {
 	return w
 }
 
+// idle reports whether nothing was in flight, as far as the ends of few requests at
+// a time tell.
+func (w *window) idle() bool {
+	at := sum{n: float64(w.inFlight) + w.started + w.blank + w.dropped}
+	for i := range w.class {
+		at = at.plus(w.class[i].low)
+	}
+	return at.n == 0
+}
+
 // steerSquares are the squares of all classes.
 func (w *window) steerSquares() (all sum) {
 	for i := range w.class {
