@@ -239,7 +239,13 @@ func (x *exchange) letIn(h http.Header) {
 	if x.r.Header[ticketField] == nil {
 		x.hand(h, x.route.room.ticketCookie, "", -time.Second) // it is used
 	}
-	// Whatever the answer says of itself, with a pass it is this visitor's alone.
+	// Whatever the answer says of itself, with a pass it is this visitor's alone. What
+	// it says to some caches only would count more there (RFC 9213 section 2.2).
+	for name := range h {
+		if strings.HasSuffix(name, "-Cache-Control") || name == "Surrogate-Control" {
+			delete(h, name)
+		}
+	}
 	h["Cache-Control"] = append(slices.Clone(h["Cache-Control"]), "private")
 }
 

@@ -343,6 +343,34 @@ func TestTurnsThatFailAreKept(t *testing.T) {
 	})
 }
 
+// What an answer says to content delivery networks in front of the node does not
+// make them give its pass to others.
+func TestPassesAreStoredNowhere(t *testing.T) {
+	runRoom(t, waiting.Config{}, func(t *testing.T, w *world) {
+		g := w.guest()
+		release := w.occupy(t)
+		g.visit("/plain/1").check(t, 503, sentToWait, "")
+		release()
+		targeted := []string{"Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control", "Surrogate-Control"}
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			for _, name := range targeted {
+				rw.Header().Set(name, "max-age=60")
+			}
+			cacheable(60, "well")(rw, r)
+		})
+		for _, a := range []answer{g.visit("/plain/1"), w.guest().visit("/plain/1")} {
+			if a.status != 200 {
+				t.Errorf("got %d", a.status)
+			}
+			for _, name := range targeted {
+				if told, passed := a.header.Get(name) != "", a.header["Set-Cookie"] != nil; told == passed {
+					t.Errorf("%s is %q beside %q", name, a.header.Get(name), a.header["Set-Cookie"])
+				}
+			}
+		}
+	})
+}
+
 // TestStaleForThoseWhoWait asks that an expired answer is shown to those who may
 // not overtake: it costs nobody's place.
 func TestStaleForThoseWhoWait(t *testing.T) {
