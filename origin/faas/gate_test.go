@@ -17,6 +17,7 @@ import (
 
 	"spillway/cmd/surge/functions"
 	"spillway/edge/outcome"
+	"spillway/origin/faas/budget"
 )
 
 func TestAdmit(t *testing.T) {
@@ -244,22 +245,28 @@ func TestThrottledFunctionIsSkippedAtOnce(t *testing.T) {
 	})
 }
 
-// TestGateUnderChance lets calls end in every way, and asks that no slot is lost,
-// nobody waits for ever, and no bound is passed at any moment.
+// TestGateUnderChance lets calls end in every way, free or paid out of a budget that
+// may be too small, and asks that no slot, place or charge is lost, nobody waits for
+// ever, and no bound is passed at any moment.
 func TestGateUnderChance(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		slots := rapid.IntRange(1, 20).Draw(rt, "slots")
 		burst := rapid.IntRange(1, 20).Draw(rt, "burst")
 		reserve := rapid.IntRange(0, 10).Draw(rt, "reserve")
+		price, limit := PriceConfig{}, 0.0
+		if rapid.Bool().Draw(rt, "paid") {
+			price, limit = PriceConfig{Platform: "none", PerMillionRequests: new(1e6)}, rapid.Float64Range(1, 200).Draw(rt, "dollars")
+		}
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			var mu sync.Mutex
 			chance := func(n int) int { mu.Lock(); defer mu.Unlock(); return rng.IntN(n) }
 			running, most := 0, 0
+			b := budget.New("spill", budget.Config{PerHour: limit, PerClient: 0.5})
 			f := New("thumb", Config{
 				Memory: 1 << 20, Timeout: 2 * time.Second, MaxConcurrency: slots, MaxResponse: 1000,
-				Ramp: RampConfig{Burst: burst, PerSecond: 5}, WarmUp: "/warm-up",
+				Ramp: RampConfig{Burst: burst, PerSecond: 5}, WarmUp: "/warm-up", Price: price,
 			}, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
 				mu.Lock()
 				running++
@@ -272,7 +279,7 @@ func TestGateUnderChance(t *testing.T) {
 					return nil, ctx.Err()
 				}
 				switch n := chance(20); {
-				case n == 0 && !r.WarmUp:
+				case n == 0:
 					panic("in the provider")
 				case n == 1:
 					return nil, &Error{Class: Throttled}
@@ -285,7 +292,7 @@ func TestGateUnderChance(t *testing.T) {
 					return nil, ctx.Err()
 				}
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("ok")), ContentLength: -1}, nil
-			}), nil, slog.New(slog.DiscardHandler))
+			}), b, slog.New(slog.DiscardHandler))
 			shared := NewShared("db", SharedConfig{Max: 12})
 			shared.Set(SharedConfig{Max: 12}, []func() int{func() int { return reserve }})
 			f.Protect(shared)
@@ -302,7 +309,7 @@ func TestGateUnderChance(t *testing.T) {
 						defer cancel()
 						resp, err := f.Invoke(ctx, ask("GET", "/", "", nil), "v")
 						if err == nil {
-							_, _ = io.Copy(io.Discard, resp.Body)
+							_, _ = io.CopyN(io.Discard, resp.Body, int64(chance(4)))
 							resp.Body.Close()
 						} else if !errors.As(err, new(*Error)) {
 							t.Errorf("error %v", err)
@@ -322,6 +329,9 @@ func TestGateUnderChance(t *testing.T) {
 			s := f.State()
 			if s.InFlight+s.Starting+s.Waiting+f.gate.fleet.busy != 0 || shared.calls.Load() != 0 {
 				t.Errorf("at rest: %+v, shared %+v", s, shared.State())
+			}
+			if paid := b.State(time.Now()); paid.AtRisk != 0 || !near(paid.Periods[0].Spent, s.CostUSD) || limit > 0 && s.CostUSD > limit+1e-9 {
+				t.Errorf("cost $%v, the budget says %+v", s.CostUSD, paid)
 			}
 			if most > min(slots, 12-reserve) {
 				t.Errorf("%d calls at once, of %d and %d", most, slots, 12-reserve)
