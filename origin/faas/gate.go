@@ -140,7 +140,8 @@ func (g *gate) startAside(s *standing) bool {
 
 // patience is how much longer a call stands at the gate that has waited in vain:
 // an instance that is being started will be ready within twice the usual time. While
-// none is ready, little is known of that.
+// none is ready, little is known of that, and who has one started has a call of its
+// own first.
 func (g *gate) patience() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -150,7 +151,7 @@ func (g *gate) patience() time.Duration {
 		return 0
 	}
 	if s.ready == 0 {
-		return s.start
+		return s.start + s.call
 	}
 	return 2 * s.start
 }

@@ -364,5 +364,6 @@ func TestFirstCallsShareTheirStarts(t *testing.T) {
 		})
 	}
 	f(50*time.Millisecond, 5, 600*time.Millisecond)
+	f(150*time.Millisecond, 5, 800*time.Millisecond)
 	f(time.Second, 10, 1500*time.Millisecond)
 }
