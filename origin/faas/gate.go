@@ -13,9 +13,9 @@ import (
 // instance, to the rate at which it does. It is safe for concurrent use.
 type gate struct {
 	cap int
-	// warm makes one warm-up with a slot, and gives it back. Nil is a function that
-	// knows none.
-	warm func(slot)
+	// warm makes one warm-up with a slot, gives it back, and reports whether there was
+	// all that it needs. Nil is a function that knows none.
+	warm func(slot) bool
 	// warmUps keeps a function that fails them from being sent more. It says nothing
 	// of the calls of visitors.
 	warmUps breaker
@@ -35,7 +35,10 @@ type gateCounts struct {
 }
 
 // A waiter stands at the gate until granted is closed.
-type waiter struct{ granted chan struct{} }
+type waiter struct {
+	granted chan struct{}
+	alone   bool // nobody starts an instance for it after all; set before granted is closed
+}
 
 // A slot is the right to one call in flight.
 type slot struct {
@@ -94,11 +97,11 @@ func (g *gate) enter(ctx context.Context) (slot, outcome.Reason) {
 		defer g.mu.Unlock()
 		return g.grant(now, p, &s)
 	}
-	w := &waiter{make(chan struct{})}
+	w := &waiter{granted: make(chan struct{})}
 	g.waiters = append(g.waiters, w)
 	g.count.waited++
 	g.mu.Unlock()
-	if w.wait(ctx, longestWait) || ctx.Err() == nil && w.wait(ctx, g.patience()) {
+	if (w.wait(ctx, longestWait) || ctx.Err() == nil && w.wait(ctx, g.patience())) && !w.alone {
 		return slot{at: time.Now()}, outcome.None
 	}
 	return g.abandon(ctx, w)
@@ -133,9 +136,24 @@ func (g *gate) startAside(s *standing) bool {
 		g.ramp.take()
 		g.count.coldStarts++
 		g.count.warmUps++
-		go g.warm(slot{at: time.Now(), cold: true, warmUp: true})
+		go g.startFor(slot{at: time.Now(), cold: true, warmUp: true})
 	}
 	return g.fleet.starting > 0
+}
+
+// startFor has a warm-up start an instance. If there is no money for it, one of those
+// who wait is told so: the last, who would have it last.
+func (g *gate) startFor(s slot) {
+	if g.warm(s) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := len(g.waiters); n > 0 {
+		g.waiters[n-1].alone = true
+		close(g.waiters[n-1].granted)
+		g.waiters = g.waiters[:n-1]
+	}
 }
 
 // patience is how much longer a call stands at the gate that has waited in vain:
@@ -164,7 +182,9 @@ func (g *gate) abandon(ctx context.Context, w *waiter) (slot, outcome.Reason) {
 	defer g.mu.Unlock()
 	select {
 	case <-w.granted: // in the last moment
-		return slot{at: now}, outcome.None
+		if !w.alone {
+			return slot{at: now}, outcome.None
+		}
 	default:
 	}
 	for i := range g.waiters {

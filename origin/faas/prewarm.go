@@ -128,11 +128,14 @@ func (f *Function) Prewarm(now time.Time, instances int) {
 	}
 }
 
-// warm makes the warm-up of a slot, if it can be paid for.
-func (f *Function) warm(s slot) {
-	if c, why := f.charge(s, warmUpClient); why == outcome.None {
-		c.warmUp()
+// warm makes the warm-up of a slot, or reports that it cannot be paid for.
+func (f *Function) warm(s slot) bool {
+	c, why := f.charge(s, warmUpClient)
+	if why != outcome.None {
+		return false
 	}
+	c.warmUp()
+	return true
 }
 
 // warmUp makes the call. What it answers does not matter, if it is the function
