@@ -74,10 +74,10 @@ func (b *Budget) awaitBlock(amount float64) (again bool) {
 }
 
 // lookAhead asks for the next block before the present one is used up, so that
-// callers seldom wait, unless all is booked that there is.
+// callers seldom wait, unless all is booked that there is, and that was spent beyond it.
 func (b *Budget) lookAhead() {
 	const rounding = 1e-9
-	if b.ledger != nil && !b.covers(b.block.ahead/2) && !b.covers(b.left()-rounding) {
+	if b.ledger != nil && !b.covers(b.block.ahead/2) && !b.covers(max(0, b.left()-rounding)) {
 		b.want()
 	}
 }

@@ -142,6 +142,13 @@ func TestSpendingSurvivesAnything(t *testing.T) {
 				inHour[hour.start(now)] += actual
 				open = open[1:]
 			},
+			"spend": func(t *rapid.T) { // whatever is left
+				amount := rapid.Float64Range(0, 1).Draw(t, "amount")
+				b.Spend(now, amount)
+				l.flush(now, nil) // as Run does, if it is asked to
+				spent += amount
+				inHour[hour.start(now)] += amount
+			},
 			"tick":  func(*rapid.T) { l.flush(now, (*Budget).rest) },
 			"crash": func(t *rapid.T) { reopen(rapid.Bool().Draw(t, "torn")) },
 			"stop": func(*rapid.T) {
