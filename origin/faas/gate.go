@@ -134,8 +134,6 @@ func (g *gate) startAside(s *standing) bool {
 		g.inFlight++
 		g.fleet.starting++
 		g.ramp.take()
-		g.count.coldStarts++
-		g.count.warmUps++
 		go g.startFor(slot{at: time.Now(), cold: true, warmUp: true})
 	}
 	return g.fleet.starting > 0
@@ -208,7 +206,6 @@ func (g *gate) grant(now time.Time, v passage, s *standing) (slot, outcome.Reaso
 	case startOne:
 		g.ramp.take()
 		g.fleet.starting++
-		g.count.coldStarts++
 	default:
 		return slot{}, s.refusal()
 	}
@@ -226,7 +223,6 @@ func (g *gate) enterWarmUp() (slot, outcome.Reason) {
 	taken, why := g.grant(now, s.admit(true), &s)
 	if why == outcome.None {
 		taken.warmUp = true
-		g.count.warmUps++
 	}
 	return taken, why
 }
@@ -287,9 +283,12 @@ func (g *gate) leave(s slot, u use) {
 	} else {
 		g.fleet.busy--
 	}
+	if u != unused {
+		g.record(s)
+	} else if s.cold {
+		g.ramp.putBack()
+	}
 	switch {
-	case u == unused:
-		g.takeBack(s)
 	case u == answered:
 		g.learn(s, now.Sub(s.at))
 	case (u == lost || u == refused) && !s.cold:
@@ -301,14 +300,13 @@ func (g *gate) leave(s slot, u use) {
 	g.handOut(now)
 }
 
-// takeBack undoes what was counted for a slot that made no call.
-func (g *gate) takeBack(s slot) {
+// record counts the slot of a call that was made.
+func (g *gate) record(s slot) {
 	if s.cold {
-		g.ramp.putBack()
-		g.count.coldStarts--
+		g.count.coldStarts++
 	}
 	if s.warmUp {
-		g.count.warmUps--
+		g.count.warmUps++
 	}
 }
 

@@ -340,6 +340,26 @@ func TestGateUnderChance(t *testing.T) {
 	})
 }
 
+// What a scrape saw must not be taken back: Prometheus takes a counter that falls for
+// one that began anew.
+func TestSlotsCountWhenTheyWereUsed(t *testing.T) {
+	g := newGate(Config{MaxConcurrency: 1, Ramp: RampConfig{Burst: 1, PerSecond: 1}})
+	f := func(u use, want gateCounts) {
+		t.Helper()
+		s, why := g.enterWarmUp()
+		if why != outcome.None {
+			t.Fatal(why)
+		}
+		before := g.count
+		if g.leave(s, u); g.count != want || g.count.coldStarts < before.coldStarts || g.count.warmUps < before.warmUps {
+			t.Errorf("counted %+v, and %+v before the end", g.count, before)
+		}
+	}
+	f(unused, gateCounts{})
+	f(answered, gateCounts{coldStarts: 1, warmUps: 1})
+	f(answered, gateCounts{coldStarts: 1, warmUps: 2})
+}
+
 // While nothing is ready, half of the calls start an instance and the others have
 // it after them; not so where a call takes longer than a start.
 func TestFirstCallsShareTheirStarts(t *testing.T) {
