@@ -23,8 +23,7 @@ type call struct {
 	start   time.Time
 	slot    slot
 	charge  *budget.Charge
-	probe   bool
-	warms   bool // a probe of whether warm-ups are answered
+	probe   bool // of the breaker that it passed, which is another for warm-ups
 
 	tally     *Tally
 	avoidable bool
@@ -47,15 +46,13 @@ func (c *call) invoke(r *Request) (resp *http.Response, err error) {
 	return c.f.provider.Invoke(c.ctx, r)
 }
 
-// pass takes the call by the breakers, or says why it may not be made.
+// pass takes the call by the breakers, or says why it may not be made. A warm-up is no
+// probe of whether visitors are answered.
 func (c *call) pass(now time.Time) (why outcome.Reason) {
-	if c.slot.warmUp {
-		if c.warms, why = c.f.gate.warmUps.enter(now); why != outcome.None {
-			return why
-		}
-	}
-	if c.probe, why = c.f.breaker.enter(now); why != outcome.None && c.slot.warmUp {
-		c.f.gate.warmUps.leave(now, c.warms, saidNothing, 0)
+	if !c.slot.warmUp {
+		c.probe, why = c.f.breaker.enter(now)
+	} else if why = c.f.breaker.refuse(now); why == outcome.None {
+		c.probe, why = c.f.gate.warmUps.enter(now)
 	}
 	return why
 }
@@ -147,17 +144,28 @@ func (c *call) report(now time.Time, e *Error) {
 	if e != nil {
 		r, retryAfter = verdict(e), e.RetryAfter
 	}
+	probe := c.probe
 	if c.slot.warmUp {
-		c.f.gate.warmUps.leave(now, c.warms, r, 0)
-		if r == broke && e.Executed {
-			r = saidNothing // it may only not know what a warm-up is
+		c.reportWarmUp(now, r, e)
+		if probe = false; e == nil || e.Executed {
+			return // it may only not know what a warm-up is, or know nothing else
 		}
 	}
-	switch opened, closed := c.f.breaker.leave(now, c.probe, r, retryAfter); {
+	switch opened, closed := c.f.breaker.leave(now, probe, r, retryAfter); {
 	case opened:
 		c.f.log.Warn("function is failing, calls are paused", "error", e)
 	case closed:
 		c.f.log.Info("function works again")
+	}
+}
+
+// reportWarmUp tells the breaker of warm-ups, and the log.
+func (c *call) reportWarmUp(now time.Time, r result, e *Error) {
+	switch opened, closed := c.f.gate.warmUps.leave(now, c.probe, r, 0); {
+	case opened:
+		c.f.log.Warn("warm-ups fail and are paused; see warm_up of the function", "error", e)
+	case closed:
+		c.f.log.Info("warm-ups work again")
 	}
 }
 

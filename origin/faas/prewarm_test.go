@@ -262,3 +262,32 @@ func TestUnpaidWarmUpsKeepNobodyWaiting(t *testing.T) {
 		}
 	})
 }
+
+// TestWarmUpsProveNothing: that a function answers warm-ups does not make those of
+// visitors work again, and they are no probe of it.
+func TestWarmUpsProveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New("thumb", Config{
+			Memory: 1 << 20, Timeout: 2 * time.Second, MaxConcurrency: 100, MaxResponse: 1000, WarmUp: "/up",
+		}, fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+			if r.WarmUp {
+				return answering(404, "", true)(ctx, r)
+			}
+			return answering(500, "broken", true)(ctx, r)
+		}), nil, slog.New(slog.DiscardHandler))
+		asked := 0
+		for range 100 { // ten seconds
+			f.Prewarm(time.Now(), 20)
+			synctest.Wait()
+			for f.Ready("v") == outcome.None {
+				call1(t, f)
+				asked++
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		// Five until the breaker opens, and a probe after 1, 2 and 4 seconds.
+		if s := f.State(); asked > 5+3 || s.WarmUps == 0 {
+			t.Errorf("visitors met the broken function %d times: %+v", asked, s)
+		}
+	})
+}
