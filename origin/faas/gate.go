@@ -249,16 +249,18 @@ func (g *gate) enterSpare() (slot, outcome.Reason) {
 	return g.grant(now, s.admit(true), &s)
 }
 
-// missing is how many warm-ups at once make so many instances ready: those that
-// have no call would take some of them.
+// missing is how many warm-ups at once make so many instances ready, or as many of them
+// as may start now: those that have no call take some of the warm-ups.
 func (g *gate) missing(now time.Time, instances int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.standing(now)
-	if s.ready+g.fleet.starting >= min(instances, s.limit) {
+	known := s.ready + g.fleet.starting
+	instances = min(instances, s.limit, known+g.ramp.most())
+	if known >= instances {
 		return 0
 	}
-	return min(instances, s.limit) - s.inFlight
+	return instances - s.inFlight
 }
 
 // A use is what came of a slot.

@@ -291,3 +291,28 @@ func TestWarmUpsProveNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestPrewarmKeepsToTheRamp: warm-ups are made to start instances, and not while none
+// may start.
+func TestPrewarmKeepsToTheRamp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, provider := emulated(t, functions.Config{Service: 50 * time.Millisecond, ColdStart: 500 * time.Millisecond})
+		f := New("thumb", Config{
+			Memory: 512 << 20, Timeout: 5 * time.Second, MaxConcurrency: 100, MaxResponse: 1 << 20,
+			Ramp: RampConfig{Burst: 10, PerSecond: 1}, WarmUp: "/warm-up",
+		}, provider, nil, slog.New(slog.DiscardHandler))
+		for range 105 {
+			f.Prewarm(time.Now(), 100)
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		// Ten, and for each further start one call to each instance that is ready.
+		most := 10
+		for instances := 11; instances <= 20; instances++ {
+			most += instances
+		}
+		if s := e.Stats(); s.Instances != 20 || s.Arrived > most {
+			t.Errorf("%d calls for %d instances, want at most %d for 20", s.Arrived, s.Instances, most)
+		}
+	})
+}

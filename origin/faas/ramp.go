@@ -1,6 +1,7 @@
 package faas
 
 import (
+	"math"
 	"runtime"
 	"time"
 )
@@ -72,8 +73,16 @@ func (t *tokens) fill(now time.Time) {
 	}
 }
 
-// may reports whether an instance may start.
-func (t *tokens) may() bool { return t.burst == 0 || t.left >= 1 }
+// most is how many instances may start.
+func (t *tokens) most() int {
+	if t.burst == 0 {
+		return math.MaxInt32
+	}
+	return int(t.left)
+}
+
+// may reports whether one may.
+func (t *tokens) may() bool { return t.most() > 0 }
 
 // take starts one, which may had allowed.
 func (t *tokens) take() {
