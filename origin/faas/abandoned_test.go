@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"spillway/edge/outcome"
 	"spillway/origin/faas/budget"
 )
 
@@ -85,4 +86,21 @@ func TestLongAnswerIsNotFinishedForNobody(t *testing.T) {
 			t.Errorf("state %+v", s)
 		}
 	})
+}
+
+// Nobody pays for a call that nobody waits for any more when it would begin.
+func TestCallIsNotBegunForNobody(t *testing.T) {
+	f, b := newFunction(priced, fake(func(context.Context, *Request) (*http.Response, error) {
+		t.Error("called")
+		return nil, io.ErrUnexpectedEOF
+	}))
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	_, err := f.Invoke(ctx, ask("GET", "/", "", nil), "v")
+	if e := AsError(err); e.Reason() != outcome.ClientGone || e.Executed {
+		t.Error(err)
+	}
+	if s := f.State(); s.InFlight != 0 || s.Calls != 0 || spent(b) != 0 {
+		t.Errorf("state %+v, spent %v", s, spent(b))
+	}
 }

@@ -171,6 +171,10 @@ func (f *Function) begin(ctx context.Context, client string) (*call, outcome.Rea
 	if why != outcome.None {
 		return nil, why
 	}
+	if ctx.Err() != nil {
+		f.gate.leave(slot, unused)
+		return nil, outcome.ClientGone
+	}
 	return f.charge(slot, client)
 }
 
