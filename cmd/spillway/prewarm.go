@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spillway/edge/admin"
+	"spillway/edge/outcome"
 	"spillway/origin/faas"
 )
 
@@ -85,6 +86,9 @@ func (n *node) serveFunction(w http.ResponseWriter, r *http.Request) {
 		f.KeepReady(instances, until)
 		n.log.Info("prewarming set by the operator", "function", name, "instances", instances, "until", until)
 		fmt.Fprintf(w, "%d instances of %s ready until %s\n", min(instances, c.MaxConcurrency), name, until.UTC().Format(time.RFC3339))
+		if why := f.ReadyToWarm(time.Now()); why != outcome.None && instances > 0 {
+			fmt.Fprintf(w, "none can be started at this moment: %s\n", why)
+		}
 	}
 }
 

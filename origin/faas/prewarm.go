@@ -108,12 +108,27 @@ func (f *Function) KeepReady(instances int, until time.Time) {
 	f.plans.operator = plan{until: until, instances: instances}
 }
 
+// ReadyToWarm says why no warm-up may be made now, whatever slots there are, and
+// changes nothing. It does not say that the function knows none.
+func (f *Function) ReadyToWarm(now time.Time) outcome.Reason {
+	if why := f.breaker.refuse(now); why != outcome.None {
+		return why
+	}
+	if why := f.gate.warmUps.refuse(now); why != outcome.None {
+		return why
+	}
+	if f.shared.full() {
+		return outcome.SharedBusy
+	}
+	return f.budget.Check(now, warmUpClient, f.worst)
+}
+
 // Prewarm makes the platform start what is missing of so many instances, or of as
 // many as are planned: by warm-ups that overlap, within the slots, the ramp and
 // the budget. It does not wait for them.
 func (f *Function) Prewarm(now time.Time, instances int) {
 	for range f.gate.missing(now, max(instances, f.plans.wanted(now))) {
-		if !f.gate.mayWarm(now) || f.breaker.refuse(now) != outcome.None {
+		if f.gate.warm == nil || f.ReadyToWarm(now) != outcome.None {
 			break
 		}
 		s, why := f.gate.enterWarmUp()
