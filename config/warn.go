@@ -184,7 +184,7 @@ func warnFunction(c *Config, name string, r *report) {
 func warnPrewarm(f Function, key string, r *report) {
 	for i, p := range f.Prewarm {
 		switch at := index(key+".prewarm", i); {
-		case f.WarmUp == faas.NoWarmUp:
+		case !f.WarmsUp():
 			r.warn(at, "nothing makes instances ready while warm_up is off", "remove this, or name a path in warm_up")
 		case p.Instances > f.MaxConcurrency:
 			r.warn(at+".instances", "this is more than max_concurrency, so fewer will be ready", "lower it, or raise max_concurrency")

@@ -72,6 +72,8 @@ func TestWarnings(t *testing.T) {
 	f(functions(free, ""))
 	f("functions: {a: {"+free+"}}", "f:1:13: warning: functions.a: no route spills to this function; name it in overflow.to of a route, or remove it")
 	f(functions(free+", prewarm: [{instances: 5}, {at: '2026-12-01T18:00Z', instances: 100, for: 1h}]", ""))
+	f(functions(free+`, warm_up: "", prewarm: [{instances: 5}]`, ""),
+		"f:1:72: warning: functions.a.prewarm[0]: nothing makes instances ready while warm_up is off; remove this, or name a path in warm_up")
 	f(functions(free+", warm_up: off, prewarm: [{instances: 5}]", ""),
 		"f:1:73: warning: functions.a.prewarm[0]: nothing makes instances ready while warm_up is off; remove this, or name a path in warm_up")
 	f(functions(free+", max_concurrency: 4, prewarm: [{instances: 5}]", ""),

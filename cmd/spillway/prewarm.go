@@ -15,7 +15,6 @@ import (
 
 	"spillway/edge/admin"
 	"spillway/edge/outcome"
-	"spillway/origin/faas"
 )
 
 // longestReady bounds how long an operator has instances kept ready: what is to be
@@ -79,7 +78,7 @@ func (n *node) serveFunction(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "say /function/NAME/prewarm?instances=20&for=15m", http.StatusBadRequest)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
-	case c.WarmUp == faas.NoWarmUp:
+	case !c.WarmsUp():
 		http.Error(w, fmt.Sprintf("the function %s is not to be warmed up: its warm_up is off", name), http.StatusBadRequest)
 	default:
 		until := time.Now().Add(length)

@@ -49,7 +49,7 @@ func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) 
 		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
 	}
 	f.worst = f.price.worst(c)
-	if c.WarmUp != "" && c.WarmUp != NoWarmUp {
+	if c.WarmsUp() {
 		f.gate.warm = f.warm
 	}
 	return f

@@ -16,8 +16,11 @@ import (
 // send it.
 const WarmUpField = "X-Spillway-Warm-Up"
 
-// NoWarmUp as the path of warm-ups means that none are made.
-const NoWarmUp = "off"
+// noWarmUp as the path of warm-ups means that none are made.
+const noWarmUp = "off"
+
+// WarmsUp reports whether calls are made that only start instances.
+func (c Config) WarmsUp() bool { return c.WarmUp != "" && c.WarmUp != noWarmUp }
 
 // warmUpHost is what a warm-up names as its host: no visitor asked for one.
 const warmUpHost = "warm-up.invalid"

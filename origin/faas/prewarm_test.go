@@ -137,7 +137,7 @@ func TestWarmUpIsPaidForAndTold(t *testing.T) {
 		if s := f.State(); len(seen) != 4 || s.InFlight != 0 || s.WarmUps != 4 {
 			t.Errorf("%d calls, %+v", len(seen), s)
 		}
-		c.WarmUp = NoWarmUp
+		c.WarmUp = noWarmUp
 		f = New("thumb", c, f.provider, b, slog.New(slog.DiscardHandler))
 		f.Prewarm(time.Now(), 4)
 		if len(seen) != 4 {
