@@ -78,8 +78,8 @@ func (p *platform) Invoke(ctx context.Context, r *Request) (*http.Response, erro
 }
 
 // TestLedgerIsNeverBelowTheBill calls an emulated platform from 64 sides, some of
-// which leave before the answer or within it, while instances start cold, functions
-// crash, and the platform throttles. What the budget has is at least what the
+// which leave before the answer or within it, while instances start cold or by warm-ups,
+// functions crash, and the platform throttles. What the budget has is at least what the
 // platform bills, and little more.
 func TestLedgerIsNeverBelowTheBill(t *testing.T) {
 	for name, price := range map[functions.Platform]string{
@@ -123,7 +123,7 @@ func compareBills(t *testing.T, name functions.Platform, price string, body int6
 	spill := ledger.Budget("spill", budget.Config{PerHour: 100})
 	function := New("thumb", Config{
 		Memory: 512 << 20, Timeout: 5 * time.Second, MaxConcurrency: 64, MaxResponse: 1 << 20,
-		Price: PriceConfig{Platform: price},
+		Price: PriceConfig{Platform: price}, WarmUp: "/warm-up",
 	}, &platform{client: &http.Client{Transport: transport}, invoke: invoke}, spill, slog.New(slog.DiscardHandler))
 
 	var wg sync.WaitGroup
@@ -141,13 +141,17 @@ func compareBills(t *testing.T, name functions.Platform, price string, body int6
 	for caller := range 64 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(1, uint64(caller)))
-			for range 20 {
+			for made := 0; made < 12; {
 				time.Sleep(time.Duration(rng.ExpFloat64() * float64(100*time.Millisecond)))
 				ctx, leave := context.WithCancel(context.Background())
 				if rng.IntN(4) == 0 {
 					time.AfterFunc(time.Duration(rng.IntN(200))*time.Millisecond, leave)
 				}
-				if resp, err := function.Invoke(ctx, ask("GET", "/", "", nil), "v"); err == nil {
+				resp, err := function.Invoke(ctx, ask("GET", "/", "", nil), "v")
+				if err == nil || AsError(err).Class != Refused {
+					made++
+				}
+				if err == nil {
 					part := resp.Body.(io.Reader)
 					if rng.IntN(4) == 0 {
 						part = io.LimitReader(part, 100)
@@ -159,20 +163,28 @@ func compareBills(t *testing.T, name functions.Platform, price string, body int6
 			}
 		})
 	}
+	calling, enough := context.WithCancel(ctx)
+	background.Go(func() {
+		for tick := time.NewTicker(100 * time.Millisecond); calling.Err() == nil; <-tick.C {
+			function.Prewarm(time.Now(), 30)
+		}
+	})
 	time.AfterFunc(time.Second, func() { _ = emulator.Control(functions.Change{Fail: new(0.1)}) })
 	time.AfterFunc(1500*time.Millisecond, func() { _ = emulator.Control(functions.Change{Throttle: new(true)}) })
 	time.AfterFunc(2*time.Second, func() { _ = emulator.Control(functions.Change{Throttle: new(false)}) })
 	wg.Wait()
+	enough()
 	time.Sleep(10 * time.Second)
 	synctest.Wait()
 
 	bill, s := emulator.Bill(), function.State()
 	spent := spill.State(time.Now()).Periods[0].Spent
-	t.Logf("%d calls billed, %v; $%.6f of $%.6f, factor %.4f", bill.Requests, s.Failures, spent, bill.USD, spent/bill.USD)
+	t.Logf("%d calls billed, %d of them warm-ups, %v; $%.6f of $%.6f, factor %.4f", bill.Requests, s.WarmUps, s.Failures, spent, bill.USD, spent/bill.USD)
 	if spent < bill.USD-1e-12 || spent > bill.USD*1.05 || !near(spent, s.CostUSD) {
 		t.Errorf("the ledger has $%v, the function $%v, the bill is $%v", spent, s.CostUSD, bill.USD)
 	}
-	if s.Failures[FunctionError] == 0 || s.Failures[Throttled] == 0 || s.OK == 0 || bill.InitSeconds == 0 || exercises == 0 {
+	if s.Failures[FunctionError] == 0 || s.Failures[Throttled] == 0 || s.OK == 0 || bill.InitSeconds == 0 ||
+		s.WarmUps == 0 || exercises == 0 {
 		t.Errorf("a case is missing: %+v, %d exercises", s, exercises)
 	}
 	transport.CloseIdleConnections()
