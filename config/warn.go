@@ -178,6 +178,10 @@ func warnFunction(c *Config, name string, r *report) {
 	case f.Free():
 		r.warn(key+".budget", "calls of this function cost nothing, so the budget never ends", "set price.platform, or the amounts of price")
 	}
+	if largest := c.Budgets[f.Budget].Largest(); f.Budget != "" && f.Worst() > largest {
+		r.warn(key, fmt.Sprintf("this can never be called: the worst case of a call is $%.6f, and budget %s allows one visitor $%.6f", f.Worst(), f.Budget, largest),
+			"lower timeout, memory or max_response, or raise per_client or the amounts of the budget")
+	}
 }
 
 // warnPrewarm finds plans that cannot be kept.

@@ -86,6 +86,9 @@ func TestWarnings(t *testing.T) {
 	f(functions("provider: web, url: 'http://a', budget: b", "b: {per_day: $1, per_client: 5%}"),
 		"f:1:57: warning: functions.a.budget: calls of this function cost nothing, so the budget never ends; set price.platform, or the amounts of price")
 	f(functions(paid+", budget: b", "b: {per_day: $1, per_client: 5%}"))
+	f(functions(paid+", budget: b", "b: {per_day: $0.01, per_client: 5%}"),
+		"f:1:13: warning: functions.a: this can never be called: the worst case of a call is $0.000617, and budget b allows one visitor $0.000500; lower timeout, memory or max_response, or raise per_client or the amounts of the budget")
+	f(functions(paid+", budget: b, timeout: 1s, max_response: 1MiB", "b: {per_day: $0.01, per_client: 5%}"))
 	f(functions(paid+", budget: b", "b: {per_day: $1}"),
 		"f:2:11: warning: budgets.b: one visitor may use up the whole budget; set per_client, such as per_client: 5%")
 	f(functions(paid+", budget: b", "b: {per_day: $1, per_hour: $2, per_client: 5%}"),

@@ -141,9 +141,6 @@ func newParts(c, was *config.Config, old *parts, log *slog.Logger) (*parts, erro
 		if err := p.addFunction(name, fc, was, old, log); err != nil {
 			return nil, fmt.Errorf("function %s: %w", name, err)
 		}
-		if amounts := c.Budgets[fc.Budget]; p.functions[name] != old.functions[name] || amounts != was.Budgets[fc.Budget] {
-			p.functions[name].WarnUnpayable(amounts)
-		}
 	}
 	return p, nil
 }

@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"spillway/config"
-	"spillway/origin/faas"
-	"spillway/origin/faas/budget"
-	"spillway/origin/faas/web"
 )
 
 // TestReloadsDoNotMix checks that reloads asked for at the same time end with
@@ -73,42 +66,6 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 	if state := s.status(); state.Config.Refused.At.IsZero() || len(state.Config.Refused.Problems) != 3 {
 		t.Errorf("the status says %+v", state.Config.Refused)
 	}
-}
-
-// TestReloadWarnsByTheNewAmounts: whether a call can be paid for is judged by the
-// budget as it is about to be.
-func TestReloadWarnsByTheNewAmounts(t *testing.T) {
-	describe := func(perHour float64, timeout time.Duration) *config.Config {
-		f := config.Function{Config: faas.Config{
-			Provider: "web", Memory: 128 << 20, Timeout: timeout, MaxConcurrency: 1, MaxResponse: 1 << 20, Budget: "spill",
-			Price: faas.PriceConfig{Platform: "aws-lambda"},
-		}, Web: web.Config{URL: "http://127.0.0.1:1/"}}
-		return &config.Config{
-			Budgets:   map[string]budget.Config{"spill": {PerHour: perHour}},
-			Functions: map[string]config.Function{"thumb": f},
-		}
-	}
-	f := func(was, c *config.Config, warned bool) {
-		t.Helper()
-		var text bytes.Buffer
-		log := slog.New(slog.NewTextHandler(&text, nil))
-		old, err := newParts(was, &config.Config{}, &parts{ledger: budget.OpenLedger("", log)}, log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text.Reset()
-		if _, err := newParts(c, was, old, log); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(text.String(), "can never be called") != warned {
-			t.Errorf("warned %v: %s", !warned, &text)
-		}
-	}
-	const little = 1e-9
-	f(describe(little, time.Second), describe(1, 2*time.Second), false)
-	f(describe(1, time.Second), describe(little, 2*time.Second), true)
-	f(describe(1, time.Second), describe(little, time.Second), true)
-	f(describe(little, time.Second), describe(little, time.Second), false) // was said before
 }
 
 // TestReloadAllOrNothing: when any part of a configuration cannot be put in force,

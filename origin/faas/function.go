@@ -48,21 +48,11 @@ func New(name string, c Config, p Provider, b *budget.Budget, log *slog.Logger) 
 		log:   log.With("function", name),
 		stats: State{Name: name, MaxConcurrency: c.MaxConcurrency, Failures: map[Class]uint64{}},
 	}
-	f.worst = f.price.worst(c)
+	f.worst = c.Worst()
 	if c.WarmsUp() {
 		f.gate.warm = f.warm
 	}
 	return f
-}
-
-// WarnUnpayable logs it if no call can ever be paid for out of the amounts c, which
-// are those of the function's budget, or are about to be.
-func (f *Function) WarnUnpayable(c budget.Config) {
-	if f.budget != nil && f.worst > c.Largest() {
-		f.log.Warn("function can never be called: its worst case costs more than the budget allows one client; "+
-			"lower timeout, memory or max_response, or raise per_client",
-			"worst_case_usd", f.worst, "allowed_usd", c.Largest(), "budget", f.budget.Name())
-	}
 }
 
 // Name is the name of the function in the configuration.

@@ -528,22 +528,6 @@ func TestVerdict(t *testing.T) {
 	f(Canceled, 0, saidNothing)
 }
 
-func TestWarnsOfACallThatCanNeverBePaid(t *testing.T) {
-	f := func(c budget.Config, warned bool) {
-		t.Helper()
-		var log bytes.Buffer
-		New("thumb", priced, answering(200, "", true), budget.New("spill", budget.Config{}), slog.New(slog.NewTextHandler(&log, nil))).WarnUnpayable(c)
-		if strings.Contains(log.String(), "can never be called") != warned {
-			t.Errorf("%+v: %s", c, &log)
-		}
-	}
-	f(budget.Config{}, false)
-	f(budget.Config{PerHour: worstCase}, false)
-	f(budget.Config{PerHour: worstCase - 1}, true)
-	f(budget.Config{PerHour: 1000, PerDay: 10}, true)
-	f(budget.Config{PerHour: 1000, PerClient: 0.1}, true)
-}
-
 func BenchmarkInvoke(b *testing.B) {
 	payload := bytes.Repeat([]byte("x"), 44_000)
 	function := New("thumb", Config{Memory: 1 << 30, Timeout: time.Second, MaxConcurrency: 100, MaxResponse: 1 << 20}, fake(func(context.Context, *Request) (*http.Response, error) {

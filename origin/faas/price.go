@@ -86,6 +86,9 @@ func (c Config) price() Price {
 	return price.Price()
 }
 
+// Worst is the most that one call can cost, in US dollars, which is set aside for it.
+func (c Config) Worst() float64 { return c.price().worst(c) }
+
 // Free reports whether calls of the function cost nothing that is counted.
 func (c Config) Free() bool {
 	p := c.price()
