@@ -71,8 +71,8 @@ func (s *sites) addDemand(r *route) {
 	s.demands = append(s.demands, &demand{origin: r.origin, routes: []*route{r}})
 }
 
-// observe counts what has arrived since it was asked last.
-func (d *demand) observe() scale.Asked {
+// observe counts what has arrived since it was asked last, in a bin of that length.
+func (d *demand) observe(bin time.Duration) scale.Asked {
 	latency, sum := map[limit.Class]time.Duration{}, time.Duration(0)
 	baselines := d.origin.Limiter().State().Baselines
 	for _, b := range baselines {
@@ -92,12 +92,12 @@ func (d *demand) observe() scale.Asked {
 			asked.Taken += float64(r.arrivals.taken[i].Swap(0)) * takes
 			work += n * r.takes(i, 0)
 		}
-		r.work.Observe(work / overflow.Bin.Seconds())
+		r.work.Observe(work / bin.Seconds())
 		all += work
 		// Who waits asks once, however often it comes.
 		asked.Work += float64(r.arrivals.sentBack.Swap(0)-r.arrivals.called.Swap(0)) * r.takes(0, typical)
 	}
-	d.trend.Observe(all / overflow.Bin.Seconds())
+	d.trend.Observe(all / bin.Seconds())
 	return asked
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"spillway/edge/overflow"
 	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"
@@ -38,7 +39,7 @@ func demandCounts(t *testing.T) {
 	d := &demand{origin: o, routes: []*route{known, strange}}
 	f := func(what string, work, taken, waits float64) {
 		t.Helper()
-		got := d.observe()
+		got := d.observe(overflow.Bin)
 		if math.Abs(got.Work-work) > 1e-6 || math.Abs(got.Taken-taken) > 1e-6 || math.Abs(got.Waiting-waits) > 1e-6 || got.CostUSD != 0 {
 			t.Errorf("%s: %+v, want %v, %v, %v", what, got, work, taken, waits)
 		}
@@ -92,9 +93,9 @@ func demandCounts(t *testing.T) {
 
 	// Who prewarms tells the origin.
 	now, all := time.Now(), &sites{demands: []*demand{d}}
-	all.prewarm(now)
+	all.prewarm(now, overflow.Bin)
 	come(known, http.MethodGet, 4, 1, waiting.Outside)
-	all.prewarm(now.Add(100 * time.Millisecond))
+	all.prewarm(now.Add(100*time.Millisecond), overflow.Bin)
 	if s := o.State().Scale; s.Spilled <= 0.5 || s.Known {
 		t.Errorf("the origin says %+v", s)
 	}

@@ -14,21 +14,25 @@ import (
 func (s *Server) Prewarm(ctx context.Context) error {
 	tick := time.NewTicker(overflow.Bin)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			s.settings.Load().sites.prewarm(now)
+		case <-tick.C:
+			now := time.Now()
+			s.settings.Load().sites.prewarm(now, now.Sub(last))
+			last = now
+			tick.Reset(overflow.Bin) // a short bin after a long one would tell of chance alone
 		}
 	}
 }
 
-// prewarm observes one more bin, and makes ready what will be needed.
-func (s *sites) prewarm(now time.Time) {
+// prewarm observes one more bin, and makes ready what will be needed. A crowd keeps
+// the processors busy, so that a bin may have become longer.
+func (s *sites) prewarm(now time.Time, bin time.Duration) {
 	rates := map[*faas.Function]float64{} // calls a second
 	for _, d := range s.demands {
-		d.origin.Follow(now, d.observe())
+		d.origin.Follow(now, d.observe(bin))
 		if capacity, known := d.capacity(); known {
 			d.forecast(capacity, rates)
 		}

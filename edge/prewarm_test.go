@@ -7,8 +7,27 @@ import (
 	"time"
 
 	"spillway/edge/overflow"
+	"spillway/origin"
 	"spillway/origin/faas"
 )
+
+// TestDemandKnowsHowLongItsBinWas: what arrived while the processors had no time to look
+// did not arrive within one bin.
+func TestDemandKnowsHowLongItsBinWas(t *testing.T) {
+	o, err := origin.New("app", origin.Config{Servers: []string{"http://127.0.0.1:1"}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &route{latency: [2]time.Duration{20 * time.Millisecond}}
+	d := &demand{origin: o, routes: []*route{r}}
+	for bins := range 4 {
+		r.arrivals.ladder[0].Store(int64(10 * (bins + 1)))
+		d.observe(time.Duration(bins+1) * overflow.Bin)
+		if got := d.trend.Level(); math.Abs(got-2) > 1e-9 { // 100 requests a second
+			t.Errorf("after %d bins in one: %v requests at work", bins+1, got)
+		}
+	}
+}
 
 // TestForecastSpreadsWhatTheOriginWillNotTake: two routes of one origin, of which
 // one may overflow, to a small function first.
