@@ -133,6 +133,9 @@ func parseRatio(text string) (float64, *fault) {
 	return value / 100, nil
 }
 
+// mostMoney keeps sums of amounts finite, which the ledger writes down. Not a knob.
+const mostMoney = 1e12
+
 // parseMoney reads US dollars such as $2 or $0.0000166667. Zero needs no unit.
 func parseMoney(text string) (float64, *fault) {
 	digits, found := strings.CutPrefix(text, "$")
@@ -143,6 +146,8 @@ func parseMoney(text string) (float64, *fault) {
 		return 0, faultf("write US dollars such as $2", "%q is not an amount of money", text)
 	case !found && value != 0:
 		return 0, faultf("write $"+digits, "%s has no unit", digits)
+	case value > mostMoney:
+		return 0, faultf("write US dollars such as $2", "%.20s is more than anybody has", text)
 	}
 	return value, nil
 }

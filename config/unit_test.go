@@ -76,6 +76,8 @@ func TestParseRatioAndMoney(t *testing.T) {
 	f(parseRatio, "-5%", 0, `"-5%" is not a share; write a percentage such as 80%`)
 	f(parseRatio, "%", 0, `"%" is not a share; write a percentage such as 80%`)
 	f(parseMoney, "$2", 2, "")
+	f(parseMoney, "$1000000000000", 1e12, "")
+	f(parseMoney, "$1000000000000000000000000", 0, "$1000000000000000000 is more than anybody has; write US dollars such as $2")
 	f(parseMoney, "$ 2", 2, "")
 	f(parseMoney, "$0.0000166667", 0.0000166667, "")
 	f(parseMoney, "0", 0, "")
