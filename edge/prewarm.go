@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"spillway/edge/outcome"
 	"spillway/edge/overflow"
 	"spillway/origin/faas"
 )
@@ -65,11 +66,16 @@ func (d *demand) forecast(capacity float64, rates map[*faas.Function]float64) {
 }
 
 // share spreads a rate of calls over the route's functions in their order, each up
-// to its cap.
+// to its cap, and past those that calls go past.
 func (r *route) share(rate float64, rates map[*faas.Function]float64) {
 	for _, f := range r.functions {
 		if rate <= 0 {
 			return
+		}
+		switch f.Ready("") {
+		case outcome.None, outcome.FunctionBusy, outcome.SharedBusy:
+		default:
+			continue // it fails, throttles, or cannot be paid
 		}
 		part := min(rate, max(0, f.MaxRate()-rates[f]))
 		rates[f] += part

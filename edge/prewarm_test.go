@@ -9,6 +9,7 @@ import (
 	"spillway/edge/overflow"
 	"spillway/origin"
 	"spillway/origin/faas"
+	"spillway/origin/faas/budget"
 )
 
 // TestDemandKnowsHowLongItsBinWas: what arrived while the processors had no time to look
@@ -32,10 +33,11 @@ func TestDemandKnowsHowLongItsBinWas(t *testing.T) {
 // TestForecastSpreadsWhatTheOriginWillNotTake: two routes of one origin, of which
 // one may overflow, to a small function first.
 func TestForecastSpreadsWhatTheOriginWillNotTake(t *testing.T) {
-	function := func(slots int) *faas.Function {
-		return faas.New("f", faas.Config{MaxConcurrency: slots}, nil, nil, slog.New(slog.DiscardHandler))
+	function := func(slots int, b *budget.Budget) *faas.Function {
+		return faas.New("f", faas.Config{MaxConcurrency: slots}, nil, b, slog.New(slog.DiscardHandler))
 	}
-	small, large := function(2), function(1000) // a call takes 100 ms until more is known
+	spill := budget.New("spill", budget.Config{PerHour: 1})
+	small, large := function(2, spill), function(1000, nil) // a call takes 100 ms until more is known
 	spilling := &route{policy: overflow.New(overflow.Config{PrewarmAt: 0.8}), functions: []*faas.Function{small, large}, latency: [2]time.Duration{20 * time.Millisecond}}
 	staying := &route{latency: [2]time.Duration{20 * time.Millisecond}}
 	never := &route{policy: overflow.New(overflow.Config{}), functions: []*faas.Function{large}, latency: [2]time.Duration{20 * time.Millisecond}}
@@ -60,4 +62,8 @@ func TestForecastSpreadsWhatTheOriginWillNotTake(t *testing.T) {
 	f("half of it stays", 20, 20, 80, spilling, staying)
 	f("an origin that is down", 0, 20, 480, spilling)
 	f("prewarming is off", 0, 0, 0, never)
+	if err := spill.Empty(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	f("nobody pays for the small function", 10, 0, 100, spilling)
 }
