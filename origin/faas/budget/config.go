@@ -10,7 +10,8 @@ type Config struct {
 	// beyond PerMonth; the shorter periods bound it all the same.
 	FreePerMonth float64 `koanf:"free_per_month" unit:"money"`
 	// PerClient is the largest share of the shortest bounded period's amount that one
-	// visitor key may use up in that period. Zero means no bound.
+	// visitor key may use up in that period. All warm-ups together are another. Zero
+	// means no bound.
 	PerClient float64 `koanf:"per_client" unit:"ratio" max:"100%"`
 	// OnExhausted is what follows when the budget is spent: stale answers, if the
 	// cache has one, else shed; the same with the waiting room for page visits
