@@ -48,7 +48,7 @@ type slot struct {
 }
 
 func newGate(c Config) *gate {
-	return &gate{cap: c.MaxConcurrency, fleet: newFleet(), ramp: newTokens(c.ramp())}
+	return &gate{cap: c.MaxConcurrency, fleet: newFleet(c), ramp: newTokens(c.ramp())}
 }
 
 // standing is how the gate stands at now. The caller holds the lock.
@@ -317,10 +317,7 @@ func (g *gate) learn(s slot, took time.Duration) {
 	switch {
 	case s.cold:
 		g.fleet.ready++
-		if !s.warmUp {
-			took -= g.fleet.call.value()
-		}
-		g.fleet.start.learn(took)
+		g.fleet.learnStart(took, s.warmUp)
 	case !s.warmUp:
 		g.fleet.call.learn(took)
 	}

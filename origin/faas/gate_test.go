@@ -135,7 +135,7 @@ func TestRampByPlatform(t *testing.T) {
 }
 
 func TestFleetForgetsAndLearns(t *testing.T) {
-	f := newFleet()
+	f := newFleet(Config{})
 	f.starting = 5
 	f.advance(start)
 	f.starting, f.ready = 0, 5
@@ -151,6 +151,17 @@ func TestFleetForgetsAndLearns(t *testing.T) {
 	f.advance(start.Add(-time.Hour)) // a clock that is set back
 	if f.ready < f.busy {
 		t.Errorf("%d ready, %d busy", f.ready, f.busy)
+	}
+
+	// Calls of 100 ms and starts of a second; the first three find instances that the
+	// node does not know of.
+	for _, took := range []time.Duration{80, 150, 250, 1100, 1100} {
+		f.learnStart(took*time.Millisecond, false)
+	}
+	f.learnStart(time.Second, true)
+	f.learnStart(100*time.Millisecond, true)
+	if got := f.start.value(); got < 990*time.Millisecond || got > 1010*time.Millisecond {
+		t.Errorf("a start is taken to need %v", got)
 	}
 
 	s := span{standard: time.Second}
