@@ -32,7 +32,7 @@ func (f *field) example() string {
 	case f.format != "":
 		return map[string]string{
 			"address": `":443"`, "server": "http://10.0.0.5:8080", "admin": "unix:/run/spillway/admin.sock", "url": "http://10.0.0.5:8080",
-			"path": "/PATH", "file": "/etc/spillway/FILE", "glob": "/*", "method": "GET", "prefix": "10.0.0.0/8", "secret": "env:NAME", "time": "2026-12-01T18:00Z",
+			"path": "/PATH", "target": "/PATH", "file": "/etc/spillway/FILE", "glob": "/*", "method": "GET", "prefix": "10.0.0.0/8", "secret": "env:NAME", "time": "2026-12-01T18:00Z",
 		}[f.format]
 	}
 	return strings.ToUpper(strings.TrimSuffix(cmp.Or(f.ref, f.name), "s"))

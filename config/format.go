@@ -36,6 +36,8 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return text, checkServer(text)
 	case "path":
 		return text, checkPath(text)
+	case "target":
+		return text, checkTarget(text)
 	case "file":
 		return c.readable(text)
 	case "glob":
@@ -134,6 +136,17 @@ func checkServer(text string) *fault {
 func checkPath(text string) *fault {
 	if !strings.HasPrefix(text, "/") {
 		return faultf("write /"+text, "%q does not start with a slash", text)
+	}
+	return nil
+}
+
+// checkTarget checks the path of a request, which goes out as it stands.
+func checkTarget(text string) *fault {
+	if bad := checkPath(text); bad != nil {
+		return bad
+	}
+	if u, err := url.Parse("http://host" + text); err != nil || u.EscapedPath() != text {
+		return faultf("write what a client sends, without a query: /a%20b for a space", "%q is not the path of a request", text)
 	}
 	return nil
 }

@@ -155,6 +155,16 @@ func TestProblems(t *testing.T) {
 	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:/no'}}}", "f:1:62: functions.a.headers.K: there is no file /no; create it, or name another")
 	f("functions: {a: {provider: web, url: 'http://a', headers: {K: 'file:no'}}}", `f:1:62: functions.a.headers.K: "no" is not an absolute path; write file:/etc/spillway/secrets/NAME`)
 
+	warmUp := func(path string) string {
+		return "functions: {a: {provider: process, function: a, warm_up: '" + path + "'}}"
+	}
+	f(warmUp("/a%20b"))
+	f(warmUp("off"))
+	f(warmUp("up"), `f:1:58: functions.a.warm_up: "up" does not start with a slash; write /up`)
+	for _, path := range []string{"/a b", "/a?b", "/a#b", "/%zz"} {
+		f(warmUp(path), `f:1:58: functions.a.warm_up: "`+path+`" is not the path of a request; write what a client sends, without a query: /a%20b for a space`)
+	}
+
 	// References.
 	f("functions: {a: {provider: process, function: a, budget: spil}}\nbudgets: {spill: {per_day: $1}}",
 		`f:1:57: functions.a.budget: budgets has no entry "spil"; did you mean spill?`)

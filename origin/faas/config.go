@@ -20,7 +20,7 @@ type Config struct {
 	Protects string `koanf:"protects" ref:"shared"`
 	// WarmUp is the path of the calls that only start instances, or off. What the
 	// function answers to them does not matter, and it should be quick to.
-	WarmUp string `koanf:"warm_up" format:"path,off" default:"/.well-known/spillway/warm-up"`
+	WarmUp string `koanf:"warm_up" format:"target,off" default:"/.well-known/spillway/warm-up"`
 	// Prewarm are the events for which instances are to be ready.
 	Prewarm []PlanConfig `koanf:"prewarm"`
 	// MaxResponse bounds the size of an answer, in bytes; it also sets the worst
