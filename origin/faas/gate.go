@@ -13,8 +13,8 @@ import (
 // instance, to the rate at which it does. It is safe for concurrent use.
 type gate struct {
 	cap int
-	// warm makes one warm-up with a slot, gives it back, and reports whether there was
-	// all that it needs. Nil is a function that knows none.
+	// warm makes one warm-up with a slot, gives it back, and reports whether there is an
+	// instance now. Nil is a function that knows none.
 	warm func(slot) bool
 	// warmUps keeps a function that fails them from being sent more. It says nothing
 	// of the calls of visitors.
@@ -139,8 +139,8 @@ func (g *gate) startAside(s *standing) bool {
 	return g.fleet.starting > 0
 }
 
-// startFor has a warm-up start an instance. If there is no money for it, one of those
-// who wait is told so: the last, who would have it last.
+// startFor has a warm-up start an instance. If that fails, or cannot be paid, one of
+// those who wait is told so: the last, who would have it last.
 func (g *gate) startFor(s slot) {
 	if g.warm(s) {
 		return

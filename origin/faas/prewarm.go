@@ -146,25 +146,23 @@ func (f *Function) Prewarm(now time.Time, instances int) {
 	}
 }
 
-// warm makes the warm-up of a slot, or reports that it cannot be paid for.
+// warm makes the warm-up of a slot, if it can be paid for, and reports whether it was
+// answered.
 func (f *Function) warm(s slot) bool {
 	c, why := f.charge(s, warmUpClient)
-	if why != outcome.None {
-		return false
-	}
-	c.warmUp()
-	return true
+	return why == outcome.None && c.warmUp()
 }
 
-// warmUp makes the call. What it answers does not matter, if it is the function
-// that does.
-func (c *call) warmUp() {
+// warmUp makes the call, and reports whether it was answered. What it answers does not
+// matter, if it is the function that does.
+func (c *call) warmUp() bool {
 	resp, err := c.make(context.Background(), warmUpRequest(c.f.config.WarmUp))
 	if err != nil {
-		return // counted, and the breakers know
+		return false // counted, and the breakers know
 	}
-	_, _ = io.Copy(io.Discard, resp.Body) // how it ends was counted, too
+	_, err = io.Copy(io.Discard, resp.Body) // how it ends was counted, too
 	resp.Body.Close()
+	return err == nil
 }
 
 func warmUpRequest(path string) *Request {

@@ -227,39 +227,52 @@ func TestWarmUpsThatFailHarmNobody(t *testing.T) {
 	})
 }
 
-// TestUnpaidWarmUpsKeepNobodyWaiting: where the budget's share for warm-ups is used up,
-// a call that waits for one is told so, and starts an instance itself.
-func TestUnpaidWarmUpsKeepNobodyWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, provider := emulated(t, functions.Config{Service: 60 * time.Millisecond, ColdStart: 500 * time.Millisecond})
-		b := budget.New("spill", budget.Config{PerHour: 1000, PerClient: 1})
-		f := New("thumb", Config{
-			Memory: 512 << 20, Timeout: 5 * time.Second, MaxConcurrency: 100, MaxResponse: 1 << 20,
-			WarmUp: "/warm-up", Price: PriceConfig{Platform: "aws-lambda"},
-		}, provider, b, slog.New(slog.DiscardHandler))
-		f.Prewarm(time.Now(), 2)
-		time.Sleep(time.Second)
-		b.SetConfig(budget.Config{PerHour: 1000, PerClient: f.worst / 1000}) // one call of each visitor
-		var wg sync.WaitGroup
-		for i := range 60 {
-			wg.Go(func() {
-				began := time.Now()
-				resp, err := f.Invoke(t.Context(), ask("GET", "/", "", nil), strconv.Itoa(i))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				resp.Body.Close()
-				if d := time.Since(began); d > 560*time.Millisecond+longestWait {
-					t.Errorf("took %v, and a start and a call take 560ms", d)
-				}
-			})
-		}
-		wg.Wait()
-		synctest.Wait()
-		if s := f.State(); s.WarmUps != 2 || s.Waiting+s.Starting+s.InFlight != 0 {
-			t.Errorf("%+v", s)
-		}
+// TestWarmUpsKeepNobodyWaitingInVain: a call that waits for a warm-up is told when it
+// cannot be paid, or fails, and starts an instance itself.
+func TestWarmUpsKeepNobodyWaitingInVain(t *testing.T) {
+	f := func(told time.Duration, change func(*Function)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			_, provider := emulated(t, functions.Config{Service: 60 * time.Millisecond, ColdStart: 500 * time.Millisecond})
+			f := New("thumb", Config{
+				Memory: 512 << 20, Timeout: 5 * time.Second, MaxConcurrency: 100, MaxResponse: 1 << 20,
+				WarmUp: "/warm-up", Price: PriceConfig{Platform: "aws-lambda"},
+			}, provider, budget.New("spill", budget.Config{PerHour: 1000, PerClient: 1}), slog.New(slog.DiscardHandler))
+			f.Prewarm(time.Now(), 2)
+			time.Sleep(time.Second)
+			change(f)
+			var wg sync.WaitGroup
+			for i := range 60 {
+				wg.Go(func() {
+					began := time.Now()
+					resp, err := f.Invoke(t.Context(), ask("GET", "/", "", nil), strconv.Itoa(i))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+					if d := time.Since(began); d > told+560*time.Millisecond+longestWait {
+						t.Errorf("took %v, was told after %v, and a start and a call take 560ms", d, told)
+					}
+				})
+			}
+			wg.Wait()
+			synctest.Wait()
+			if s := f.State(); s.Waiting+s.Starting+s.InFlight != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+	f(0, func(f *Function) { f.budget.SetConfig(budget.Config{PerHour: 1000, PerClient: f.worst / 1000}) }) // one call of each visitor
+	f(500*time.Millisecond, func(f *Function) {
+		calls := f.provider
+		f.provider = fake(func(ctx context.Context, r *Request) (*http.Response, error) {
+			if r.WarmUp {
+				time.Sleep(500 * time.Millisecond)
+				return answering(500, "", true)(ctx, r)
+			}
+			return calls.Invoke(ctx, r)
+		})
 	})
 }
 
