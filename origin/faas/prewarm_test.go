@@ -240,6 +240,7 @@ func TestWarmUpsKeepNobodyWaitingInVain(t *testing.T) {
 			}, provider, budget.New("spill", budget.Config{PerHour: 1000, PerClient: 1}), slog.New(slog.DiscardHandler))
 			f.Prewarm(time.Now(), 2)
 			time.Sleep(time.Second)
+			synctest.Wait()
 			change(f)
 			var wg sync.WaitGroup
 			for i := range 60 {
