@@ -42,6 +42,8 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return c.readable(text)
 	case "glob":
 		return text, checkGlob(text)
+	case "field":
+		return text, checkField(text)
 	case "method":
 		return text, checkMethod(text)
 	case "prefix":
@@ -220,6 +222,13 @@ func checkMethod(text string) *fault {
 		return faultf("write a method such as GET", "%q is not a method", text)
 	case text != strings.ToUpper(text):
 		return faultf("write "+strings.ToUpper(text), "methods are case-sensitive, and %q is never sent", text)
+	}
+	return nil
+}
+
+func checkField(text string) *fault {
+	if !httpToken.MatchString(text) {
+		return faultf("write a name such as X-Priority", "%q is not the name of a header field", text)
 	}
 	return nil
 }

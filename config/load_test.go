@@ -145,6 +145,7 @@ func TestProblems(t *testing.T) {
 		"f:1:13: tls.cert: there is no file /does/not/exist; create it, or name another",
 		"f:1:35: tls.key: there is no file /does/not/exist; create it, or name another")
 	f("trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]", "f:1:31: trusted_proxies[1]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
+	f("priority_header: 'X Priority'", `f:1:18: priority_header: "X Priority" is not the name of a header field; write a name such as X-Priority`)
 	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither an address nor a prefix; write one, such as 10.0.0.0/8`)
 	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is neither http, https nor h2c with a host, nor unix with a path; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
 	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port from 1 to 65535; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
@@ -189,6 +190,7 @@ func TestProblemsOfRoutes(t *testing.T) {
 	f("{origin: app, match: {path: '/a b'}}", `f:3:29: sites[0].routes[0].match.path: "/a b" holds a space or control character; write it percent-encoded, as browsers send it`)
 	f("{origin: app, match: {path: '/a['}}", `f:3:29: sites[0].routes[0].match.path: "/a[" is not a pattern: glob: syntax error at 3: unexpected end of input; * stands for any characters; put a backslash before [, { or \`)
 	f("{origin: app, match: {methods: [get]}}", `f:3:33: sites[0].routes[0].match.methods[0]: methods are case-sensitive, and "get" is never sent; write GET`)
+	f("{origin: app, priority: 8}", `f:3:25: sites[0].routes[0].priority: 8 is too large; write 0 to 7`)
 	f("{origin: app, match: {methods: ['G ET']}}", `f:3:33: sites[0].routes[0].match.methods[0]: "G ET" is not a method; write a method such as GET`)
 	f("{origin: app, overflow: {to: [b]}}", `f:3:31: sites[0].routes[0].overflow.to[0]: functions has no entry "b"; add b under functions, which has a`)
 	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing; add to: [FUNCTION]")

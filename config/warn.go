@@ -20,6 +20,9 @@ import (
 func warn(c *Config, r *report) {
 	warnProxies("trusted_proxies", c.Edge.TrustedProxies, r)
 	warnProxies("proxy_protocol", c.Edge.ProxyProtocol, r)
+	if c.Edge.PriorityHeader != "" && len(c.Edge.TrustedProxies) == 0 {
+		r.warn("priority_header", "without trusted_proxies nobody is believed, so it has no effect", "list the proxies that write it")
+	}
 	warnCertificates(c, r)
 	if c.Edge.Timeouts.Drain == 0 {
 		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
@@ -249,6 +252,9 @@ func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {
 		case c.Cache.Memory == 0:
 			r.warn(key+".stale_on_overload", "cache.memory is 0, so there is nothing stale", "remove it, or give the cache memory")
 		}
+	}
+	if rc.Deadline > 0 && rc.Overflow == nil && rc.StaleOnOverload == 0 {
+		r.warn(key+".deadline", "the route has no overflow, so what would be late has nowhere to go", "add overflow, or remove it")
 	}
 	if rc.Overflow != nil {
 		warnOverflow(c, key, rc, r)

@@ -32,6 +32,9 @@ func TestWarnings(t *testing.T) {
 	f("trusted_proxies: [10.0.0.0/8, 0.0.0.0/0, '::/0']",
 		"f:1:31: warning: trusted_proxies[1]: everybody may pretend to be another client; list the addresses of your own proxies only",
 		"f:1:42: warning: trusted_proxies[2]: everybody may pretend to be another client; list the addresses of your own proxies only")
+	f("trusted_proxies: [10.0.0.0/8]\npriority_header: X-Priority")
+	f("priority_header: X-Priority",
+		"f:1:18: warning: priority_header: without trusted_proxies nobody is believed, so it has no effect; list the proxies that write it")
 	f("proxy_protocol: ['::ffff:0:0/96']",
 		"f:1:18: warning: proxy_protocol[0]: everybody may pretend to be another client; list the addresses of your own proxies only")
 	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")
@@ -115,6 +118,9 @@ func TestWarningsOfRoutes(t *testing.T) {
 		}
 	}
 	f("", "{origin: app, stale_on_overload: 1m}")
+	f("", "{origin: app, deadline: 1s, stale_on_overload: 1m}")
+	f("", "{origin: app, deadline: 1s}",
+		"f:5:25: warning: sites[0].routes[1].deadline: the route has no overflow, so what would be late has nowhere to go; add overflow, or remove it")
 	f("", "{origin: app, stale_on_overload: 1m, cache: false}",
 		"f:5:34: warning: sites[0].routes[1].stale_on_overload: nothing of this route is stored, so there is nothing stale; remove it, or cache: false")
 	f("cache: {memory: 0}", "{origin: app, stale_on_overload: 1m}",

@@ -26,6 +26,10 @@ type Config struct {
 	// proxy could else write it. After the header the connection is the visitor's:
 	// its fields count only if the address in the header is in TrustedProxies.
 	ProxyProtocol []string `koanf:"proxy_protocol" format:"prefix"`
+	// PriorityHeader names the field in which proxies in TrustedProxies say how
+	// important a request is: 0, the most, to 7. It goes before the priority of the
+	// route. From anybody else the field is removed. Empty is none.
+	PriorityHeader string `koanf:"priority_header" format:"field"`
 	// Expose says how much of the reason stands in the Spillway header.
 	Expose   string         `koanf:"expose" enum:"full,outcome,off" default:"outcome"`
 	Log      LogConfig      `koanf:"log"`
@@ -160,6 +164,12 @@ type RouteConfig struct {
 	Match MatchConfig `koanf:"match"`
 	// Origin names the origin that serves the route.
 	Origin string `koanf:"origin" ref:"origins" required:"true"`
+	// Priority says who goes first when requests wait for the origin: 0 is the most
+	// important, 7 the least.
+	Priority int `koanf:"priority" default:"4" min:"0" max:"7"`
+	// Deadline is how long requests may take. One that the origin would probably
+	// answer later goes to a function at once, if it may. Zero is none.
+	Deadline time.Duration `koanf:"deadline" unit:"duration"`
 	// Overflow says when and where requests leave the origin. Without it they
 	// never do.
 	Overflow *overflow.Config `koanf:"overflow"`

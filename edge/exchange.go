@@ -28,9 +28,11 @@ type exchange struct {
 	visitor visitor
 	found   cache.Result // what the cache has for it
 	guest   waiting.Guest
-	ticket  string // of a waiting room, and the pass
-	pass    string
-	id      string
+	// priority is how important the request is, 0 to 7.
+	priority int
+	ticket   string // of a waiting room, and the pass
+	pass     string
+	id       string
 
 	outcome outcome.Outcome
 	reason  outcome.Reason
@@ -97,6 +99,6 @@ func usableID(id string) bool {
 func (x *exchange) ladder(rt *route, given overflow.Facts, body requestBody) *ladder {
 	return &ladder{
 		route: rt, hedges: &x.s.counts.hedges, visitor: x.visitor, proto: "https", id: x.requestID(),
-		given: given, body: body, guest: x.guest,
+		given: given, body: body, guest: x.guest, priority: x.priority, lottery: &x.s.lottery,
 	}
 }

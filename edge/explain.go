@@ -164,11 +164,12 @@ func (x *exchange) foreseen() overflow.Facts {
 	f := x.given(rt)
 	f.BodyKept = !origin.Converses(x.r.Header) && x.r.ContentLength <= rt.keeps(x.r)
 	f.NoOrigin = rt.down()
-	f.Permit = f.NoOrigin == outcome.None && !f.Called && !rt.origin.Limiter().Full(rt.mayFill(&x.guest))
-	key := x.visitor.key(x.r.Header)
+	key, share := x.visitor.key(x.r.Header), rt.mayFill(&x.guest)
 	for i := range rt.functions {
 		f.Functions = append(f.Functions, rt.candidate(i, key))
 	}
+	f.Late = rt.late(x.r.Method, share)
+	f.Permit = f.NoOrigin == outcome.None && !f.Called && !overflow.Early(&f) && !rt.origin.Limiter().Full(share)
 	return f
 }
 

@@ -32,6 +32,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	x.priority = x.takePriority(settings.priorityField, rt)
+
 	// 2 enter
 	if why := s.admit.Enter(x.visitor.addr); why != outcome.None {
 		x.refuse(why)

@@ -28,6 +28,9 @@ type ladder struct {
 	upgrade bool           // the origin is asked to open a WebSocket
 	interim informational
 	guest   waiting.Guest
+	// priority is 0 to 7; the lottery ranks the visitors of one priority.
+	priority int
+	lottery  *lottery
 
 	facts  overflow.Facts
 	permit limit.Permit
@@ -64,11 +67,12 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 	l.facts.Method, l.facts.BodyKept = r.Method, l.body.whole()
 	l.route.arrivals.note(r.Method, &l.guest)
 	l.course.limit, l.course.inFlight = l.route.origin.Limiter().Gate()
+	key := "" // of the visitor; made only when a function may be called
 	l.facts.NoOrigin = l.route.down()
-	if l.facts.NoOrigin == outcome.None && !l.facts.Called { // who has waited asks by the order of arrival
+	// Who has waited asks by the order of arrival.
+	if l.facts.NoOrigin == outcome.None && !l.facts.Called && !l.leavesEarly(r, &key) {
 		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share())
 	}
-	key := "" // of the visitor; made only when a function may be called
 	for {
 		if !l.facts.Permit && len(l.route.functions) > 0 {
 			if key == "" {
@@ -199,9 +203,7 @@ func (l *ladder) wait(ctx context.Context, r *http.Request, patient bool) {
 		l.waitAtDoor(ctx, r, patient)
 		return
 	}
-	wait := l.route.queueWait(patient)
-	permit, result := l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.share(), wait, l.route.queue.Length)
-	l.noteWait(permit, result)
+	l.noteWait(l.route.origin.Limiter().Wait(ctx, l.bid(r, patient)))
 }
 
 // noteWait puts what came of a wait among the facts.
@@ -210,7 +212,7 @@ func (l *ladder) noteWait(permit limit.Permit, result limit.WaitResult) {
 	switch {
 	case l.facts.Permit:
 		l.facts.Waited = outcome.OriginSaturated
-	case result == limit.QueueFull:
+	case result == limit.QueueFull, result == limit.PushedOut:
 		l.facts.Waited = outcome.QueueFull
 	default:
 		l.facts.Waited = outcome.QueueTimeout

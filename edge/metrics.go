@@ -24,6 +24,9 @@ type counts struct {
 	duration map[outcome.Outcome]*metrics.Histogram
 	sent     *metrics.Counter
 	hedges   atomic.Uint64
+	// prioritiesIgnored are those that somebody else than a trusted proxy has asked
+	// for, or that are none.
+	prioritiesIgnored atomic.Uint64
 }
 
 type pair struct {
@@ -43,6 +46,7 @@ func newCounts(set *metrics.Set) *counts {
 	c.requests.Store(&map[pair]*metrics.Counter{})
 	set.RegisterMetricsWriter(func(w io.Writer) {
 		metrics.WriteCounterUint64(w, "spillway_hedges_total", c.hedges.Load())
+		metrics.WriteCounterUint64(w, "spillway_priorities_ignored_total", c.prioritiesIgnored.Load())
 	})
 	return c
 }

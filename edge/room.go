@@ -296,8 +296,8 @@ func (l *ladder) waitAtDoor(ctx context.Context, r *http.Request, patient bool) 
 		}
 		return
 	}
-	left := max(time.Millisecond, patience-time.Since(began))
 	// One stands there at a time, and the queue of the others never keeps it out.
-	length := l.route.queue.Length + 1
-	l.noteWait(l.route.origin.Limiter().Wait(ctx, l.route.classOf(r.Method), l.share(), left, length))
+	q := l.bid(r, false)
+	q.Wait, q.Length = max(time.Millisecond, patience-time.Since(began)), q.Length+1
+	l.noteWait(l.route.origin.Limiter().Wait(ctx, q))
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/glob"
@@ -44,6 +45,8 @@ type route struct {
 	hedge      *hedge
 	exercised  *exercised // nil: never spills
 	staleFor   time.Duration
+	priority   int
+	deadline   time.Duration // zero is none
 	cached     bool
 	errorPages errorPages
 	room       *room // of the origin, where page visits of some routes wait; nil: of none
@@ -54,6 +57,7 @@ type route struct {
 	class limit.Class
 	purse *purse // nil: never spills
 
+	lates    atomic.Int64 // requests that the origin would have answered too late
 	arrivals arrivals
 	// What follows is prewarming's alone: what the route asks of its origin, and how
 	// long its safe and its unsafe requests take there.
@@ -166,7 +170,7 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 	}
 	r := &route{
 		path: g, origin: b.Origins[c.Origin], originName: c.Origin, queue: queue,
-		staleFor: c.StaleOnOverload, cached: c.Cache, bodyKept: defaultBodyKept,
+		priority: c.Priority, deadline: c.Deadline, staleFor: c.StaleOnOverload, cached: c.Cache, bodyKept: defaultBodyKept,
 	}
 	if r.origin == nil {
 		return nil, fmt.Errorf("origin %q does not exist", c.Origin)

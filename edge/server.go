@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type Server struct {
 	clients  *logClient // of all that is noted of requests
 	recorder *recorder.Recorder
 	counts   *counts
+	lottery  lottery
 	inFlight atomic.Int64
 	kept     atomic.Int64 // bytes of request bodies in memory
 	settings atomic.Pointer[settings]
@@ -65,6 +67,7 @@ type settings struct {
 	maxBody, buffer int64
 	tunnel          time.Duration // without a byte
 	errorPages      errorPages
+	priorityField   string // canonical; empty: nobody is asked
 }
 
 // NewServer returns a Server for the given configuration. Metrics are
@@ -77,7 +80,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	server := &Server{
-		log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), classes: classes{}, purses: purses{}, drill: newDrill(log),
+		log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), lottery: newLottery(), classes: classes{}, purses: purses{}, drill: newDrill(log),
 	}
 	server.clients, server.recorder = &logClient{mode: c.Log.Client}, recorder.New(recorder.Config{Folder: recorderFolder(c), Log: log})
 	if access != nil {
@@ -117,6 +120,7 @@ func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Co
 	if next.proxies, err = parsePrefixes("trusted_proxies", c.TrustedProxies); err != nil {
 		return nil, err
 	}
+	next.priorityField = http.CanonicalHeaderKey(c.PriorityHeader)
 	return func() { s.settings.Store(next) }, nil
 }
 

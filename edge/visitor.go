@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"hash/fnv"
 	"net/http"
@@ -48,6 +49,11 @@ func within(a netip.Addr, prefixes []netip.Prefix) bool {
 // key tells visitors apart where a scarce thing is shared out. An address alone
 // does not: a mobile network puts thousands behind one.
 func (v visitor) key(h http.Header) string {
+	return hex.EncodeToString(binary.BigEndian.AppendUint64(nil, v.hash(h)))
+}
+
+// hash is the key as a number.
+func (v visitor) hash(h http.Header) uint64 {
 	hash := fnv.New64a()
 	a := v.addr
 	if a.Is6() {
@@ -60,7 +66,7 @@ func (v visitor) key(h http.Header) string {
 	hash.Write([]byte(h.Get("User-Agent")))
 	hash.Write([]byte{0})
 	hash.Write([]byte(h.Get("Accept-Language")))
-	return hex.EncodeToString(hash.Sum(nil))
+	return hash.Sum64()
 }
 
 // crawlerWords are what crawlers and link previews that declare themselves have

@@ -91,6 +91,13 @@ func newWorld(t testing.TB, proto string, slots int) *world {
 
 // newWorldWith is newWorld with a configuration that the test has changed.
 func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Config, []edge.RouteConfig)) *world {
+	return newPatientWorld(t, proto, slots, 300*time.Millisecond, change)
+}
+
+// newPatientWorld is newWorldWith with the longest wait of what may not spill.
+func newPatientWorld(
+	t testing.TB, proto string, slots int, wait time.Duration, change func(*edge.Config, []edge.RouteConfig),
+) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
 	w.budget = budget.New("spill", budget.Config{PerHour: 1})
@@ -106,6 +113,7 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 		}, p, w.budget, log)
 	}
 	oc := originConfig(w.origin.URL, slots)
+	oc.Queue.UnsafeWait = wait
 	o, err := origin.New("app", oc, log)
 	if err != nil {
 		t.Fatal(err)
@@ -183,6 +191,15 @@ func (w *world) ask(method, path, body string, header ...string) answer {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header.Get("Spillway"), string(b), resp.Header, err}
+}
+
+func (w *world) limiter() limit.State { return w.app.Limiter().State() }
+
+// awaitQueued returns when so many wait for the origin.
+func (w *world) awaitQueued(n int) {
+	for w.limiter().Queued != n {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // occupy fills the origin's only slot until the function that it returns is

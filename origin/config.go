@@ -87,7 +87,8 @@ type QueueConfig struct {
 	// Wait bounds the wait of a request that may spill. Zero, written auto, means
 	// one baseline latency of the request's class.
 	Wait time.Duration `koanf:"wait" unit:"duration,auto" default:"auto"`
-	// UnsafeWait bounds the wait of a request that may not spill.
+	// UnsafeWait bounds the wait of a request that may not spill, or has nowhere to.
+	// Where such requests queue without a pause it is one baseline latency.
 	UnsafeWait time.Duration `koanf:"unsafe_wait" unit:"duration" default:"1s"`
 }
 

@@ -98,6 +98,10 @@ func writeOriginMetrics(w io.Writer, name string, s *nodeState) {
 	counter(w, "spillway_origin_dips_total"+label, l.Dips)
 	counter(w, "spillway_origin_blocked_total"+label, l.Blocked)
 	counter(w, "spillway_origin_waited_total"+label, l.Waited)
+	counter(w, "spillway_origin_pushed_out_total"+label, l.PushedOut)
+	for priority, n := range l.TurnedAway {
+		counter(w, fmt.Sprintf("spillway_origin_turned_away_total{origin=%q,priority=\"%d\"}", name, priority), n)
+	}
 	counter(w, "spillway_origin_truncated_total"+label, o.Truncated)
 	counter(w, "spillway_origin_retries_total"+label, o.Retried)
 	counter(w, "spillway_origin_retries_refused_total"+label, o.RetriesRefused)

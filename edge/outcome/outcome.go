@@ -55,7 +55,8 @@ const (
 	OriginFailed    Reason = "origin-failed"
 	OriginTimeout   Reason = "origin-timeout"
 	OriginThrottled Reason = "origin-throttled"
-	Hedged          Reason = "hedged" // the origin was late, and a function was faster
+	Deadline        Reason = "deadline" // the origin would probably have answered too late
+	Hedged          Reason = "hedged"   // the origin was late, and a function was faster
 
 	// Why no function took it.
 	NoOverflow          Reason = "no-overflow"

@@ -54,6 +54,8 @@ type Facts struct {
 	// NoOrigin says why the origin cannot take the request: it is down, or was
 	// tried and failed. None means that it can.
 	NoOrigin outcome.Reason
+	// Late says that the origin would probably answer after the route's deadline.
+	Late bool
 	// Reached says that the origin, or a function, may have seen the request.
 	Reached bool
 	// Waited says why waiting came to nothing; None means that the request has
@@ -104,7 +106,7 @@ func Decide(f *Facts) Decision {
 		return Decision{Place: Origin}
 	}
 	function, blocked := candidate(f)
-	if f.NoOrigin == outcome.None && f.Waited == outcome.None {
+	if f.NoOrigin == outcome.None && f.Waited == outcome.None && !f.movedOn(blocked) {
 		// Who has waited for long would rather wait a little more than see what is old.
 		patient := blocked != outcome.None && (!f.Stale || f.Called)
 		return Decision{Place: Queue, Reason: outcome.OriginSaturated, Patient: patient}
@@ -146,6 +148,17 @@ func candidate(f *Facts) (int, outcome.Reason) {
 		}
 	}
 	return 0, why
+}
+
+// Early reports whether a request goes elsewhere without asking the origin, which
+// would be late.
+func Early(f *Facts) bool { return f.Late && Decide(f).Place != Queue }
+
+// movedOn reports whether a request that would be late does not ask the origin: it
+// can go elsewhere, or has been there and may not be sent again.
+func (f *Facts) movedOn(blocked outcome.Reason) bool {
+	elsewhere := blocked == outcome.None || f.Stale && f.StaleFirst
+	return f.Late && (elsewhere || f.NoRetry || f.Reached && !Idempotent(f.Method))
 }
 
 // Hedge returns the function that may be called for a request that the origin is
@@ -190,6 +203,9 @@ func leaving(f *Facts) outcome.Reason {
 	if f.NoOrigin != outcome.None {
 		return f.NoOrigin
 	}
+	if f.Late && f.Waited == outcome.None {
+		return outcome.Deadline
+	}
 	return outcome.OriginSaturated
 }
 
@@ -228,6 +244,11 @@ func giveUp(f *Facts, why, blocked outcome.Reason) Decision {
 func lastFailure(f *Facts, why outcome.Reason) outcome.Reason {
 	for _, c := range f.Functions {
 		if c.Reason == outcome.FunctionTimeout {
+			return c.Reason
+		}
+	}
+	for _, c := range f.Functions {
+		if why == outcome.Deadline && c.Reason != outcome.None { // only functions were asked
 			return c.Reason
 		}
 	}

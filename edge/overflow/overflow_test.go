@@ -57,6 +57,37 @@ func TestDecide(t *testing.T) {
 	f(with(full(ready...), func(f *Facts) { f.Barred = outcome.Crawler }), Shed, outcome.Crawler)
 	f(full(), Shed, outcome.OriginSaturated)
 
+	// Who would be late goes elsewhere at once, if anything may take it, and else to
+	// the origin all the same.
+	late := func(c ...Candidate) Facts { return Facts{Policy: policy, BodyKept: true, Late: true, Functions: c} }
+	f(late(ready...), Function, outcome.Deadline)
+	f(late(none(outcome.FunctionBusy), Candidate{}), Function, outcome.Deadline)
+	f(late(none(outcome.FunctionBusy)), Queue, outcome.OriginSaturated)
+	f(late(), Queue, outcome.OriginSaturated)
+	f(with(late(ready...), func(f *Facts) { f.Permit = true }), Origin, outcome.None)
+	f(with(late(ready...), func(f *Facts) { f.Method = "POST" }), Queue, outcome.OriginSaturated)
+	f(with(late(ready...), func(f *Facts) { f.Barred = outcome.Crawler }), Queue, outcome.OriginSaturated)
+	f(with(late(ready...), func(f *Facts) { f.Stale = true }), Function, outcome.Deadline)
+	f(with(late(), func(f *Facts) { f.Stale, f.StaleFirst = true, true }), Stale, outcome.Deadline)
+	f(with(late(none(outcome.FunctionBusy)), func(f *Facts) { f.Stale = true }), Queue, outcome.OriginSaturated)
+	f(with(late(ready...), func(f *Facts) { f.NoOrigin = outcome.OriginDown }), Function, outcome.OriginDown)
+	f(with(late(), func(f *Facts) { f.Waited = outcome.QueueFull }), Shed, outcome.OriginSaturated)
+
+	// Where a function failed that was asked before the origin, the origin is asked
+	// if the request may be sent again.
+	returned := func(method string, change func(*Facts)) Facts {
+		facts := late(none(outcome.FunctionTimeout))
+		facts.Policy, facts.Method, facts.Reached = New(Config{Methods: []string{"GET", "POST"}}), method, true
+		change(&facts)
+		return facts
+	}
+	f(returned("GET", func(*Facts) {}), Queue, outcome.OriginSaturated)
+	f(returned("POST", func(*Facts) {}), Fail, outcome.FunctionTimeout)
+	f(returned("POST", func(f *Facts) { f.Reached = false }), Queue, outcome.OriginSaturated)
+	f(returned("POST", func(f *Facts) { f.Functions[0] = none(outcome.FunctionThrottled) }), Fail, outcome.FunctionThrottled)
+	f(returned("GET", func(f *Facts) { f.NoRetry = true }), Fail, outcome.FunctionTimeout)
+	f(returned("POST", func(f *Facts) { f.Broken = true }), Fail, outcome.FunctionError)
+
 	// Page visits wait instead of being shed, for the same reasons, and when there
 	// was nothing else; what failed has failed.
 	waits := func(facts Facts) Facts { return with(facts, func(f *Facts) { f.Waits = true }) }
@@ -122,13 +153,13 @@ func TestLadder(t *testing.T) {
 			BodyKept: rapid.Bool().Draw(t, "kept"), Permit: rapid.Bool().Draw(t, "permit"),
 			Stale: rapid.Bool().Draw(t, "stale"), StaleFirst: rapid.Bool().Draw(t, "first"),
 			Barred: rapid.SampledFrom([]outcome.Reason{outcome.None, outcome.Crawler}).Draw(t, "barred"),
-			Waits:  rapid.Bool().Draw(t, "waits"),
+			Waits:  rapid.Bool().Draw(t, "waits"), Late: rapid.Bool().Draw(t, "late"),
 		}
 		if f.Waits {
 			f.Called, f.Behind = rapid.Bool().Draw(t, "called"), rapid.Bool().Draw(t, "behind")
 		}
 		if rapid.Bool().Draw(t, "policy") {
-			f.Policy = policy
+			f.Policy = rapid.SampledFrom([]*Policy{policy, New(Config{Methods: []string{"GET", "POST"}})}).Draw(t, "methods")
 		}
 		for range rapid.IntRange(0, 4).Draw(t, "functions") {
 			f.Functions = append(f.Functions, Candidate{
@@ -147,6 +178,9 @@ func TestLadder(t *testing.T) {
 			case Origin:
 				f.Permit, f.NoOrigin, f.Reached = false, outcome.OriginFailed, rapid.Bool().Draw(t, "sent")
 			case Queue:
+				if f.Reached && !Idempotent(f.Method) {
+					t.Fatal("took to the origin what may have been carried out")
+				}
 				f.Waited = outcome.QueueTimeout
 			case Function:
 				if f.Policy == nil || f.Barred != outcome.None || !f.Policy.Spills(f.Method) {

@@ -54,3 +54,20 @@ func BenchmarkTick(b *testing.B) {
 		l.tick()
 	}
 }
+
+// BenchmarkWaiting is a request that waits and is served, beside a hundred others.
+func BenchmarkWaiting(b *testing.B) {
+	l := New(Config{Max: 1})
+	held, _ := l.Acquire(1, 1)
+	for i := range 100 {
+		l.enqueue(Request{Share: 1, Length: 200, Level: Level(512 + i), Patient: true, Wait: 1e9})
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		w := l.enqueue(Request{Share: 1, Length: 200, Level: Level(i % 512), Patient: true, Wait: 1e9})
+		held.Release(Cancel)
+		held = <-w.answer
+		i++
+	}
+}

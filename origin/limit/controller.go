@@ -100,9 +100,11 @@ type plan struct {
 	// steering is false from the start of a dip until it has been read.
 	steering bool
 	mean     float64 // of the estimates of ln K
-	era      uint32  // of the dip; tells the requests of two dips apart
-	learned  uint16  // bit set of the classes with a baseline
-	base     [classes]float64
+	// deviation is the standard deviation of ln latency at an idle origin.
+	deviation float64
+	era       uint32 // of the dip; tells the requests of two dips apart
+	learned   uint16 // bit set of the classes with a baseline
+	base      [classes]float64
 
 	// For State.
 	phase       Phase
@@ -181,7 +183,7 @@ func (c *controller) plan() plan {
 		limit: uint64(steady), steady: uint64(steady),
 		low:   uint64(c.low()),
 		steer: uint64(c.steerFrom(c.limit())),
-		mean:  c.scatter.mean, era: c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
+		mean:  c.scatter.mean, deviation: math.Sqrt(c.variance), era: c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
 	}
 	p.paused = c.caps.pause > 0
 	if c.caps.fresh() {

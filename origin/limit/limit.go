@@ -42,6 +42,14 @@
 // request teaches, because they are canceled or do not end, is left all the same.
 // Restore begins with what another process has learned.
 //
+// # Who waits
+//
+// Wait puts requests that find no room into a short queue. The most important are
+// served first, of equals the newest, and a full queue lets go of the least important
+// for who is more so. Levels that tell visitors apart make what has to be turned away
+// fall on few visitors with all of their requests, instead of on all with some. A
+// queue that stands is left soon.
+//
 // # What the origin says
 //
 // Report and Plead take what the origin says of itself: how busy it is, and that

@@ -170,7 +170,11 @@ func TestPermitStress(t *testing.T) {
 				p, ok := l.Acquire(Class(worker), 1)
 				if !ok {
 					var r WaitResult
-					if p, r = l.Wait(t.Context(), Class(worker), 1, 1e5, 0.5); r != Admitted {
+					p, r = l.Wait(t.Context(), Request{
+						Class: Class(worker), Share: 1, Wait: 1e5, Length: 0.5,
+						Level: Level(worker / 2 * Users), Visitor: uint64(worker / 4), Urgency: uint8(i % 3), Patient: worker%2 == 0,
+					})
+					if r != Admitted {
 						continue
 					}
 				}
@@ -190,7 +194,7 @@ func TestPermitStress(t *testing.T) {
 	work.Wait()
 	close(done)
 	ticks.Wait()
-	if s := l.State(); s.InFlight != 0 || s.LongLived != 0 || s.Queued != 0 {
+	if s := l.State(); s.InFlight != 0 || s.LongLived != 0 || s.Queued != 0 || l.queue.standing.patient != 0 {
 		t.Errorf("at rest: %+v", s)
 	}
 	if n := overrun.Load(); n > 0 {

@@ -14,63 +14,80 @@ type WaitResult uint8
 const (
 	// Admitted means that a permit was had.
 	Admitted WaitResult = iota
-	// QueueFull means that as many are waiting as may.
+	// QueueFull means that as many are waiting as may, none of them less important.
 	QueueFull
+	// PushedOut means that somebody more important took the place in the queue.
+	PushedOut
 	// Expired means that no place became free in time.
 	Expired
 	// Canceled means that the context ended.
 	Canceled
 )
 
-// unknownWait is how long a request waits whose class has no baseline yet.
-const unknownWait = 20 * time.Millisecond
+// A Request is what the limiter knows of a request that waits for a permit.
+type Request struct {
+	Class Class
+	// Share is the part of the limit that the request may fill.
+	Share float64
+	// Level says who goes first.
+	Level Level
+	// Visitor tells visitors apart, and Urgency the requests of one visitor: the
+	// lowest goes first. It changes nothing for anybody else.
+	Visitor uint64
+	Urgency uint8
+	// Wait is the longest wait. Zero is one baseline of the class, at most a second.
+	Wait time.Duration
+	// Patient means that nothing else can take the request. While such requests queue
+	// before it without a pause it waits for one baseline only, however long Wait is.
+	Patient bool
+	// Length is how many may wait, as a share of the limit, rounded up.
+	Length float64
+}
 
-// mostWait bounds the wait of one baseline: beyond it a visitor is better served
-// elsewhere, however slow the class is.
-const mostWait = time.Second
-
-// A queue is the stack of the requests that wait for a place. It is used only
-// when the origin is full, so a mutex is cheap enough.
+// A queue is the requests that wait for a place. It is used only when the origin
+// is full, so a mutex is cheap enough.
 //
-// The newest is served first: under overload an order of arrival would make
-// everybody wait for as long as the oldest may, and serve only those who are
-// about to give up. Those at the bottom leave when their time is over.
+// The most important is served first, and of these the newest: under overload an
+// order of arrival would make everybody wait for as long as the oldest may, and
+// serve only those who are about to give up. The others leave when their time is
+// over, or when somebody more important wants the place.
 type queue struct {
 	// length lets a request that ends see without the mutex that nobody waits.
 	length atomic.Int64
 	mu     sync.Mutex
-	top    *waiter
+	stacks
+	standing standing
+
+	pushedOut  atomic.Uint64
+	turnedAway [Priorities]atomic.Uint64
 }
 
-// A waiter is one request in the stack.
+// A waiter is one request in the queue.
 type waiter struct {
-	class        Class
-	share        float64
+	Request
 	newer, older *waiter
-	waiting      bool        // in the stack; false once granted or left
-	granted      chan Permit // holds one, so that granting never blocks
+	waiting      bool        // in the queue; false once granted, pushed out or left
+	answer       chan Permit // holds one, so that giving never blocks; none is no permit
 }
 
-// Wait is Acquire for a request that may wait for at most wait, or for one
-// baseline of its class, but at most a second, if wait is zero. At most length, a share of the limit
-// rounded up, wait at a time.
-func (l *Limiter) Wait(ctx context.Context, class Class, share float64, wait time.Duration, length float64) (Permit, WaitResult) {
-	if n := l.enter(share); n > 0 {
-		return l.issue(class, n), Admitted
+// Wait is Acquire for a request that may wait.
+func (l *Limiter) Wait(ctx context.Context, r Request) (Permit, WaitResult) {
+	if n := l.enter(r.Share); n > 0 {
+		return l.issue(r.Class, n), Admitted
 	}
-	if wait <= 0 {
-		wait = l.baselineOf(class)
-	}
-	w := l.enqueue(class, share, length)
+	w := l.enqueue(r)
 	if w == nil {
-		l.refused(share)
-		return Permit{}, QueueFull
+		l.refused(r.Share)
+		return Permit{}, l.turnAway(&r, QueueFull)
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(w.Wait)
 	defer timer.Stop()
 	select {
-	case p := <-w.granted:
-		return p, Admitted
+	case p := <-w.answer:
+		if p.Valid() {
+			return p, Admitted
+		}
+		return p, l.turnAway(&r, PushedOut)
 	case <-ctx.Done():
 		if p := l.abandon(w); p.Valid() {
 			p.Release(Cancel)
@@ -80,43 +97,89 @@ func (l *Limiter) Wait(ctx context.Context, class Class, share float64, wait tim
 		if p := l.abandon(w); p.Valid() {
 			return p, Admitted
 		}
-		return Permit{}, Expired
+		return Permit{}, l.turnAway(&r, Expired)
 	}
 }
 
-// enqueue puts a request on the stack, or returns nil if the stack is full.
-func (l *Limiter) enqueue(class Class, share, length float64) *waiter {
+// turnAway counts a request that waited in vain.
+func (l *Limiter) turnAway(r *Request, why WaitResult) WaitResult {
+	l.queue.turnedAway[r.Level.priority()].Add(1)
+	return why
+}
+
+// enqueue lets a request wait, for Wait of the waiter that it returns, or returns
+// nil if the queue is full of others that are as important.
+func (l *Limiter) enqueue(r Request) *waiter {
+	r.Level = min(r.Level, levels-1)
+	w := &waiter{Request: r, waiting: true, answer: make(chan Permit, 1)}
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	most := math.Ceil(length * float64(l.plan.Load().steady))
-	if float64(q.length.Load()) >= most {
+	w.Wait = l.patience(&r)
+	most := math.Ceil(r.Length * float64(l.plan.Load().steady))
+	if q.length.Load() < int64(most) || q.pushOut(w) {
+		q.push(w)
+	} else if !q.displace(w) {
 		return nil
 	}
-	w := &waiter{class: class, share: share, waiting: true, granted: make(chan Permit, 1)}
-	q.push(w)
 	s := &l.shards[0]
 	s.queued.Add(1)
-	s.wanted(share)
+	s.wanted(r.Share)
 	// A place may have become free after the look that failed and before the
 	// waiter could be seen: look again, now that it can.
 	l.handOutLocked()
 	return w
 }
 
-// abandon takes a waiter off the stack. If a permit was granted meanwhile, it
+// pushOut makes room for w: of those who are least important, and less so than w,
+// the oldest leaves.
+func (q *queue) pushOut(w *waiter) bool {
+	level, ok := q.last()
+	if !ok || level <= w.Level {
+		return false
+	}
+	oldest := q.all[level].oldest
+	// Another request of the same visitor leaves instead if it is less urgent.
+	out := oldest.kin(newer, func(a, b *waiter) bool { return a.Urgency > b.Urgency })
+	q.take(out, oldest)
+	q.dismiss(out)
+	return true
+}
+
+// displace lets w have the place of a less urgent request of the same visitor.
+func (q *queue) displace(w *waiter) bool {
+	w.older = q.all[w.Level].newest
+	out := w.kin(older, func(a, b *waiter) bool { return a.Urgency > b.Urgency })
+	if out == w {
+		return false
+	}
+	q.replace(out, w)
+	q.count(w, +1)
+	q.count(out, -1)
+	q.dismiss(out)
+	return true
+}
+
+// dismiss tells a waiter that it has no place any more.
+func (q *queue) dismiss(w *waiter) {
+	w.waiting = false
+	w.answer <- Permit{}
+	q.pushedOut.Add(1)
+}
+
+// abandon takes a waiter out of the queue. If a permit was granted meanwhile, it
 // is returned.
 func (l *Limiter) abandon(w *waiter) Permit {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
 	if w.waiting {
-		l.queue.remove(w)
+		l.queue.take(w, w)
 		return Permit{}
 	}
-	return <-w.granted
+	return <-w.answer
 }
 
-// handOut gives free places to the newest waiters.
+// handOut gives free places to those who wait.
 func (l *Limiter) handOut() {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -124,48 +187,53 @@ func (l *Limiter) handOut() {
 }
 
 func (l *Limiter) handOutLocked() {
-	for w := l.queue.top; w != nil; {
-		older := w.older
-		n := l.enter(w.share)
-		if n == 0 && w.share >= 1 {
-			return // nobody can have more room than all
+	q := &l.queue
+	for level, ok := q.first(0); ok; level, ok = q.first(level + 1) {
+		for w := q.all[level].newest; w != nil; {
+			if l.Full(1) {
+				return // nobody can have more room than all
+			}
+			next := w.older
+			if n := l.enter(w.Share); n > 0 {
+				next = l.grant(w, n, next)
+			}
+			w = next
 		}
-		if n > 0 {
-			l.queue.remove(w)
-			w.granted <- l.issue(w.class, n)
-		}
-		w = older
 	}
+}
+
+// grant gives the place of the n-th in flight, which is w's, to the most urgent
+// request of its visitor. It returns the waiter that is next.
+func (l *Limiter) grant(w *waiter, n uint64, next *waiter) *waiter {
+	chosen := w.kin(older, func(a, b *waiter) bool { return a.Urgency < b.Urgency && a.Share >= w.Share })
+	l.queue.take(chosen, w)
+	chosen.answer <- l.issue(chosen.Class, n)
+	if chosen == next {
+		return w // it stands there now
+	}
+	return next
 }
 
 func (q *queue) push(w *waiter) {
-	w.older = q.top
-	if q.top != nil {
-		q.top.newer = w
-	}
-	q.top = w
-	q.length.Add(1)
+	q.stacks.push(w)
+	q.count(w, +1)
 }
 
-func (q *queue) remove(w *waiter) {
-	if w.newer != nil {
-		w.newer.older = w.older
-	} else {
-		q.top = w.older
-	}
-	if w.older != nil {
-		w.older.newer = w.newer
+// take takes a waiter out. Where it stood, the one now stands that it goes before
+// or after: to have urgent requests gains nobody a second turn.
+func (q *queue) take(w, instead *waiter) {
+	q.stacks.remove(instead)
+	if w != instead {
+		q.stacks.replace(w, instead)
 	}
 	w.waiting = false
-	q.length.Add(-1)
+	q.count(w, -1)
 }
 
-// baselineOf is how long a request of the class takes at an idle origin, as far
-// as one should wait for that long.
-func (l *Limiter) baselineOf(class Class) time.Duration {
-	p := l.plan.Load()
-	if class %= classes; !p.known(class) {
-		return unknownWait
+// count keeps the numbers of those who wait.
+func (q *queue) count(w *waiter, change int) {
+	q.length.Add(int64(change))
+	if w.Patient {
+		q.standing.patient += change
 	}
-	return min(mostWait, time.Duration(math.Exp(p.base[class])))
 }

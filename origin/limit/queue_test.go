@@ -30,7 +30,7 @@ func TestNewestWaiterFirst(t *testing.T) {
 		var order []int
 		for i := range 3 {
 			go func() {
-				p, r := l.Wait(t.Context(), 0, 1, time.Minute, 3)
+				p, r := l.Wait(t.Context(), Request{Share: 1, Wait: time.Minute, Length: 3})
 				if r != Admitted {
 					t.Errorf("waiter %d: %v", i, r)
 				}
@@ -58,7 +58,7 @@ func TestQueueIsBounded(t *testing.T) {
 		l, held := full(t, limit)
 		var waiters []*waiter
 		for range 100 {
-			if w := l.enqueue(0, 1, length); w != nil {
+			if w := l.enqueue(Request{Share: 1, Length: length}); w != nil {
 				waiters = append(waiters, w)
 			}
 		}
@@ -78,11 +78,11 @@ func TestQueueIsBounded(t *testing.T) {
 	f(4, 0, 0)
 	f(4, 2, 8)
 	l, held := full(t, 4)
-	if _, r := l.Wait(t.Context(), 0, 1, time.Minute, 0); r != QueueFull {
+	if _, r := l.Wait(t.Context(), Request{Share: 1, Wait: time.Minute}); r != QueueFull {
 		t.Errorf("without a queue: %v", r)
 	}
 	held[0].Release(OK)
-	if p, r := l.Wait(t.Context(), 0, 1, time.Minute, 0); r != Admitted || !p.Valid() {
+	if p, r := l.Wait(t.Context(), Request{Share: 1, Wait: time.Minute}); r != Admitted || !p.Valid() {
 		t.Errorf("with room, but without a queue: %v", r)
 	}
 }
@@ -94,7 +94,7 @@ func TestWaitersLeave(t *testing.T) {
 		f := func(ctx context.Context, class Class, wait time.Duration, want WaitResult, after time.Duration) {
 			t.Helper()
 			start = time.Now()
-			if p, r := l.Wait(ctx, class, 1, wait, 1); r != want || p.Valid() {
+			if p, r := l.Wait(ctx, Request{Class: class, Share: 1, Wait: wait, Length: 1}); r != want || p.Valid() {
 				t.Errorf("wait: %v, want %v", r, want)
 			}
 			if d := time.Since(start); d != after {
@@ -118,11 +118,67 @@ func TestWaitersLeave(t *testing.T) {
 	})
 }
 
+func TestMoreImportantPushesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, held := full(t, 1)
+		results := make(chan WaitResult, 3)
+		for _, level := range []Level{LevelOf(5, 0), LevelOf(2, 9), LevelOf(2, 9)} {
+			go func() {
+				p, r := l.Wait(t.Context(), Request{Share: 1, Length: 1, Level: level, Visitor: uint64(len(results)), Wait: time.Second})
+				p.Release(OK)
+				results <- r
+			}()
+			synctest.Wait()
+		}
+		if first, second := <-results, <-results; first != PushedOut || second != QueueFull {
+			t.Errorf("the least important: %v; another as important: %v", first, second)
+		}
+		held[0].Release(OK)
+		if r := <-results; r != Admitted {
+			t.Errorf("the important one: %v", r)
+		}
+		if s := l.State(); s.PushedOut != 1 || s.TurnedAway != [Priorities]uint64{2: 1, 5: 1} || s.Queued != 0 {
+			t.Errorf("at the end: %+v", s)
+		}
+	})
+}
+
+// The time that a request may wait depends on whether the queue before it has
+// stood, not on what waits behind it.
+func TestPatience(t *testing.T) {
+	l := newClocked(Config{Max: 1})
+	l.control.class[0] = baseline0(40e6)
+	l.publish(l.control.plan())
+	l.Acquire(0, 1)
+	const baseline = 40 * time.Millisecond
+	f := func(what string, level Level, patient bool, want time.Duration) {
+		t.Helper()
+		w := l.enqueue(Request{Share: 1, Length: 100, Level: level, Patient: patient, Wait: time.Second})
+		if (w.Wait - want).Abs() > time.Microsecond {
+			t.Errorf("%s waits for %v, want %v", what, w.Wait, want)
+		}
+	}
+	passes := func(d time.Duration) { l.clock += int64(d) }
+	middle, last := LevelOf(4, 64), LevelOf(7, 0)
+	f("the first", middle, true, time.Second)
+	passes(standsAfter)
+	f("who comes soon", middle, true, time.Second)
+	passes(time.Millisecond)
+	f("who comes to a standing queue", middle, true, baseline)
+	f("who comes behind it", last, true, baseline)
+	f("who may spill", last, false, time.Second)
+	f("who is more important", LevelOf(4, 0), true, time.Second)
+	passes(standsAfter)
+	f("who comes after that one", LevelOf(4, 0), true, time.Second)
+	passes(time.Millisecond)
+	f("who comes when it has stood", LevelOf(4, 0), true, baseline)
+}
+
 // A waiter that may use only a part of the limit does not keep back those who
 // may use all of it.
 func TestShareOfWaiters(t *testing.T) {
 	l, held := full(t, 4)
-	whole, half := l.enqueue(0, 1, 1), l.enqueue(0, 0.5, 1)
+	whole, half := l.enqueue(Request{Share: 1, Length: 1}), l.enqueue(Request{Share: 0.5, Length: 1})
 	held[0].Release(OK)
 	if whole.waiting || !half.waiting {
 		t.Fatalf("whole waits: %v, half waits: %v", whole.waiting, half.waiting)
@@ -133,8 +189,8 @@ func TestShareOfWaiters(t *testing.T) {
 	if half.waiting {
 		t.Error("the waiter with half a share still waits at an idle origin")
 	}
-	(<-whole.granted).Release(OK)
-	(<-half.granted).Release(OK)
+	(<-whole.answer).Release(OK)
+	(<-half.answer).Release(OK)
 	if s := l.State(); s.InFlight != 0 {
 		t.Errorf("at rest: %+v", s)
 	}
@@ -142,7 +198,7 @@ func TestShareOfWaiters(t *testing.T) {
 
 func TestRaisedLimitAdmitsWaiters(t *testing.T) {
 	l, _ := full(t, 2)
-	w := l.enqueue(0, 1, 1)
+	w := l.enqueue(Request{Share: 1, Length: 1})
 	p := *l.plan.Load()
 	p.limit, p.steady = 3, 3
 	l.publish(p)

@@ -27,6 +27,16 @@ type scenario struct {
 	// wait is how long a request of each class waits at most for a permit; nil is
 	// what the limiter has learned.
 	wait []float64
+	// patience is how long a request may wait that nothing else takes; 0 means that
+	// all may spill.
+	patience float64
+	// stubborn requests wait for all of it, however long the queue stands.
+	stubborn bool
+	// pages are what visitors ask for; nil means single requests of no visitor.
+	pages *pageLoad
+	// predicted is told of each admitted request when it came, how long it was
+	// predicted to take, and how long it took; seconds.
+	predicted func(at, predicted, took float64)
 	// reports makes the origin tell its utilization of about the last half second
 	// with every answer.
 	reports bool
@@ -56,6 +66,8 @@ type change struct {
 type span struct {
 	from, to          float64
 	arrivals, spilled int
+	turnedAway        []float64 // how long those waited who were spilled
+	waits             []float64 // how long the admitted waited for their permits
 	work              float64   // service time done, in seconds of one slot at speed 1
 	latencies         []float64 // of the admitted, from their arrival
 }
@@ -76,6 +88,7 @@ type eventKind uint8
 
 const (
 	arrive eventKind = iota
+	ask              // a visitor asks for a part of a page
 	tick
 	proceed // the job has spent the time of a step
 	serve   // processor sharing: the next job is served
@@ -138,12 +151,15 @@ func (a *agenda) pop() event {
 
 // A job is a request: first a visitor who may wait, then work at the origin.
 type job struct {
-	arrived float64
-	class   Class
-	demand  demand
-	waiter  *waiter
-	permit  Permit
-	gone    bool // the edge has given up on it
+	arrived   float64
+	class     Class
+	demand    demand
+	page      *page // that it is a part of
+	part      int
+	predicted float64
+	waiter    *waiter
+	permit    Permit
+	gone      bool // the edge has given up on it
 
 	steps []step  // what is left to do at the origin
 	ends  float64 // processor sharing: the virtual time at which it is served
@@ -206,6 +222,8 @@ func (s *simulation) handle(e event) {
 	switch e.kind {
 	case arrive:
 		s.arrival()
+	case ask:
+		s.request(e.job)
 	case tick:
 		s.limiter.tick()
 		s.busy += (s.origin.busy() - s.busy) * tickInterval.Seconds() / 0.5
@@ -240,24 +258,48 @@ func (s *simulation) offered() (load float64, shifted bool) {
 func (s *simulation) arrival() {
 	load, shifted := s.offered()
 	rate := load * float64(s.slots) / s.mean
+	if s.pages != nil {
+		rate /= float64(s.pages.parts)
+	}
 	s.at(s.now+s.rng.ExpFloat64()/rate, event{kind: arrive})
-	s.eachSpan(func(sp *span) { sp.arrivals++ })
+	if s.pages != nil {
+		s.visit(shifted)
+		return
+	}
+	s.request(s.job(shifted))
+}
+
+func (s *simulation) job(shifted bool) *job {
 	class, factor := s.draw(shifted)
-	j := &job{arrived: s.now, class: class, demand: s.origin.demand(s.rng, s.mean*factor)}
-	if permit, ok := s.limiter.Acquire(class, s.share); ok {
+	return &job{class: class, demand: s.origin.demand(s.rng, s.mean*factor)}
+}
+
+// request asks for a permit.
+func (s *simulation) request(j *job) {
+	j.arrived = s.now
+	if s.predicted != nil {
+		latency, _ := s.limiter.Predicted(j.class, s.share)
+		j.predicted = latency.Seconds()
+	}
+	s.eachSpan(func(sp *span) { sp.arrivals++ })
+	if permit, ok := s.limiter.Acquire(j.class, s.share); ok {
 		s.send(j, permit)
 		return
 	}
-	if j.waiter = s.limiter.enqueue(class, s.share, 0.5); j.waiter == nil {
-		s.spill()
+	r := Request{Class: j.class, Share: s.share, Length: 0.5}
+	if s.wait != nil {
+		r.Wait = time.Duration(s.wait[j.class] * 1e9)
+	}
+	if s.patience > 0 {
+		r.Patient, r.Wait = !s.stubborn, time.Duration(s.patience*1e9)
+	}
+	s.rank(j, &r)
+	if j.waiter = s.limiter.enqueue(r); j.waiter == nil {
+		s.spill(j)
 		return
 	}
 	s.waiting = append(s.waiting, j)
-	wait := s.limiter.baselineOf(class).Seconds()
-	if s.wait != nil {
-		wait = s.wait[class]
-	}
-	s.at(s.now+wait, event{kind: expire, job: j})
+	s.at(s.now+j.waiter.Wait.Seconds(), event{kind: expire, job: j})
 }
 
 func (s *simulation) draw(shifted bool) (Class, float64) {
@@ -275,7 +317,12 @@ func (s *simulation) draw(shifted bool) (Class, float64) {
 	return Class(i), s.mix[i]
 }
 
-func (s *simulation) spill() { s.eachSpan(func(sp *span) { sp.spilled++ }) }
+func (s *simulation) spill(j *job) {
+	s.eachSpan(func(sp *span) {
+		sp.spilled++
+		sp.turnedAway = append(sp.turnedAway, s.now-j.arrived)
+	})
+}
 
 func (s *simulation) eachSpan(f func(*span)) {
 	for _, sp := range s.spans {
@@ -291,7 +338,7 @@ func (s *simulation) expire(j *job) {
 	}
 	s.limiter.abandon(j.waiter)
 	s.waiting = slices.DeleteFunc(s.waiting, func(o *job) bool { return o == j })
-	s.spill()
+	s.spill(j)
 }
 
 // admitWaiters sends the requests that the limiter has taken off its stack.
@@ -303,7 +350,11 @@ func (s *simulation) admitWaiters() {
 		if j.waiter.waiting {
 			return false
 		}
-		s.send(j, <-j.waiter.granted)
+		if p := <-j.waiter.answer; p.Valid() {
+			s.send(j, p)
+		} else {
+			s.spill(j)
+		}
 		return true
 	})
 }
@@ -313,6 +364,7 @@ const deadline = 50
 
 func (s *simulation) send(j *job, p Permit) {
 	j.permit, j.waiter = p, nil
+	s.eachSpan(func(sp *span) { sp.waits = append(sp.waits, s.now-j.arrived) })
 	s.at(s.now+deadline*s.mean, event{kind: timeout, job: j})
 	s.origin.send(j)
 }
@@ -336,6 +388,12 @@ func (s *simulation) complete(j *job) {
 		sp.work += j.demand.work
 		sp.latencies = append(sp.latencies, s.now-j.arrived)
 	})
+	if s.predicted != nil {
+		s.predicted(j.arrived, j.predicted, s.now-j.arrived)
+	}
+	if j.page != nil {
+		j.page.had++
+	}
 	j.permit.Release(OK)
 }
 

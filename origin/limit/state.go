@@ -44,6 +44,12 @@ type State struct {
 	Dips    uint64 `json:"dips"`    // so far
 	Blocked uint64 `json:"blocked"` // requests that found no room and could not wait, so far
 	Waited  uint64 `json:"waited"`  // requests that found no room and waited, so far
+	// PushedOut are those that left the queue because somebody more important, or
+	// more urgent of the same visitor, took their place.
+	PushedOut uint64 `json:"pushed_out"`
+	// TurnedAway are those that the queue did not take or that waited in vain, by
+	// priority.
+	TurnedAway [Priorities]uint64 `json:"turned_away"`
 }
 
 // A Baseline is the latency of a class at an idle origin.
@@ -59,6 +65,10 @@ func (l *Limiter) State() State {
 		Phase: p.phase, Limit: int(g >> 32), Steady: int(p.steady), InFlight: int(g & inFlightMask),
 		Queued: int(l.queue.length.Load()), LongLived: int(l.longLived.Load()),
 		Useful: p.useful, Utilization: p.utilization, Paused: p.paused, Dips: p.dips, Baselines: p.baselines(),
+	}
+	s.PushedOut = l.queue.pushedOut.Load()
+	for i := range s.TurnedAway {
+		s.TurnedAway[i] = l.queue.turnedAway[i].Load()
 	}
 	for i := range l.shards {
 		s.Blocked += l.shards[i].refused.Load()
