@@ -25,9 +25,10 @@ check: setup ## format, vet, lint, modules: everything but the tests
 test: setup ## the tests, with the race detector, in random order
 	@scripts/test
 
-test-more: ## browsers and other programs against the node: some 20 minutes
+test-more: ## browsers and other programs against the node, all simulated origins: some 25 minutes
 	@scripts/setup more
 	@scripts/test more
+	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 
 bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"
 	@bin/surge bench $(ARGS)
