@@ -173,7 +173,7 @@ func (l *ladder) startHedge(ctx context.Context, r *http.Request) (<-chan answer
 		resp, err := f.Invoke(ctx, call, key)
 		second <- answered{resp, err}
 	}()
-	l.hedgedBy = f.Name()
+	l.hedgedBy = number
 	return second, leave
 }
 
@@ -187,7 +187,8 @@ func (l *ladder) race(first, second <-chan answered, leave context.CancelFunc) (
 			go discard(second)
 			return a.resp, nil
 		}
-		if b := <-second; b.err == nil {
+		b := <-second
+		if b.err == nil {
 			if a.resp != nil {
 				a.resp.Body.Close()
 			}
@@ -195,11 +196,15 @@ func (l *ladder) race(first, second <-chan answered, leave context.CancelFunc) (
 			return nil, nil
 		}
 		leave()
+		l.noteFailure(l.hedgedBy, b.err)
 		return a.resp, a.err
 	case b := <-second:
 		if b.err != nil {
 			leave()
 			a := <-first
+			if a.err != nil || refusal(a.resp.StatusCode) {
+				l.noteFailure(l.hedgedBy, b.err)
+			}
 			return a.resp, a.err
 		}
 		l.leaveOrigin()
@@ -218,6 +223,6 @@ func discard(late <-chan answered) {
 
 // hedgedAnswer is the answer of a function to what the origin was late with.
 func (l *ladder) hedgedAnswer() *http.Response {
-	l.outcome, l.reason, l.backend = outcome.Function, outcome.Hedged, l.hedgedBy
+	l.outcome, l.reason, l.backend = outcome.Function, outcome.Hedged, l.route.functions[l.hedgedBy].Name()
 	return l.hedged
 }

@@ -39,8 +39,8 @@ type ladder struct {
 	// better one.
 	fallback    *http.Response
 	hedges      *atomic.Uint64 // functions that were asked because the origin was late
-	hedged      *http.Response // what one of them has answered, and its name
-	hedgedBy    string
+	hedged      *http.Response // what one of them has answered, and which
+	hedgedBy    int
 	leaveOrigin context.CancelFunc
 	// unread says why the rest of the request's body could not be read.
 	unread outcome.Reason
@@ -176,13 +176,15 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 		l.facts.NoOrigin, l.facts.Reached = outcome.OriginThrottled, true
 		return nil
 	}
-	l.facts.NoOrigin, l.facts.Reached = outcome.OriginFailed, true
+	sent := true
+	l.facts.NoOrigin = outcome.OriginFailed
 	if failure := (*origin.Error)(nil); errors.As(err, &failure) {
-		l.facts.NoOrigin, l.facts.Reached = failure.Reason, failure.Sent
+		l.facts.NoOrigin, sent = failure.Reason, failure.Sent
 		if failure.Reason == outcome.ClientGone {
 			l.unread = bodyFailure(r, err)
 		}
 	}
+	l.facts.Reached = l.facts.Reached || sent // a function may have been reached
 	return nil
 }
 
@@ -231,15 +233,20 @@ func (l *ladder) invoke(ctx context.Context, r *http.Request, d overflow.Decisio
 		return resp
 	}
 	l.called[d.Function] = true
-	c := &l.facts.Functions[d.Function]
+	l.noteFailure(d.Function, err)
+	return nil
+}
+
+// noteFailure puts among the facts why a function gave no answer.
+func (l *ladder) noteFailure(function int, err error) {
+	c := &l.facts.Functions[function]
 	c.Reason = outcome.FunctionUnavailable
 	if failure := (*faas.Error)(nil); errors.As(err, &failure) {
 		c.Reason = failure.Reason()
 		l.facts.Reached = l.facts.Reached || failure.Executed
 		l.facts.Broken = failure.Class == faas.FunctionError
-		l.facts.NoRetry = failure.Executed && !f.MayRetry()
+		l.facts.NoRetry = failure.Executed && !l.route.functions[function].MayRetry()
 	}
-	return nil
 }
 
 // call is the request as a function gets it.

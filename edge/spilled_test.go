@@ -169,6 +169,53 @@ func TestPathHedgeIsLost(t *testing.T) {
 	w.ask("GET", "/spill/other", "").check(t, 404, "function; reason=hedged", "")
 }
 
+// TestPathHedgeFails: the error of a function that was asked because the origin was
+// late is not repeated by another, whichever of the two fails first.
+func TestPathHedgeFails(t *testing.T) {
+	f := func(what string, originFirst bool) {
+		t.Run(what, func(t *testing.T) {
+			w := newWorldWith(t, "h2", 4, func(_ *edge.Config, routes []edge.RouteConfig) {
+				for _, r := range routes {
+					if r.Overflow != nil {
+						r.Overflow.Hedge = 0.02
+					}
+				}
+			})
+			for range 100 {
+				w.ask("GET", "/spill/x", "").check(t, 200, "origin", "")
+			}
+			called, answered := make(chan struct{}), make(chan struct{})
+			w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
+				<-called
+				if !originFirst {
+					<-answered
+				}
+				rw.WriteHeader(503)
+				if originFirst {
+					close(answered)
+				}
+			})
+			w.first.says(func(rw http.ResponseWriter, _ *http.Request) {
+				close(called)
+				if originFirst {
+					<-answered
+				}
+				rw.Header().Set("X-Amzn-Errortype", "Unhandled")
+				rw.WriteHeader(502)
+				if !originFirst {
+					close(answered)
+				}
+			})
+			w.ask("GET", "/spill/late", "").check(t, 503, "origin; reason=origin-throttled", "")
+			if n := w.second.requests.Load(); n != 0 {
+				t.Errorf("%d calls of the other function", n)
+			}
+		})
+	}
+	f("before the origin", false)
+	f("after the origin", true)
+}
+
 // TestPathThrottledFunctionIsSkipped: one visitor pays a round trip for a throttle,
 // and the next ones go to another function at once.
 func TestPathThrottledFunctionIsSkipped(t *testing.T) {
