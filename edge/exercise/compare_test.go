@@ -74,6 +74,7 @@ func TestCompare(t *testing.T) {
 	f("the same value, as bytes", "GET", Exact, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{ "a":1}`), Difference{Kind: Body})
 	f("another value", "GET", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{"a":2}`), Difference{Kind: Body})
 	f("not JSON at one end", "GET", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `<html>`), Difference{Body, "not JSON"})
+	f("text of another encoding", "GET", JSON, answer(200, fields(), "{\"a\":\"\xe9\"}"), answer(200, fields(), "{\"a\":\"\xe8\"}"), Difference{Kind: Body})
 	f("not JSON, and equal", "GET", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `<html>`), same)
 	f("not JSON, and another", "GET", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `1`), Difference{Kind: Body})
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxDepth is how deep a document may be nested, which costs stack. Not a knob.
@@ -16,7 +17,8 @@ const maxDepth = 200
 // digestJSON reads one JSON document and returns a digest of its value: members of
 // an object count in any order, and a number by its amount. What has a name twice in
 // one object is no document here, since programs disagree about what it says (RFC
-// 8259 section 4).
+// 8259 section 4), nor is what is not Unicode (sections 8.1 and 8.2), since the
+// decoder reads all of that alike.
 func digestJSON(r io.Reader) (uint64, error) {
 	d := json.NewDecoder(r)
 	d.UseNumber()
@@ -54,6 +56,9 @@ func digestValue(d *json.Decoder, depth int) (uint64, error) {
 			return digestObject(d, depth-1)
 		}
 	case string:
+		if !isText(v) {
+			return 0, errNotJSON
+		}
 		return digestText('s', v), nil
 	case json.Number:
 		return digestText('n', decimal(v.String())), nil
@@ -63,6 +68,10 @@ func digestValue(d *json.Decoder, depth int) (uint64, error) {
 		return digestText('0', ""), nil
 	}
 }
+
+// isText reports whether the decoder has understood all of a text. A text that really
+// holds what it puts in place of the rest is not understood either.
+func isText(s string) bool { return !strings.ContainsRune(s, utf8.RuneError) }
 
 func digestText(kind byte, text string) uint64 {
 	return maphash.Comparable(seed, struct {
@@ -93,7 +102,7 @@ func digestObject(d *json.Decoder, depth int) (uint64, error) {
 		}
 		text, _ := token.(string) // the decoder takes nothing else for a name
 		name := digestText('m', text)
-		if names[name] {
+		if names[name] || !isText(text) {
 			return 0, errNotJSON
 		}
 		names[name] = true

@@ -45,6 +45,7 @@ func TestDigestJSON(t *testing.T) {
 	f(`{"a":1,"b":1}`, `{"a":1,"c":1}`, false)
 	for _, text := range []string{
 		``, `{`, `[1`, `[1 2]`, `{"a"}`, `{"a":1}{}`, `1 1`, `{"a":1,"a":1}`, `nul`, `{1:2}`, `[1}`, `<html>`,
+		"\"\xe9\"", "{\"\xe9\":1}", `"\ud800"`, `{"\udfff":1}`,
 		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1), strings.Repeat("[", 1<<20),
 	} {
 		if _, err := jsonDigest(text); err != errNotJSON {
@@ -79,6 +80,7 @@ func FuzzDigestJSON(f *testing.F) {
 	f.Add([]byte(`{"a":1,"a":2}`))
 	f.Add([]byte(`[[[[`))
 	f.Add([]byte(`-0.0e-1 `))
+	f.Add([]byte("\"\xe9\""))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		sum, err := jsonDigest(string(text))
 		if err != nil {
