@@ -43,13 +43,14 @@ func (s *sites) prewarm(now time.Time, bin time.Duration) {
 	}
 }
 
-// capacity is how many requests the origin can work on at once, if that is known.
+// capacity is how much of the work that is asked of it the origin can do at once, if
+// that is known: by the learned latencies, as the work is.
 func (d *demand) capacity() (float64, bool) {
 	if !d.origin.Up() {
 		return 0, true
 	}
 	useful := d.origin.Limiter().State().Useful
-	return useful, useful > 0
+	return useful / d.origin.WorkFactor(), useful > 0
 }
 
 // forecast adds to rates what the functions will be called for. A route's part of

@@ -10,6 +10,8 @@ import (
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
+	"spillway/origin/limit"
+	"spillway/origin/scale"
 )
 
 // TestDemandKnowsHowLongItsBinWas: what arrived while the processors had no time to look
@@ -66,4 +68,36 @@ func TestForecastSpreadsWhatTheOriginWillNotTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	f("nobody pays for the small function", 10, 0, 100, spilling)
+}
+
+// TestDemandKnowsHowMuchMoreWorkThereIs: an origin that four requests keep busy, while
+// the latencies say two, can do half of what they say.
+func TestDemandKnowsHowMuchMoreWorkThereIs(t *testing.T) {
+	o, err := origin.New("app", origin.Config{
+		Servers: []string{"http://127.0.0.1:1"}, Limit: limit.Config{Min: 1, Max: 100},
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Limiter().Restore(limit.Learned{Useful: 4, Baselines: []limit.Baseline{{Latency: 20 * time.Millisecond}}})
+	for range 4 {
+		permit, free := o.Limiter().Acquire(0, 1)
+		if !free {
+			t.Fatal("no permit")
+		}
+		defer permit.Release(limit.Cancel)
+	}
+	d, at := &demand{origin: o}, time.Now()
+	f := func(length time.Duration, want float64) {
+		t.Helper()
+		for range length / overflow.Bin {
+			at = at.Add(overflow.Bin)
+			o.Follow(at, scale.Asked{Work: 2 * overflow.Bin.Seconds(), Taken: 2 * overflow.Bin.Seconds()})
+		}
+		if got, known := d.capacity(); !known || math.Abs(got-want) > 1e-6 {
+			t.Errorf("after %v: %v, %t; want %v", length, got, known, want)
+		}
+	}
+	f(time.Second, 4)
+	f(time.Minute, 2)
 }

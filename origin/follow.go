@@ -23,3 +23,7 @@ func (o *Origin) Follow(now time.Time, asked scale.Asked) {
 	}
 	o.scale.Observe(now, asked, standing)
 }
+
+// WorkFactor is how much more work the origin's requests are than its learned
+// latencies say, at least 1, as far as Follow was told.
+func (o *Origin) WorkFactor() float64 { return o.scale.Factor() }

@@ -124,3 +124,37 @@ func TestWantedInACrowd(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkFactorInACrowd: what is asked, beyond what the origin can do by the learned
+// latencies and this factor, is what it does not take.
+func TestWorkFactorInACrowd(t *testing.T) {
+	for seed := range uint64(2) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCrowd(t, seed)
+			ctx, stop := context.WithCancel(t.Context())
+			var background sync.WaitGroup
+			background.Go(func() { c.Run(ctx) })
+			background.Go(func() { c.tell(ctx) })
+			f := func(load, least, most float64) {
+				t.Helper()
+				c.come(t, load, time.Minute)
+				l := c.limiter.State()
+				latency := l.Baselines[0].Latency.Seconds()
+				beyond := load*crowdCapacity - l.Useful/c.WorkFactor()/latency
+				t.Logf("seed %d, %vx: %.0f requests a second beyond it, by a factor of %.2f; %.0f without", seed, load,
+					beyond, c.WorkFactor(), load*crowdCapacity-l.Useful/latency)
+				if beyond < least*crowdCapacity || beyond > most*crowdCapacity {
+					t.Errorf("%vx: %v requests a second", load, beyond)
+				}
+			}
+			f(0.5, -10, -0.2)
+			f(1.5, 0.2, 0.8)
+			f(3, 1.5, 2.5)
+			f(10, 8, 9.5)
+			stop()
+			c.wg.Wait()
+			background.Wait()
+			c.retire()
+		})
+	}
+}

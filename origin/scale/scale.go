@@ -125,6 +125,18 @@ func (s *Signal) State() State {
 	return st
 }
 
+// Factor is how much more work requests are than the learned latencies say, at least
+// 1: those are geometric means, which no arithmetic mean is below. It is 1 until it is
+// known.
+func (s *Signal) Factor() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.measure.settled() {
+		return 1
+	}
+	return max(1, s.measure.factor())
+}
+
 // clearing is within what time those who wait shall be served beside all who come.
 // Not a knob: it is about what a server takes to come.
 const clearing = time.Minute

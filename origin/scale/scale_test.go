@@ -209,6 +209,23 @@ func TestSignalMeasuresTheWork(t *testing.T) {
 	f(40, 24, 0.375) // not believed: the origin hangs
 }
 
+// TestSignalFactor: of what is not known for long, or cannot be, nobody reckons with
+// more or less than the latencies say.
+func TestSignalFactor(t *testing.T) {
+	f := func(hidden float64, length time.Duration, want float64) {
+		t.Helper()
+		p := newPlay(t)
+		p.hidden, p.work = hidden, 8/hidden
+		if p.goOn(length); !near(p.Factor(), want, 0.01) {
+			t.Errorf("%v times for %v: %v, want %v", hidden, length, p.Factor(), want)
+		}
+	}
+	f(1.8, rise-time.Second, 1)
+	f(1.8, time.Minute, 1.8)
+	f(0.7, time.Minute, 1)
+	f(40, time.Minute, mostFactor)
+}
+
 // TestSignalForgivesTheLimiter: when the limiter finds less room for a while, and
 // the origin is given less, that is no need.
 func TestSignalForgivesTheLimiter(t *testing.T) {
