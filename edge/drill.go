@@ -19,6 +19,9 @@ import (
 const (
 	trialsMost   = 4
 	trialWorkers = 2
+	// longestWatch is how long a visitor may take to read an answer that is to be
+	// compared: a few slow ones would keep all others from it.
+	longestWatch = 30 * time.Second
 	// longestPath is how much of a path is remembered.
 	longestPath = 200
 )

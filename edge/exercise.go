@@ -165,15 +165,17 @@ func (t *trial) watch(resp *http.Response) *http.Response {
 	t.answer.Body = make([]byte, 0, max(resp.ContentLength, 0))
 	w := &witness{ReadCloser: resp.Body}
 	w.trial.Store(t)
+	w.patience = time.AfterFunc(longestWatch, func() { w.giveUp("unfinished") })
 	resp.Body = w
 	return resp
 }
 
 // A witness is the body of an origin's answer, of which a copy is kept until it is
-// too large or was not read to its end. Nothing is asked of a function before.
+// too large or was not read to its end in time. Nothing is asked of a function before.
 type witness struct {
 	io.ReadCloser
-	trial atomic.Pointer[trial] // nil once it is over
+	trial    atomic.Pointer[trial] // nil once it is over
+	patience *time.Timer
 }
 
 // Read implements io.Reader. It is called by one goroutine at a time.
@@ -189,6 +191,7 @@ func (w *witness) Read(p []byte) (int, error) {
 	default:
 		t.answer.Body = append(t.answer.Body, p[:n]...)
 		if err == io.EOF && w.trial.CompareAndSwap(t, nil) {
+			w.patience.Stop()
 			t.e.drill.jobs <- t
 		}
 	}
@@ -197,6 +200,7 @@ func (w *witness) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (w *witness) Close() error {
+	w.patience.Stop()
 	w.giveUp("unfinished")
 	return w.ReadCloser.Close()
 }

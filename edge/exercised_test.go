@@ -161,6 +161,37 @@ func TestExerciseHoldsNoMore(t *testing.T) {
 	}
 }
 
+// TestExerciseWaitsForNoSlowVisitor: few of them could else keep all routes from being
+// compared. They get their answers all the same.
+func TestExerciseWaitsForNoSlowVisitor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		functions, _ := someFunctions(1)
+		c := overflow.Config{ExerciseBody: exercise.Exact}
+		e := (&route{policy: overflow.New(c), functions: functions}).newExercised(&c)
+		e.drill = newDrill(slog.New(slog.DiscardHandler))
+		begin := func() io.ReadCloser {
+			e.drill.take()
+			tr := &trial{e: e, target: e.targets[0], call: &faas.Request{Method: "GET"}}
+			resp := tr.watch(&http.Response{StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader("text"))})
+			io.ReadFull(resp.Body, make([]byte, 1))
+			return resp.Body
+		}
+		slow, quick := begin(), begin()
+		time.Sleep(longestWatch - time.Second)
+		if io.ReadAll(quick); e.drill.slots.Load() != 2 || len(e.drill.jobs) != 1 {
+			t.Errorf("in time: %d slots, %d jobs", e.drill.slots.Load(), len(e.drill.jobs))
+		}
+		time.Sleep(2 * time.Second)
+		if s := e.targets[0].proof.State(time.Now()); e.drill.slots.Load() != 1 || s.Uncompared["unfinished"] != 1 {
+			t.Errorf("too late: %d slots, %+v", e.drill.slots.Load(), s)
+		}
+		rest, err := io.ReadAll(slow)
+		if slow.Close(); string(rest) != "ext" || err != nil || e.drill.slots.Load() != 1 || len(e.drill.jobs) != 1 {
+			t.Errorf("%q, %v; %d slots, %d jobs", rest, err, e.drill.slots.Load(), len(e.drill.jobs))
+		}
+	})
+}
+
 // TestExerciseCostsTheOthersNothing: what is not compared has no part in it.
 func TestExerciseCostsTheOthersNothing(t *testing.T) {
 	functions, _ := someFunctions(1)
