@@ -63,7 +63,9 @@ func (s *Server) Exercise(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			for _, e := range s.settings.Load().sites.exercised {
-				e.check(now)
+				if e.pace != nil {
+					e.check(now)
+				}
 			}
 		}
 	}

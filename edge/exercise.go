@@ -12,6 +12,7 @@ import (
 	"spillway/edge/exercise"
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
+	"spillway/origin"
 	"spillway/origin/faas"
 )
 
@@ -19,6 +20,7 @@ import (
 // origin. It is immutable, but for its pace and its proofs.
 type exercised struct {
 	route   string
+	origin  *origin.Origin
 	share   float64
 	pace    *exercise.Pace // nil: never
 	rules   exercise.Rules
@@ -34,7 +36,7 @@ type target struct {
 }
 
 func (r *route) newExercised(c *overflow.Config) *exercised {
-	e := &exercised{rules: exercise.NewRules(c.ExerciseFields, c.ExerciseBody)}
+	e := &exercised{origin: r.origin, rules: exercise.NewRules(c.ExerciseFields, c.ExerciseBody)}
 	if r.provable() {
 		e.share, e.pace = c.Exercise, exercise.NewPace(c.Exercise)
 	}
@@ -79,9 +81,10 @@ func (s *sites) keepProofs(was *settings, d *drill) {
 	}
 }
 
-// keep takes over what is known. What was compared by other rules is not.
+// keep takes over what is known. What was compared by other rules, or with another
+// origin, is not.
 func (e *exercised) keep(old *exercised) {
-	if !e.rules.Equal(&old.rules) {
+	if e.origin != old.origin || !e.rules.Equal(&old.rules) {
 		return
 	}
 	if e.share == old.share {

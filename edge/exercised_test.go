@@ -16,6 +16,7 @@ import (
 
 	"spillway/edge/exercise"
 	"spillway/edge/overflow"
+	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
 )
@@ -77,7 +78,30 @@ func TestExerciseTakesTurns(t *testing.T) {
 	}
 }
 
-// TestExerciseTellsWhatIsStale: once, a day after the last proof.
+// TestExerciseKeepsNoProofOfAnotherOrigin: a route that a reload sends to another
+// origin knows nothing of how the functions would do in the place of that one.
+func TestExerciseKeepsNoProofOfAnotherOrigin(t *testing.T) {
+	functions, _ := someFunctions(1)
+	c, app, other := overflow.Config{Exercise: 1, Methods: []string{"GET"}}, new(origin.Origin), new(origin.Origin)
+	compile := func(o *origin.Origin) *exercised {
+		return (&route{origin: o, policy: overflow.New(c), functions: functions}).newExercised(&c)
+	}
+	known := compile(app)
+	known.targets[0].proof.Note(exercise.Result{At: time.Now()})
+	f := func(o *origin.Origin, want exercise.Verdict) {
+		t.Helper()
+		e := compile(o)
+		e.keep(known)
+		if s := e.targets[0].proof.State(time.Now()); s.Verdict != want {
+			t.Errorf("%+v, want %s", s, want)
+		}
+	}
+	f(app, exercise.Proved)
+	f(other, exercise.Never)
+}
+
+// TestExerciseTellsWhatIsStale: once, a day after the last proof, and only where
+// there shall be one.
 func TestExerciseTellsWhatIsStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -86,8 +110,10 @@ func TestExerciseTellsWhatIsStale(t *testing.T) {
 		e := (&route{policy: overflow.New(c), functions: functions}).newExercised(&c)
 		s := &Server{drill: newDrill(slog.New(slog.NewTextHandler(&log, nil)))}
 		e.drill = s.drill
-		s.settings.Store(&settings{sites: &sites{exercised: []*exercised{e}}})
+		off := &exercised{route: "off", targets: []*target{{function: functions[0], proof: new(exercise.Proof)}}, drill: s.drill}
+		s.settings.Store(&settings{sites: &sites{exercised: []*exercised{e, off}}})
 		e.targets[1].proof.Note(exercise.Result{At: time.Now()})
+		off.targets[0].proof.Note(exercise.Result{At: time.Now()}) // before a reload switched it off
 		ctx, stop := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() { s.Exercise(ctx) })
