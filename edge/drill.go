@@ -122,7 +122,7 @@ func (t *trial) compare(ctx context.Context) (_ exercise.Difference, why string)
 	var d exercise.Difference
 	if err == nil {
 		defer resp.Body.Close()
-		d, err = t.e.rules.Compare(t.call.Method, &t.answer, resp)
+		d, err = t.e.rules.Compare(&t.answer, resp)
 	}
 	if errors.Is(err, exercise.ErrUnreadable) {
 		return d, "unreadable"

@@ -37,7 +37,7 @@ type target struct {
 
 func (r *route) newExercised(c *overflow.Config) *exercised {
 	e := &exercised{origin: r.origin, rules: exercise.NewRules(c.ExerciseFields, c.ExerciseBody)}
-	if r.provable() {
+	if r.provable(&e.rules) {
 		e.share, e.pace = c.Exercise, exercise.NewPace(c.Exercise)
 	}
 	for _, f := range r.functions {
@@ -48,9 +48,9 @@ func (r *route) newExercised(c *overflow.Config) *exercised {
 
 // provable reports whether any request of the route may be put to a function, too:
 // what only takes POST proves nothing.
-func (r *route) provable() bool {
+func (r *route) provable(rules *exercise.Rules) bool {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		if r.policy.Spills(method) && (len(r.methods) == 0 || slices.Contains(r.methods, method)) {
+		if rules.Takes(method) && r.policy.Spills(method) && (len(r.methods) == 0 || slices.Contains(r.methods, method)) {
 			return true
 		}
 	}
@@ -161,7 +161,7 @@ func (l *ladder) trial(ctx context.Context, r *http.Request, resp *http.Response
 
 // watch returns the answer so that what is read of it is noted, if it has to be.
 func (t *trial) watch(resp *http.Response) *http.Response {
-	if resp.Body == http.NoBody || !t.e.rules.NeedsBody(t.call.Method, resp.StatusCode) {
+	if resp.Body == http.NoBody || !t.e.rules.NeedsBody(resp.StatusCode) {
 		t.e.drill.jobs <- t // never waits: there is room for all who have taken some
 		return resp
 	}

@@ -131,19 +131,20 @@ func TestExerciseTellsWhatIsStale(t *testing.T) {
 
 // TestProvable: routes that nothing can be compared of are not said to be unproven.
 func TestProvable(t *testing.T) {
-	f := func(matches, spills []string, want bool) {
+	f := func(body string, matches, spills []string, want bool) {
 		t.Helper()
-		c := overflow.Config{Exercise: 1, Methods: spills}
+		c := overflow.Config{Exercise: 1, ExerciseBody: body, Methods: spills}
 		r := &route{methods: matches, policy: overflow.New(c)}
 		if got := r.newExercised(&c).pace != nil; got != want {
-			t.Errorf("matches %v and spills %v: %t", matches, spills, got)
+			t.Errorf("body %s, matches %v and spills %v: %t", body, matches, spills, got)
 		}
 	}
-	f(nil, []string{"GET", "HEAD"}, true)
-	f([]string{"POST", "HEAD"}, []string{"HEAD"}, true)
-	f(nil, []string{"POST"}, false)
-	f([]string{"POST"}, []string{"GET", "POST"}, false)
-	f([]string{"GET"}, []string{"HEAD"}, false)
+	f(exercise.Exact, nil, []string{"GET", "HEAD"}, true)
+	f(exercise.Off, []string{"POST", "HEAD"}, []string{"HEAD"}, true)
+	f(exercise.JSON, []string{"POST", "HEAD"}, []string{"HEAD"}, false)
+	f(exercise.Off, nil, []string{"POST"}, false)
+	f(exercise.Exact, []string{"POST"}, []string{"GET", "POST"}, false)
+	f(exercise.Off, []string{"GET"}, []string{"HEAD"}, false)
 }
 
 // TestExerciseHoldsNoMore: trials in all have so many slots, whatever becomes of them.

@@ -38,7 +38,7 @@ var ErrUnreadable = errors.New("the origin's answer cannot be read")
 
 // Compare reads a function's answer to a request that the origin has answered. The
 // error is that of reading it, or ErrUnreadable.
-func (r *Rules) Compare(method string, origin *Answer, function *http.Response) (Difference, error) {
+func (r *Rules) Compare(origin *Answer, function *http.Response) (Difference, error) {
 	if origin.Status != function.StatusCode {
 		return Difference{Status, fmt.Sprintf("%d and %d", origin.Status, function.StatusCode)}, nil
 	}
@@ -51,7 +51,7 @@ func (r *Rules) Compare(method string, origin *Answer, function *http.Response) 
 	if len(differ) > 0 {
 		return Difference{Header, strings.Join(differ, ", ")}, nil
 	}
-	if !r.NeedsBody(method, origin.Status) {
+	if !r.NeedsBody(origin.Status) {
 		return Difference{}, nil
 	}
 	return r.compareBody(origin, function)

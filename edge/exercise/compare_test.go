@@ -34,65 +34,64 @@ func answer(status int, h http.Header, body string) *http.Response {
 
 func TestCompare(t *testing.T) {
 	standard := []string{"content-type", "Location", "Cache-Control"}
-	f := func(what, method, how string, origin, function *http.Response, want Difference) {
+	f := func(what, how string, origin, function *http.Response, want Difference) {
 		t.Helper()
 		r := NewRules(standard, how)
 		body, _ := io.ReadAll(origin.Body)
-		got, err := r.Compare(method, &Answer{origin.StatusCode, origin.Header, body}, function)
+		got, err := r.Compare(&Answer{origin.StatusCode, origin.Header, body}, function)
 		if err != nil || got != want {
 			t.Errorf("%s: %+v, %v; want %+v", what, got, err, want)
 		}
 	}
 	html, same := fields("Content-Type", "text/html; charset=utf-8"), Difference{}
-	f("equal", "GET", Exact, answer(200, html, "a"), answer(200, html, "a"), same)
-	f("another status", "GET", Exact, answer(200, html, "a"), answer(404, html, "a"), Difference{Status, "200 and 404"})
-	f("another body", "GET", Exact, answer(200, html, "a"), answer(200, html, "b"), Difference{Kind: Body})
-	f("a body with more at its end", "GET", Exact, answer(200, html, "a"), answer(200, html, "ab"), Difference{Kind: Body})
-	f("no body", "GET", Exact, answer(200, html, "a"), answer(200, html, ""), Difference{Kind: Body})
-	f("bodies do not count", "GET", Off, answer(200, html, "a"), answer(200, html, "b"), same)
-	f("HEAD has none", "HEAD", Exact, answer(200, html, ""), answer(200, html, "b"), same)
-	f("another field", "GET", Exact, answer(200, html, "a"), answer(200, fields("Content-Type", "image/png"), "a"), Difference{Header, "Content-Type"})
-	f("none and another", "GET", Exact,
+	f("equal", Exact, answer(200, html, "a"), answer(200, html, "a"), same)
+	f("another status", Exact, answer(200, html, "a"), answer(404, html, "a"), Difference{Status, "200 and 404"})
+	f("another body", Exact, answer(200, html, "a"), answer(200, html, "b"), Difference{Kind: Body})
+	f("a body with more at its end", Exact, answer(200, html, "a"), answer(200, html, "ab"), Difference{Kind: Body})
+	f("no body", Exact, answer(200, html, "a"), answer(200, html, ""), Difference{Kind: Body})
+	f("bodies do not count", Off, answer(200, html, "a"), answer(200, html, "b"), same)
+	f("another field", Exact, answer(200, html, "a"), answer(200, fields("Content-Type", "image/png"), "a"), Difference{Header, "Content-Type"})
+	f("none and another", Exact,
 		answer(200, fields("Content-Type", "a/b", "Cache-Control", "no-store"), "a"), answer(200, fields(), "a"),
 		Difference{Header, "Content-Type, Cache-Control"})
-	f("fields that nobody listed", "GET", Exact, answer(200, fields("Etag", `"1"`, "Date", "now"), "a"), answer(200, fields("Server", "f"), "a"), same)
-	f("a way of writing", "GET", Exact,
+	f("fields that nobody listed", Exact, answer(200, fields("Etag", `"1"`, "Date", "now"), "a"), answer(200, fields("Server", "f"), "a"), same)
+	f("a way of writing", Exact,
 		answer(200, fields("Content-Type", "text/html;charset=UTF-8", "Cache-Control", "max-age=60, public"), "a"),
 		answer(200, fields("Content-Type", "Text/HTML; charset=utf-8", "Cache-Control", "Public", "Cache-Control", "max-age=60"), "a"), same)
-	f("a redirect elsewhere", "GET", Exact, answer(302, fields("Location", "/a"), ""), answer(302, fields("Location", "/b"), ""), Difference{Header, "Location"})
-	f("the text of a redirect", "GET", Exact, answer(302, fields("Location", "/a"), "see"), answer(302, fields("Location", "/a"), "moved"), same)
+	f("a redirect elsewhere", Exact, answer(302, fields("Location", "/a"), ""), answer(302, fields("Location", "/b"), ""), Difference{Header, "Location"})
+	f("the text of a redirect", Exact, answer(302, fields("Location", "/a"), "see"), answer(302, fields("Location", "/a"), "moved"), same)
 	gz := fields("Content-Encoding", "gzip")
-	f("compressed at one end", "GET", Exact, answer(200, gz, zipped("text")), answer(200, fields(), "text"), same)
-	f("compressed at the other", "GET", Exact, answer(200, fields(), "text"), answer(200, fields("Content-Encoding", "X-GZIP"), zipped("text")), same)
-	f("compressed, and another", "GET", Exact, answer(200, gz, zipped("text")), answer(200, gz, zipped("texts")), Difference{Kind: Body})
-	f("not what it says", "GET", Exact, answer(200, fields(), "text"), answer(200, gz, "text"), Difference{Body, "unknown or broken encoding"})
-	f("cut in its middle", "GET", Exact, answer(200, fields(), "text"), answer(200, gz, zipped("text")[:12]), Difference{Body, "unknown or broken encoding"})
-	f("unasked for", "GET", Exact, answer(200, fields(), "text"), answer(200, fields("Content-Encoding", "br"), "text"), Difference{Body, "unknown or broken encoding"})
-	f("empty and compressed", "GET", Exact, answer(200, fields(), "text"), answer(200, gz, ""), Difference{Body, "unknown or broken encoding"})
-	f("a bomb", "GET", Exact, answer(200, fields(), "text"), answer(200, gz, zipped(strings.Repeat("x", maxDecoded+1))), Difference{Body, "too long"})
-	f("the same value", "GET", JSON, answer(200, fields(), `{"a":1,"b":[1.50,null]}`), answer(200, fields(), ` { "b":[15e-1 ,null], "a":1 } `), same)
-	f("the same value, as bytes", "GET", Exact, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{ "a":1}`), Difference{Kind: Body})
-	f("another value", "GET", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{"a":2}`), Difference{Kind: Body})
-	f("not JSON at one end", "GET", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `<html>`), Difference{Body, "not JSON"})
-	f("text of another encoding", "GET", JSON, answer(200, fields(), "{\"a\":\"\xe9\"}"), answer(200, fields(), "{\"a\":\"\xe8\"}"), Difference{Kind: Body})
-	f("not JSON, and equal", "GET", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `<html>`), same)
-	f("not JSON, and another", "GET", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `1`), Difference{Kind: Body})
+	f("compressed at one end", Exact, answer(200, gz, zipped("text")), answer(200, fields(), "text"), same)
+	f("compressed at the other", Exact, answer(200, fields(), "text"), answer(200, fields("Content-Encoding", "X-GZIP"), zipped("text")), same)
+	f("compressed, and another", Exact, answer(200, gz, zipped("text")), answer(200, gz, zipped("texts")), Difference{Kind: Body})
+	f("not what it says", Exact, answer(200, fields(), "text"), answer(200, gz, "text"), Difference{Body, "unknown or broken encoding"})
+	f("cut in its middle", Exact, answer(200, fields(), "text"), answer(200, gz, zipped("text")[:12]), Difference{Body, "unknown or broken encoding"})
+	f("unasked for", Exact, answer(200, fields(), "text"), answer(200, fields("Content-Encoding", "br"), "text"), Difference{Body, "unknown or broken encoding"})
+	f("empty and compressed", Exact, answer(200, fields(), "text"), answer(200, gz, ""), Difference{Body, "unknown or broken encoding"})
+	f("a bomb", Exact, answer(200, fields(), "text"), answer(200, gz, zipped(strings.Repeat("x", maxDecoded+1))), Difference{Body, "too long"})
+	f("the same value", JSON, answer(200, fields(), `{"a":1,"b":[1.50,null]}`), answer(200, fields(), ` { "b":[15e-1 ,null], "a":1 } `), same)
+	f("the same value, as bytes", Exact, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{ "a":1}`), Difference{Kind: Body})
+	f("another value", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `{"a":2}`), Difference{Kind: Body})
+	f("not JSON at one end", JSON, answer(200, fields(), `{"a":1}`), answer(200, fields(), `<html>`), Difference{Body, "not JSON"})
+	f("text of another encoding", JSON, answer(200, fields(), "{\"a\":\"\xe9\"}"), answer(200, fields(), "{\"a\":\"\xe8\"}"), Difference{Kind: Body})
+	f("not JSON, and equal", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `<html>`), same)
+	f("not JSON, and another", JSON, answer(200, fields(), `<html>`), answer(200, fields(), `1`), Difference{Kind: Body})
 }
 
 func TestCompareCannot(t *testing.T) {
 	r, broken := NewRules(nil, Exact), errors.New("broken off")
 	function := answer(200, nil, "")
 	function.Body = io.NopCloser(io.MultiReader(strings.NewReader("te"), iotest.ErrReader(broken)))
-	if d, err := r.Compare("GET", &Answer{200, nil, []byte("text")}, function); !errors.Is(err, broken) {
+	if d, err := r.Compare(&Answer{200, nil, []byte("text")}, function); !errors.Is(err, broken) {
 		t.Errorf("the function's answer broke off: %+v, %v", d, err)
 	}
 	r = NewRules(nil, JSON)
 	function.Body = io.NopCloser(io.MultiReader(strings.NewReader("[1,"), iotest.ErrReader(broken)))
-	if d, err := r.Compare("GET", &Answer{200, nil, []byte("[1]")}, function); !errors.Is(err, broken) {
+	if d, err := r.Compare(&Answer{200, nil, []byte("[1]")}, function); !errors.Is(err, broken) {
 		t.Errorf("the function's JSON broke off: %+v, %v", d, err)
 	}
 	gz := fields("Content-Encoding", "gzip")
-	if d, err := r.Compare("GET", &Answer{200, gz, []byte("text")}, answer(200, nil, "text")); !errors.Is(err, ErrUnreadable) {
+	if d, err := r.Compare(&Answer{200, gz, []byte("text")}, answer(200, nil, "text")); !errors.Is(err, ErrUnreadable) {
 		t.Errorf("the origin's answer is broken: %+v, %v", d, err)
 	}
 }
@@ -111,11 +110,14 @@ func TestProves(t *testing.T) {
 	} {
 		f("GET", Exact, status, 10, fields(), want)
 	}
+	f("POST", Off, 200, 10, fields(), false)
+	f("HEAD", Exact, 200, 10, fields(), false)
+	f("HEAD", JSON, 301, 10, fields(), false)
 	f("GET", Exact, 200, MaxBody, fields(), true)
 	f("GET", Exact, 200, MaxBody+1, fields(), false)
 	f("GET", Exact, 200, -1, fields(), true)
 	f("GET", Off, 200, MaxBody+1, fields(), true)
-	f("HEAD", Exact, 200, MaxBody+1, fields("Content-Encoding", "br"), true)
+	f("HEAD", Off, 200, MaxBody+1, fields("Content-Encoding", "br"), true)
 	f("GET", Exact, 200, 10, fields("Content-Encoding", "br"), false)
 	f("GET", Exact, 200, 10, fields("Content-Encoding", "GZIP"), true)
 	f("GET", Exact, 200, 10, fields("Content-Encoding", "identity"), true)

@@ -58,10 +58,19 @@ type Answer struct {
 	Body   []byte
 }
 
+// Takes reports whether answers to a method say enough. Those to HEAD, which a monitor
+// asks all night, do so only where bodies are not compared.
+func (r *Rules) Takes(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead && r.body == Off
+}
+
 // Proves reports whether an answer of the origin says how the function should
 // answer, by its head. Errors do not: what a stranger mistypes, and how an error
 // page looks, proves nothing. 206 and 304 speak of what the visitor has.
 func (r *Rules) Proves(method string, resp *http.Response) bool {
+	if !r.Takes(method) {
+		return false
+	}
 	switch s := resp.StatusCode; {
 	case s < 200, s >= 400, s == http.StatusPartialContent, s == http.StatusMultipleChoices, s == http.StatusNotModified:
 		return false
@@ -69,13 +78,13 @@ func (r *Rules) Proves(method string, resp *http.Response) bool {
 	if mediaType(resp.Header) == "text/event-stream" {
 		return false
 	}
-	return !r.NeedsBody(method, resp.StatusCode) || resp.ContentLength <= MaxBody && readable(resp.Header)
+	return !r.NeedsBody(resp.StatusCode) || resp.ContentLength <= MaxBody && readable(resp.Header)
 }
 
 // NeedsBody reports whether the body of an answer is compared. That of a redirect is
 // a courtesy, and differs between programs.
-func (r *Rules) NeedsBody(method string, status int) bool {
-	return r.body != Off && method != http.MethodHead && status < 300 && status != http.StatusNoContent
+func (r *Rules) NeedsBody(status int) bool {
+	return r.body != Off && status < 300 && status != http.StatusNoContent
 }
 
 // conditional are the fields that ask for less than the whole (RFC 9110 sections 13.1

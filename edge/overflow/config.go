@@ -14,10 +14,10 @@ type Config struct {
 	// Hedge is the share of the requests that a function may answer, too, because
 	// the origin is later than with all but a twentieth of them. Zero is off.
 	Hedge float64 `koanf:"hedge" unit:"ratio" default:"0%" max:"2%"`
-	// Exercise is the share of the requests, GET and HEAD alone, that a function gets,
-	// too, to prove that it answers as the origin does. It bounds what a route in
-	// between pays; a busy one compares every ten seconds, a quiet one every five
-	// minutes. Zero is never.
+	// Exercise is the share of the requests that a function gets, too, to prove that it
+	// answers as the origin does: of GET alone, and of HEAD where bodies are not
+	// compared. It bounds what a route in between pays; a busy one compares every ten
+	// seconds, a quiet one every five minutes. Zero is never.
 	Exercise float64 `koanf:"exercise" unit:"ratio" default:"0.1%" max:"100%"`
 	// ExerciseFields are the header fields that must be equal.
 	ExerciseFields []string `koanf:"exercise_fields" default:"[Content-Type, Location, Cache-Control]"`
