@@ -9,9 +9,12 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"spillway/edge/admin"
 	"spillway/edge/exercise"
@@ -71,9 +74,23 @@ func (r *onlineReport) write(out io.Writer) {
 		if !c.OK {
 			verdict = "FAILED"
 		}
-		fmt.Fprintf(w, "  %s\t%s %s\t%s\n", verdict, c.What, c.Name, c.Result)
+		fmt.Fprintf(w, "  %s\t%s %s\t%s\n", verdict, c.What, c.Name, oneLine(c.Result))
 	}
 	w.Flush()
+}
+
+// oneLine makes one line of what others have said. Characters that a terminal would
+// act on are replaced.
+func oneLine(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case unicode.IsSpace(c):
+			return ' '
+		case !unicode.IsPrint(c), c == utf8.RuneError:
+			return '?'
+		}
+		return c
+	}, text)
 }
 
 // serveOnline tries all origins and functions: POST /online.
