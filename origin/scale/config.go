@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"spillway/origin/remote"
 )
@@ -60,6 +61,9 @@ func newReceiver(c *Config) (r *receiver, setting string, err error) {
 		// Who can change a message on its way can hold it back as well.
 		return nil, "webhook", errors.New(
 			"this does not begin with https://, and http:// is for this machine, such as 127.0.0.1")
+	case strings.ContainsFunc(u.Host, func(c rune) bool { return c > unicode.MaxASCII || c == '%' }):
+		// The client would send another name than the one that is signed.
+		return nil, "webhook", errors.New("the host has a letter beyond ASCII, which is written as xn--, or a zone")
 	}
 	return &receiver{u, secret}, "", nil
 }

@@ -345,6 +345,8 @@ func TestCheck(t *testing.T) {
 	f(Config{Webhook: "http://localhost.canary.com"}, "webhook", "does not begin with https://")
 	f(Config{Webhook: "ftp://localhost"}, "webhook", "does not begin with https://")
 	f(Config{Webhook: "https:"}, "webhook", "not a URL")
+	f(Config{Webhook: "https://sc\u00e4le.example/canary"}, "webhook", "beyond ASCII")
+	f(Config{Webhook: "http://[::1%25canary]:8000"}, "webhook", "a zone")
 	f(Config{Webhook: "https://a.example", Secret: keyFile(t)}, "", "")
 	f(Config{Webhook: "https://a.example", Secret: "canary-0123456789abcdef0123456789abcdef"}, "secret", "neither env:NAME nor file:PATH")
 	f(Config{Webhook: "https://a.example", Secret: "file:" + short}, "secret", "6 bytes, fewer than 32")
