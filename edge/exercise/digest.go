@@ -25,7 +25,7 @@ var (
 var seed = maphash.MakeSeed()
 
 // digest reads a body of that header to its end. It holds no more of it than a
-// decoder needs.
+// decoder needs, and of JSON a sum for each name of an object.
 func digest(body io.Reader, h http.Header, how string) (uint64, error) {
 	source := &watched{source: body}
 	plain, err := decoder(source, encoding(h))
