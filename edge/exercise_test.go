@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -283,6 +285,46 @@ func TestPathExerciseNeverDelays(t *testing.T) {
 	<-called
 	for range 10 {
 		w.ask("GET", "/spill/x", "").check(t, 200, "origin", "drawn /spill/x")
+	}
+}
+
+// TestPathExerciseLeavesTheAnswerAsItIs: who reads what is compared gets hints before
+// it, its beginning when the origin sends that, and the trailer after it.
+func TestPathExerciseLeavesTheAnswerAsItIs(t *testing.T) {
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			w := newExercise(t, proto)
+			goOn := make(chan struct{})
+			w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Link", "</style.css>; rel=preload")
+				rw.WriteHeader(http.StatusEarlyHints)
+				rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+				rw.Header().Set("Trailer", "X-Sum")
+				io.WriteString(rw, "drawn ")
+				rw.(http.Flusher).Flush()
+				<-goOn
+				io.WriteString(rw, "/spill/x")
+				rw.Header().Set("X-Sum", "14")
+			})
+			hints := 0
+			trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil }}
+			req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", w.visitor.URL+"/spill/x", nil)
+			resp, err := w.visitor.Client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			begun := make([]byte, len("drawn "))
+			io.ReadFull(resp.Body, begun)
+			close(goOn)
+			rest, err := io.ReadAll(resp.Body)
+			if string(begun)+string(rest) != "drawn /spill/x" || err != nil || hints != 1 || resp.Trailer.Get("X-Sum") != "14" {
+				t.Errorf("%q %q, %v, %d hints, trailer %v", begun, rest, err, hints, resp.Trailer)
+			}
+			if s := w.compared(t, 1); s.Equal != 1 {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }
 
