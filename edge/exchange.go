@@ -100,5 +100,6 @@ func (x *exchange) ladder(rt *route, given overflow.Facts, body requestBody) *la
 	return &ladder{
 		route: rt, hedges: &x.s.counts.hedges, visitor: x.visitor, proto: "https", id: x.requestID(),
 		given: given, body: body, guest: x.guest, priority: x.priority, lottery: &x.s.lottery,
+		priorityField: x.s.settings.Load().priorityField,
 	}
 }

@@ -29,8 +29,9 @@ type ladder struct {
 	interim informational
 	guest   waiting.Guest
 	// priority is 0 to 7; the lottery ranks the visitors of one priority.
-	priority int
-	lottery  *lottery
+	priority      int
+	priorityField string // in which trusted proxies say so; empty is none
+	lottery       *lottery
 
 	facts  overflow.Facts
 	permit limit.Permit
@@ -265,6 +266,6 @@ func (l *ladder) share() float64 { return l.route.mayFill(&l.guest) }
 func (l *ladder) client(r *http.Request) origin.Client {
 	return origin.Client{
 		Addr: l.visitor.peer, Visitor: l.visitor.addr, Trusted: l.visitor.trusted,
-		Proto: l.proto, Host: r.Host,
+		Proto: l.proto, Host: r.Host, Priority: l.priorityField,
 	}
 }

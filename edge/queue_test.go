@@ -1,6 +1,8 @@
 package edge_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -80,6 +82,31 @@ func TestPriorityOfStrangersIsRemoved(t *testing.T) {
 	f(everyone, "00", false)
 	f(everyone, "high", false)
 	f(nil, "0", false)
+}
+
+// Nor in another spelling, which is the same to a CGI program, nor behind the body.
+func TestPriorityOfStrangersHasNoOtherWay(t *testing.T) {
+	runTrusting(t, nil, func(t *testing.T, w *world) {
+		seen := make(chan string, 1)
+		w.origin.says(func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			seen <- fmt.Sprint(r.Header["X_priority"], r.Header["X-Priority"], r.Trailer["X-Priority"], r.Trailer["X-Sum"])
+		})
+		req, err := http.NewRequest("POST", w.visitor.URL+"/plain/1", io.NopCloser(strings.NewReader("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X_Priority", "0")
+		req.Trailer = http.Header{"X-Priority": {"0"}, "X-Sum": {"1"}}
+		resp, err := w.visitor.Client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := <-seen; got != "[] [] [] [1]" {
+			t.Errorf("the origin gets %s", got)
+		}
+	})
 }
 
 // A route with a deadline leaves the origin while it has room, once it is known to

@@ -55,6 +55,21 @@ func withheld(name string, trusted bool) bool {
 	return hopByHop(name) || spoofing(name) || name == "Expect" || name == "Host" || !trusted && forwarded(name)
 }
 
+// withholds reports whether a field of this client stays here. The one that says how
+// important a request is passes only from trusted proxies, and only as it is written
+// in the configuration: behind CGI X_Priority and X-Priority are one as well.
+func (c *Client) withholds(name string) bool {
+	if withheld(name, c.Trusted) {
+		return true
+	}
+	if c.Priority == "" || c.Trusted && name == c.Priority {
+		return false
+	}
+	plain, _ := dashed(name)
+	priority, _ := dashed(c.Priority)
+	return plain == priority
+}
+
 // dashed returns a name with a dash in place of everything that is neither a
 // letter nor a digit, and whether that changed it.
 func dashed(name string) (plain string, odd bool) {

@@ -22,6 +22,9 @@ type Client struct {
 	Trusted bool
 	// Visitor is who asked, as far as a trusted proxy tells. The zero value is Addr.
 	Visitor netip.Addr
+	// Priority is the canonical name of the field in which trusted proxies say how
+	// important a request is. Nobody else gets it to a server. Empty is none.
+	Priority string
 }
 
 // visitor is the address of who asked, empty if it is not known.
@@ -60,7 +63,7 @@ func Outgoing(ctx context.Context, in *http.Request, c Client, body io.Reader) *
 	out.RemoteAddr = c.visitor() // the transport ignores it, Do does not
 	setBody(out, in, body)
 	if out.Body != nil {
-		setTrailer(out, in, c.Trusted)
+		setTrailer(out, in, c)
 	}
 	return out
 }
@@ -149,7 +152,7 @@ func escape(s string, which func(byte) bool) string {
 func outgoingHeader(in *http.Request, c Client) http.Header {
 	h := make(http.Header, len(in.Header)+6)
 	for name, values := range in.Header {
-		if !withheld(name, c.Trusted) {
+		if !c.withholds(name) {
 			h[name] = values
 		}
 	}

@@ -255,6 +255,27 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
+// TestPriorityIsWithheld: only a trusted proxy says how important a request is, and
+// only in the field itself.
+func TestPriorityIsWithheld(t *testing.T) {
+	f := func(priority, name string, trusted, want bool) {
+		t.Helper()
+		c := Client{Priority: priority, Trusted: trusted}
+		if got := c.withholds(http.CanonicalHeaderKey(name)); got != want {
+			t.Errorf("priority in %q: %q of a trusted proxy %v, withheld %v", priority, name, trusted, got)
+		}
+	}
+	f("X-Priority", "x-priority", false, true)
+	f("X-Priority", "x-priority", true, false)
+	f("X-Priority", "X_PRIORITY", false, true)
+	f("X-Priority", "X.Priority", true, true)
+	f("X-Priority", "X-Priority-Hint", false, false)
+	f("X_priority", "x-priority", true, true)
+	f("X_priority", "x_priority", true, false)
+	f("", "X-Priority", false, false)
+	f("X-Priority", "X-Forwarded-For", false, true)
+}
+
 // TestSharedValues: fields are shared with the client's request, which must not
 // change.
 func TestSharedValues(t *testing.T) {

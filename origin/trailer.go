@@ -12,7 +12,7 @@ import (
 // A streamed body's are known when it has been read. What was not announced and
 // comes all the same goes to servers that speak HTTP/1.1; HTTP/2 wants the names
 // before the body.
-func setTrailer(out, in *http.Request, trusted bool) {
+func setTrailer(out, in *http.Request, c Client) {
 	u, streamed := out.Body.(*upload)
 	if len(in.Trailer) == 0 && !(streamed && in.ProtoMajor >= 2 && in.ContentLength < 0) {
 		return
@@ -20,7 +20,7 @@ func setTrailer(out, in *http.Request, trusted bool) {
 	out.Trailer = make(http.Header, len(in.Trailer))
 	copyTrailers := func() {
 		for name, values := range in.Trailer {
-			if !noTrailer(name) && !withheld(name, trusted) {
+			if !noTrailer(name) && !c.withholds(name) {
 				out.Trailer[name] = values
 			}
 		}
