@@ -45,7 +45,7 @@ func (s *Server) Explain(q Inquiry) (*Explanation, error) {
 	e := &Explanation{Method: r.Method, URL: q.URL, Client: ClientLook{
 		Peer: x.visitor.peer, Visitor: x.visitor.addr, Trusted: x.visitor.trusted, Refused: s.admit.Look(x.visitor.addr),
 	}}
-	e.Now = x.explainMatch(e, settings.sites)
+	e.Now = x.explainMatch(e, settings)
 	if e.Now == nil {
 		e.Now, e.Full = x.explainLadder(e)
 	} else {
@@ -90,7 +90,8 @@ func (q *Inquiry) request() (*http.Request, error) {
 
 // explainMatch is the path down to the route and the admission. It returns the
 // steps of a request that comes no further.
-func (x *exchange) explainMatch(e *Explanation, s *sites) []recorder.Step {
+func (x *exchange) explainMatch(e *Explanation, settings *settings) []recorder.Step {
+	s := settings.sites
 	refused := func(why outcome.Reason) []recorder.Step {
 		return []recorder.Step{{Outcome: outcome.Refused, Reason: why}}
 	}
@@ -113,6 +114,7 @@ func (x *exchange) explainMatch(e *Explanation, s *sites) []recorder.Step {
 		return refused(why)
 	}
 	x.route = rt
+	x.priority, _ = x.takePriority(settings.priorityField, rt)
 	e.Route = &RouteLook{Route: rt.name, Origin: rt.originName, Spills: rt.policy != nil}
 	if e.Client.Refused != outcome.None {
 		return refused(e.Client.Refused)
@@ -148,7 +150,7 @@ func (x *exchange) explainLadder(e *Explanation) (now, full []recorder.Step) {
 		now = []recorder.Step{{Outcome: outcome.Refused, Reason: outcome.OnlyIfCached}}
 		return now, now
 	}
-	now = x.steps(f, e.Origin.Queued >= e.Origin.QueueLimit)
+	now = x.steps(f, false)
 	f.Permit = false
 	full = x.steps(f, true)
 	if e.Cache.Joins && !f.Behind {
@@ -168,39 +170,42 @@ func (x *exchange) foreseen() overflow.Facts {
 	for i := range rt.functions {
 		f.Functions = append(f.Functions, rt.candidate(i, key))
 	}
-	f.Late = rt.late(x.r.Method, share)
+	f.Late = !f.Called && rt.late(x.r.Method, share)
 	f.Permit = f.NoOrigin == outcome.None && !f.Called && !overflow.Early(&f) && !rt.origin.Limiter().Full(share)
 	return f
 }
 
-// steps tells where the request would go with these facts.
-func (x *exchange) steps(f overflow.Facts, queueFull bool) (all []recorder.Step) {
+// steps tells where the request would go with these facts; full means that no more
+// may wait either.
+func (x *exchange) steps(f overflow.Facts, full bool) (all []recorder.Step) {
+	wait, waits := x.patience(&f)
+	waits = waits && (!full || f.Called) // who was called stands at the door
 	waited := outcome.QueueTimeout
-	if queueFull = queueFull && !f.Called; queueFull { // who was called stands at the door
+	if !waits {
 		waited = outcome.QueueFull
 	}
 	for _, d := range overflow.Foretell(f, waited) {
 		step := recorder.Step{Outcome: placeOutcomes[d.Place], Reason: d.Reason, Backend: x.route.backendOf(d)}
 		if d.Place == overflow.Queue {
-			if queueFull {
+			if !waits {
 				continue
 			}
-			step.Seconds = x.patience(d.Patient, f.Called).Seconds()
+			step.Seconds = wait.Seconds()
 		}
 		all = append(all, step)
 	}
 	return all
 }
 
-// patience is how long the request would wait for the origin.
-func (x *exchange) patience(patient, called bool) time.Duration {
-	if called {
-		return x.route.doorPatience(patient)
+// patience is how long the request would wait for the origin, and whether it would.
+func (x *exchange) patience(f *overflow.Facts) (time.Duration, bool) {
+	patient := overflow.Decide(f).Patient
+	if f.Called {
+		return x.route.doorPatience(patient), true
 	}
-	if wait := x.route.queueWait(patient); wait > 0 {
-		return wait
-	}
-	return x.route.origin.Limiter().Patience(x.route.classOf(x.r.Method))
+	l := x.ladder(x.route, *f, requestBody{})
+	l.facts = *f
+	return x.route.origin.Limiter().Look(l.bid(x.r, patient))
 }
 
 // explainCache looks at what the cache has.

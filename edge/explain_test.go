@@ -18,6 +18,7 @@ import (
 	"spillway/edge/outcome"
 	"spillway/edge/recorder"
 	"spillway/edge/waiting"
+	"spillway/origin/limit"
 )
 
 // explain asks about a request that a visitor of the world would send.
@@ -357,6 +358,88 @@ func TestExplainWaitingRoom(t *testing.T) {
 		}
 	}
 	g.visit("/plain/1").check(t, 200, "origin", "origin /plain/1")
+}
+
+// TestExplainTheQueue: how long a request would wait depends on whether the queue
+// stands, and whether it would, if no more may, on who is there.
+func TestExplainTheQueue(t *testing.T) {
+	w := newPatientWorld(t, "h2", 1, time.Minute, func(c *edge.Config, routes []edge.RouteConfig) {
+		c.PriorityHeader, c.TrustedProxies = "X-Priority", everyone
+		for i := range routes {
+			routes[i].Priority = 5
+		}
+	})
+	f := func(want string, patience time.Duration, header ...string) {
+		t.Helper()
+		e := w.explain(t, "POST", "/plain/x", append(header, "User-Agent", "one")...) // of one group
+		if got := strings.Join(told(e.Now), ", "); got != want || e.Now[0].Seconds != patience.Seconds() {
+			t.Errorf("%v: foretold %+v", header, e.Now)
+		}
+	}
+	const waits, full = "queued, shed; reason=origin-saturated", "shed; reason=origin-saturated"
+	release := w.occupy(t)
+	f(waits, time.Minute)
+	var all sync.WaitGroup
+	all.Go(func() { w.ask("POST", "/plain/waits", "", "User-Agent", "one").check(t, 200, "queued", "") })
+	w.awaitQueued(1)
+	f(full, 0)
+	f(full, 0, "X-Priority", "5")
+	f(full, 0, "X-Priority", "high")
+	f(waits, time.Minute, "X-Priority", "4")
+	time.Sleep(200 * time.Millisecond) // so long that the queue stands
+	f(waits, time.Minute, "X-Priority", "4")
+	release()
+	all.Wait()
+}
+
+// TestExplainAStandingQueue: there what cannot spill does not wait for long.
+func TestExplainAStandingQueue(t *testing.T) {
+	w := newPatientWorld(t, "h2", 2, time.Minute, func(*edge.Config, []edge.RouteConfig) {})
+	var held []limit.Permit
+	for p, ok := w.app.Limiter().Acquire(0, 1); ok; p, ok = w.app.Limiter().Acquire(0, 1) {
+		held = append(held, p)
+	}
+	var all sync.WaitGroup
+	all.Go(func() { w.ask("POST", "/plain/waits", "", "User-Agent", "one").check(t, 200, "queued", "") })
+	w.awaitQueued(1)
+	time.Sleep(200 * time.Millisecond) // so long that the queue stands
+	if e := w.explain(t, "POST", "/plain/x", "User-Agent", "one"); told(e.Now)[0] != "queued" || e.Now[0].Seconds > 1 {
+		t.Errorf("foretold %+v", e.Now)
+	}
+	for _, p := range held {
+		p.Release(limit.Cancel)
+	}
+	all.Wait()
+}
+
+// TestExplainACalledVisitOfALateRoute: who has waited asks the origin, late or not.
+func TestExplainACalledVisitOfALateRoute(t *testing.T) {
+	w := newWorldWith(t, "h2", 1, func(_ *edge.Config, routes []edge.RouteConfig) {
+		for i := range routes {
+			routes[i].Waiting, routes[i].Deadline, routes[i].Cache = &waiting.Config{}, time.Millisecond, false
+		}
+	})
+	w.origin.says(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })
+	for len(w.limiter().Baselines) < 2 {
+		w.ask("GET", "/plain/learn", "").check(t, 200, "origin", "")
+		w.ask("GET", "/spill/learn", "")
+	}
+	if got := told(w.explain(t, "GET", "/spill/1").Now); got[0] != "function; reason=deadline" {
+		t.Errorf("a stranger is foretold %v", got)
+	}
+	release := w.occupy(t)
+	g := w.guest()
+	g.visit("/plain/1").check(t, 503, sentToWait, "")
+	release()
+	var cookies []string
+	for name, value := range g.jar {
+		cookies = append(cookies, name+"="+value)
+	}
+	e := w.explain(t, "GET", "/spill/1", "Sec-Fetch-Mode", "navigate", "Cookie", strings.Join(cookies, "; "))
+	if got := told(e.Now); e.Waiting.Standing != "called" || got[0] != "queued" {
+		t.Errorf("foretold %v, %+v", got, e.Waiting)
+	}
+	g.visit("/spill/1").check(t, 200, "origin", "")
 }
 
 // TestExplainAmidTraffic: it may be asked while requests are served.

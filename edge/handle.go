@@ -32,7 +32,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	x.priority = x.takePriority(settings.priorityField, rt)
+	var ignored bool
+	if x.priority, ignored = x.takePriority(settings.priorityField, rt); ignored {
+		s.counts.prioritiesIgnored.Add(1)
+	}
 
 	// 2 enter
 	if why := s.admit.Enter(x.visitor.addr); why != outcome.None {

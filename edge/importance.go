@@ -12,18 +12,17 @@ import (
 
 // takePriority returns how important a request is, 0 to 7: what a trusted proxy
 // says in the field, else what its route says. What strangers say, or nobody can
-// read, goes no further.
-func (x *exchange) takePriority(field string, rt *route) int {
+// read, is ignored and goes no further.
+func (x *exchange) takePriority(field string, rt *route) (priority int, ignored bool) {
 	said := x.r.Header[field]
 	if len(said) == 0 {
-		return rt.priority
+		return rt.priority, false
 	}
 	if x.visitor.trusted && len(said) == 1 && len(said[0]) == 1 && '0' <= said[0][0] && said[0][0] < '0'+limit.Priorities {
-		return int(said[0][0] - '0')
+		return int(said[0][0] - '0'), false
 	}
-	x.s.counts.prioritiesIgnored.Add(1)
 	delete(x.r.Header, field)
-	return rt.priority
+	return rt.priority, true
 }
 
 // A lottery divides visitors into groups, by which it is decided who is served when

@@ -45,13 +45,13 @@ func (s *standing) emptied(level Level) int64 {
 	return last
 }
 
-// patience is how long a request that comes now may wait.
-func (l *Limiter) patience(r *Request) time.Duration {
+// patience is how long a request that comes now may wait, and lets s know of it.
+func (l *Limiter) patience(r *Request, s *standing) time.Duration {
 	short := l.baselineOf(r.Class)
 	if !r.Patient || r.Wait <= 0 {
 		return cmp.Or(max(0, r.Wait), short)
 	}
-	s, now := &l.queue.standing, l.now()
+	now := l.now()
 	if s.patient == 0 {
 		s.begun = now
 	}

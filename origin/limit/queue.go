@@ -115,9 +115,8 @@ func (l *Limiter) enqueue(r Request) *waiter {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.Wait = l.patience(&r)
-	most := math.Ceil(r.Length * float64(l.plan.Load().steady))
-	if q.length.Load() < int64(most) || q.pushOut(w) {
+	w.Wait = l.patience(&r, &q.standing)
+	if l.roomFor(&r) || q.pushOut(w) {
 		q.push(w)
 	} else if !q.displace(w) {
 		return nil
@@ -131,11 +130,42 @@ func (l *Limiter) enqueue(r Request) *waiter {
 	return w
 }
 
+// Look says for how long Wait would wait at the most for a request that finds no place,
+// and false if it would turn it away at once. Nobody notices. It is safe for
+// concurrent use.
+func (l *Limiter) Look(r Request) (time.Duration, bool) {
+	r.Level = min(r.Level, levels-1)
+	q, w := &l.queue, &waiter{Request: r}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	standing := q.standing
+	_, pushes := q.below(w)
+	return l.patience(&r, &standing), l.roomFor(&r) || pushes || q.rival(w) != w
+}
+
+// roomFor reports whether fewer wait than may.
+func (l *Limiter) roomFor(r *Request) bool {
+	return l.queue.length.Load() < int64(math.Ceil(r.Length*float64(l.plan.Load().steady)))
+}
+
+// below returns the level of those who are least important, if w is more so.
+func (q *queue) below(w *waiter) (Level, bool) {
+	level, ok := q.last()
+	return level, ok && level > w.Level
+}
+
+// rival returns the least urgent request of w's visitor that w goes before; w itself
+// if there is none.
+func (q *queue) rival(w *waiter) *waiter {
+	w.older = q.all[w.Level].newest
+	return w.kin(older, func(a, b *waiter) bool { return a.Urgency > b.Urgency })
+}
+
 // pushOut makes room for w: of those who are least important, and less so than w,
 // the oldest leaves.
 func (q *queue) pushOut(w *waiter) bool {
-	level, ok := q.last()
-	if !ok || level <= w.Level {
+	level, ok := q.below(w)
+	if !ok {
 		return false
 	}
 	oldest := q.all[level].oldest
@@ -148,8 +178,7 @@ func (q *queue) pushOut(w *waiter) bool {
 
 // displace lets w have the place of a less urgent request of the same visitor.
 func (q *queue) displace(w *waiter) bool {
-	w.older = q.all[w.Level].newest
-	out := w.kin(older, func(a, b *waiter) bool { return a.Urgency > b.Urgency })
+	out := q.rival(w)
 	if out == w {
 		return false
 	}

@@ -93,7 +93,15 @@ func TestQueueOrder(t *testing.T) {
 // entered lets a request wait, as the lineup does.
 func entered(t *rapid.T, l *Limiter, waiting []*waiter, want *lineup, r Request) []*waiter {
 	out, pushed, ok := want.enter(place{r.Level, r.Visitor})
+	before := l.queue.standing
+	wait, waits := l.Look(r)
+	if l.queue.standing != before {
+		t.Fatal("a look was noticed")
+	}
 	w := l.enqueue(r)
+	if waits != (w != nil) || waits && wait != w.Wait {
+		t.Fatalf("foretold %v, %v", wait, waits)
+	}
 	left := slices.DeleteFunc(slices.Clone(waiting), func(w *waiter) bool { return w.waiting })
 	waiting = slices.DeleteFunc(waiting, func(w *waiter) bool { return !w.waiting })
 	if w != nil {

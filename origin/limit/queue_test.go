@@ -153,7 +153,12 @@ func TestPatience(t *testing.T) {
 	const baseline = 40 * time.Millisecond
 	f := func(what string, level Level, patient bool, want time.Duration) {
 		t.Helper()
-		w := l.enqueue(Request{Share: 1, Length: 100, Level: level, Patient: patient, Wait: time.Second})
+		r := Request{Share: 1, Length: 100, Level: level, Patient: patient, Wait: time.Second}
+		foretold, _ := l.Look(r)
+		w := l.enqueue(r)
+		if foretold != w.Wait {
+			t.Errorf("%s waits for %v, and was foretold %v", what, w.Wait, foretold)
+		}
 		if (w.Wait - want).Abs() > time.Microsecond {
 			t.Errorf("%s waits for %v, want %v", what, w.Wait, want)
 		}

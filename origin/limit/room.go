@@ -1,7 +1,5 @@
 package limit
 
-import "time"
-
 // Full reports whether a request with the given share of the limit would get no
 // permit at this instant. Unlike Acquire it takes none, and the controller does
 // not learn of it.
@@ -16,9 +14,6 @@ func (l *Limiter) Gate() (limit, inFlight int) {
 	g := l.gate.Load()
 	return int(g >> 32), int(g & inFlightMask)
 }
-
-// Patience is how long Wait waits for a request of the class if it is not told.
-func (l *Limiter) Patience(class Class) time.Duration { return l.baselineOf(class) }
 
 // Idle reports whether fewer requests are in flight than the origin makes progress
 // on, as far as is known, within the limit without a dip. An origin that has asked
