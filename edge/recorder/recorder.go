@@ -116,7 +116,8 @@ type Second struct {
 func (r *Recorder) Last(now time.Time) ([]Second, []Entry) {
 	var seconds [keep]Second
 	var all []Entry
-	oldest := now.Unix() - keep
+	// A clock that was set back leaves seconds that are still to come.
+	within := func(second int64) bool { return now.Unix()-keep < second && second <= now.Unix() }
 	note := func(second int64) *Second {
 		s := &seconds[second%keep]
 		s.At = time.Unix(second, 0).UTC()
@@ -126,7 +127,7 @@ func (r *Recorder) Last(now time.Time) ([]Second, []Entry) {
 		sh := &r.shards[i]
 		for j := range sh.slots {
 			sh.mu.Lock() // for a second at a time, so that nobody waits for the copy of a minute
-			if sl := &sh.slots[j]; sl.second > oldest {
+			if sl := &sh.slots[j]; within(sl.second) {
 				s := note(sl.second)
 				s.Seen += sl.seen
 				s.Kept += len(sl.entries)
@@ -137,7 +138,7 @@ func (r *Recorder) Last(now time.Time) ([]Second, []Entry) {
 	}
 	r.mu.Lock()
 	for _, h := range r.hits {
-		if h.second > oldest && h.n > 0 {
+		if within(h.second) && h.n > 0 {
 			note(h.second).Hits = h.n
 		}
 	}

@@ -116,6 +116,21 @@ func TestFind(t *testing.T) {
 	f("a", 70*time.Second, 0)
 }
 
+// TestClockThatWasSetBack: what a clock dated ahead is not taken for the minute that
+// the right one tells of.
+func TestClockThatWasSetBack(t *testing.T) {
+	r := New(Config{})
+	for range 100 { // in all shards
+		r.Add(entry("ahead", start.Add(time.Hour)), start.Add(time.Hour))
+	}
+	r.addHits(7, start.Add(time.Hour+time.Second))
+	r.Add(entry("now", start), start)
+	seconds, entries := r.Last(start)
+	if len(seconds) != 1 || seconds[0] != (Second{At: start, Seen: 1, Kept: 1}) || len(entries) != 1 || entries[0].ID != "now" {
+		t.Errorf("%+v, %d entries", seconds, len(entries))
+	}
+}
+
 // TestTrailIsCut: a request that tried a hundred backends takes no more room.
 func TestTrailIsCut(t *testing.T) {
 	var trail Trail
