@@ -115,7 +115,7 @@ func (r *Recorder) write(now time.Time) (path string, n int, err error) {
 		return "", 0, err
 	}
 	path = filepath.Join(folder, now.UTC().Format(fileName))
-	draft, err := os.OpenFile(path+".draft", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // visitors may be found in it
+	draft, err := os.CreateTemp(folder, filepath.Base(path)+".*") // has mode 0600: visitors may be found in it
 	if err != nil {
 		return "", 0, err
 	}

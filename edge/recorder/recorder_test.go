@@ -248,6 +248,25 @@ func TestFolderThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestDraftsOfOthers: in a folder of many, nobody leads the node to another file, nor
+// to one that others may read.
+func TestDraftsOfOthers(t *testing.T) {
+	folder := t.TempDir()
+	other := filepath.Join(folder, "other")
+	if err := os.WriteFile(other, []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(folder, start.Format(fileName)+".draft")); err != nil {
+		t.Fatal(err)
+	}
+	r := New(Config{Folder: folder, Log: slog.New(slog.DiscardHandler)})
+	r.save(start)
+	info, err := os.Lstat(r.State().File)
+	if kept, _ := os.ReadFile(other); err != nil || info.Mode() != 0o600 || string(kept) != "kept" {
+		t.Errorf("%+v: %v, the other file holds %q", r.State(), err, kept)
+	}
+}
+
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
