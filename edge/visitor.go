@@ -3,7 +3,7 @@ package edge
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"hash/fnv"
+	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -52,21 +52,22 @@ func (v visitor) key(h http.Header) string {
 	return hex.EncodeToString(binary.BigEndian.AppendUint64(nil, v.hash(h)))
 }
 
+// visitorSeed is secret, so that nobody can make up a browser that is taken for
+// another visitor. For an unkeyed hash that is easy.
+var visitorSeed = maphash.MakeSeed()
+
 // hash is the key as a number.
 func (v visitor) hash(h http.Header) uint64 {
-	hash := fnv.New64a()
 	a := v.addr
 	if a.Is6() {
 		// A household has a /64, out of which it makes addresses at will.
 		p, _ := a.Prefix(64)
 		a = p.Addr()
 	}
-	b := a.As16()
-	hash.Write(b[:])
-	hash.Write([]byte(h.Get("User-Agent")))
-	hash.Write([]byte{0})
-	hash.Write([]byte(h.Get("Accept-Language")))
-	return hash.Sum64()
+	return maphash.Comparable(visitorSeed, struct {
+		addr            netip.Addr
+		agent, language string
+	}{a, h.Get("User-Agent"), h.Get("Accept-Language")})
 }
 
 // crawlerWords are what crawlers and link previews that declare themselves have

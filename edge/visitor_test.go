@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"hash/maphash"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -132,6 +133,19 @@ func TestVisitorKey(t *testing.T) {
 	}
 	if key("2001:db8::1", "a") == key("2001:db8:0:1::1", "a") {
 		t.Error("two households have one key")
+	}
+}
+
+// TestVisitorKeyIsSecret: nobody can compute whom a visitor is taken for.
+func TestVisitorKeyIsSecret(t *testing.T) {
+	v, h := visitor{addr: netip.MustParseAddr("192.0.2.1")}, http.Header{"User-Agent": {"a"}}
+	key, seed := v.key(h), visitorSeed
+	defer func() { visitorSeed = seed }()
+	if v.key(h) != key {
+		t.Error("one visitor has two keys")
+	}
+	if visitorSeed = maphash.MakeSeed(); v.key(h) == key {
+		t.Error("another node has the same key")
 	}
 }
 
