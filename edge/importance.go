@@ -106,8 +106,8 @@ func (l *ladder) bid(r *http.Request, patient bool) limit.Request {
 	}
 	q.Visitor, q.Urgency = l.visitor.hash(r.Header), urgency(r.Header)
 	group := limit.Users - 1
-	if patient {
-		group = l.lottery.group(q.Visitor)
+	if patient { // the last two groups are one, for no visitor may stand with those who may spill
+		group = min(l.lottery.group(q.Visitor), limit.Users-2)
 	}
 	q.Level = limit.LevelOf(l.priority, group)
 	return q

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -143,6 +144,12 @@ func TestBid(t *testing.T) {
 	}
 	if again := l.bid(r, true); again.Level != stays.Level {
 		t.Error("a visitor has two levels")
+	}
+	for i := range 100 * limit.Users {
+		r.Header.Set("User-Agent", strconv.Itoa(i))
+		if stays := l.bid(r, true); stays.Level >= leaves.Level {
+			t.Fatalf("a visitor that nothing else takes has level %d, and who may spill %d", stays.Level, leaves.Level)
+		}
 	}
 	r.Header.Set("User-Agent", "b")
 	if other := l.bid(r, true); other.Visitor == stays.Visitor {
