@@ -420,10 +420,7 @@ func TestExplainACalledVisitOfALateRoute(t *testing.T) {
 		}
 	})
 	w.origin.says(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })
-	for len(w.limiter().Baselines) < 2 {
-		w.ask("GET", "/plain/learn", "").check(t, 200, "origin", "")
-		w.ask("GET", "/spill/learn", "")
-	}
+	w.learnsToBeLate(t)
 	if got := told(w.explain(t, "GET", "/spill/1").Now); got[0] != "function; reason=deadline" {
 		t.Errorf("a stranger is foretold %v", got)
 	}

@@ -109,6 +109,14 @@ func TestPriorityOfStrangersHasNoOtherWay(t *testing.T) {
 	})
 }
 
+// learnsToBeLate asks until it is known that the origin misses the routes' deadline.
+func (w *world) learnsToBeLate(t *testing.T) {
+	t.Helper()
+	for w.ask("GET", "/spill/learn", "").spillway == "origin" {
+		w.ask("GET", "/plain/learn", "").check(t, 200, "origin", "")
+	}
+}
+
 // A route with a deadline leaves the origin while it has room, once it is known to
 // be too slow, and only for a function that may be called.
 func TestDeadline(t *testing.T) {
@@ -121,10 +129,7 @@ func TestDeadline(t *testing.T) {
 			})
 			w.origin.says(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })
 			w.ask("GET", "/spill/first", "").check(t, 200, "origin", "") // nothing is known yet
-			for len(w.limiter().Baselines) < 2 {
-				w.ask("GET", "/plain/learn", "").check(t, 200, "origin", "")
-				w.ask("GET", "/spill/learn", "")
-			}
+			w.learnsToBeLate(t)
 			w.ask("GET", "/spill/1", "").check(t, 200, "function; reason=deadline", "first /spill/1")
 			w.ask("GET", "/plain/1", "").check(t, 200, "origin", "")
 			w.ask("POST", "/spill/1", "x").check(t, 200, "origin", "")

@@ -100,8 +100,10 @@ type plan struct {
 	// steering is false from the start of a dip until it has been read.
 	steering bool
 	mean     float64 // of the estimates of ln K
-	// deviation is the standard deviation of ln latency at an idle origin.
+	// deviation is the standard deviation of ln latency at an idle origin, and
+	// measured says that enough samples stand behind it, not the start value.
 	deviation float64
+	measured  bool
 	era       uint32 // of the dip; tells the requests of two dips apart
 	learned   uint16 // bit set of the classes with a baseline
 	base      [classes]float64
@@ -185,6 +187,7 @@ func (c *controller) plan() plan {
 		steer: uint64(c.steerFrom(c.limit())),
 		mean:  c.scatter.mean, deviation: math.Sqrt(c.variance), era: c.era, phase: c.phase, useful: c.useful(), dips: uint64(c.era),
 	}
+	p.measured = c.seen >= varianceSamples+evidence
 	p.paused = c.caps.pause > 0
 	if c.caps.fresh() {
 		p.utilization = c.caps.utilization

@@ -3,6 +3,7 @@ package limit
 import (
 	"math"
 	"testing"
+	"time"
 )
 
 // About 1 of 100 requests takes longer than was predicted when it came, and what was
@@ -47,6 +48,7 @@ func TestPredictedNeedsABaseline(t *testing.T) {
 	}
 	l.control.class[3] = baseline0(20e6)
 	l.control.enterSteady(math.Log(2))
+	l.control.seen += evidence
 	l.publish(l.control.plan())
 	idle, _ := l.Predicted(3, 1)
 	for range 3 {
@@ -58,4 +60,34 @@ func TestPredictedNeedsABaseline(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { l.Predicted(3, 0.5) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// A prediction that is a guess sends nobody away: an origin that meets the deadline
+// from its first request on keeps all.
+func TestPredictedNeedsTheScatter(t *testing.T) {
+	f := func(restored bool) {
+		t.Helper()
+		l := newClocked(Config{})
+		const took, deadline = 10 * time.Millisecond, 30 * time.Millisecond
+		if restored {
+			l.Restore(Learned{Useful: 20, Baselines: []Baseline{{Class: 0, Latency: took}}})
+		}
+		late, known := 0, false
+		for i := range 200 {
+			var predicted time.Duration
+			if predicted, known = l.Predicted(0, 1); known && predicted > deadline && i%64 != 0 {
+				late++
+			} else {
+				p, _ := l.Acquire(0, 1)
+				l.clock += int64(took)
+				p.Release(OK)
+			}
+			l.tick()
+		}
+		if late > 0 || !known {
+			t.Errorf("restored %v: %d of 200 are thought to be late, known %v", restored, late, known)
+		}
+	}
+	f(false)
+	f(true)
 }
