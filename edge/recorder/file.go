@@ -106,6 +106,9 @@ func (r *Recorder) save(now time.Time) {
 	}
 	f.state = State{File: path, At: now, Count: n}
 	f.log.Warn("requests are shed, the last minute of decisions is written", "file", path, "decisions", n)
+	if err := dropOldest(f.folder); err != nil {
+		f.log.Warn("an old minute of decisions cannot be removed", "error", err)
+	}
 }
 
 // write makes a file that appears whole or not at all.
@@ -127,7 +130,7 @@ func (r *Recorder) write(now time.Time) (path string, n int, err error) {
 	if err := os.Rename(draft.Name(), path); err != nil {
 		return "", 0, err
 	}
-	return path, n, dropOldest(folder)
+	return path, n, nil
 }
 
 // dropOldest keeps the newest files.

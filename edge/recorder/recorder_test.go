@@ -267,6 +267,23 @@ func TestDraftsOfOthers(t *testing.T) {
 	}
 }
 
+// TestOldFilesThatStay: that one cannot be removed does not deny that another is there.
+func TestOldFilesThatStay(t *testing.T) {
+	folder := t.TempDir()
+	for i := range mostFiles {
+		if err := os.MkdirAll(filepath.Join(folder, fmt.Sprintf("flight-0%dT0Z.jsonl", i), "full"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told bytes.Buffer
+	r := New(Config{Folder: folder, Log: slog.New(slog.NewTextHandler(&told, nil))})
+	r.save(start)
+	if s := r.State(); s.File != filepath.Join(folder, start.Format(fileName)) || s.Error != "" ||
+		!strings.Contains(told.String(), "is written") || !strings.Contains(told.String(), "cannot be removed") {
+		t.Errorf("%+v, %s", s, told.String())
+	}
+}
+
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
