@@ -50,9 +50,9 @@ of the last minute, which the flight recorder may have kept: hits it does not ke
 				return err
 			}
 			if query.Has("id") {
-				return askRecorded(cmd.Context(), node, query, asJSON, cmd.OutOrStdout())
+				return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout(), writeRecorded)
 			}
-			return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout())
+			return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout(), writeExplanation)
 		},
 	}
 	cmd.Flags().StringVar(&method, "method", http.MethodGet, "the `method` of the request")
@@ -87,7 +87,10 @@ func inquiryQuery(target, method, client string, header []string) (url.Values, e
 	return url.Values{"url": {target}, "method": {method}, "client": {client}, "header": header}, nil
 }
 
-func askExplain(ctx context.Context, node *admin.Client, query url.Values, asJSON bool, out io.Writer) error {
+// askExplain asks the node to explain, and prints its answer by write if not as JSON.
+func askExplain[T any](
+	ctx context.Context, node *admin.Client, query url.Values, asJSON bool, out io.Writer, write func(io.Writer, *T) error,
+) error {
 	body, err := node.Post(ctx, "/explain?"+query.Encode())
 	if err != nil {
 		return notRunning(err)
@@ -96,11 +99,11 @@ func askExplain(ctx context.Context, node *admin.Client, query url.Values, asJSO
 		_, err := out.Write(body)
 		return err
 	}
-	var e edge.Explanation
-	if err := json.Unmarshal(body, &e); err != nil {
+	explained := new(T)
+	if err := json.Unmarshal(body, explained); err != nil {
 		return fmt.Errorf("read the explanation: %w", err)
 	}
-	return writeExplanation(out, &e)
+	return write(out, explained)
 }
 
 // serveExplain explains a request: POST /explain?url=URL, and method, client and

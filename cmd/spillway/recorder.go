@@ -1,18 +1,14 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"spillway/edge/admin"
 	"spillway/edge/recorder"
 )
 
@@ -58,22 +54,6 @@ func (n *node) serveRecorded(w http.ResponseWriter, id string) {
 		return
 	}
 	writeIndented(w, e.Line())
-}
-
-func askRecorded(ctx context.Context, node *admin.Client, query url.Values, asJSON bool, out io.Writer) error {
-	body, err := node.Post(ctx, "/explain?"+query.Encode())
-	if err != nil {
-		return notRunning(err)
-	}
-	if asJSON {
-		_, err := out.Write(body)
-		return err
-	}
-	var l recorder.Line
-	if err := json.Unmarshal(body, &l); err != nil {
-		return fmt.Errorf("read the request: %w", err)
-	}
-	return writeRecorded(out, &l)
 }
 
 // writeRecorded prints what became of a request, a line for each step.

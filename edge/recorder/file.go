@@ -76,6 +76,7 @@ func (r *Recorder) Run(ctx context.Context, counts func() (hits, shed uint64)) e
 		now, wasHit, wasShed := time.Now(), hits, shed
 		hits, shed = counts()
 		r.addHits(hits-wasHit, now)
+		r.forget(now)
 		if shed > wasShed && r.files.begins(now) {
 			r.save(now)
 		}

@@ -91,6 +91,21 @@ func (sl *slot) begin(second int64) {
 	sl.second, sl.seen, sl.entries = second, 0, sl.entries[:0]
 }
 
+// forget gives back the memory of seconds that are over for more than a minute, in
+// whose place nothing came.
+func (r *Recorder) forget(now time.Time) {
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		for j := range sh.slots {
+			if sh.slots[j].second < now.Unix()-keep {
+				sh.slots[j].entries = nil
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
 // addHits counts answers out of the cache in the second that ends now.
 func (r *Recorder) addHits(n uint64, now time.Time) {
 	r.mu.Lock()

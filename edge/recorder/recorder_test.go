@@ -76,6 +76,34 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
+// TestMemoryIsGivenBack: a node that nobody asks any more holds nothing of the crowd.
+func TestMemoryIsGivenBack(t *testing.T) {
+	r := New(Config{})
+	for second := range keep {
+		at := start.Add(time.Duration(second) * time.Second)
+		for range PerSecond {
+			r.Add(entry("a", at), at)
+		}
+	}
+	held := func() (n int) {
+		for i := range r.shards {
+			for j := range r.shards[i].slots {
+				n += cap(r.shards[i].slots[j].entries)
+			}
+		}
+		return n
+	}
+	last := start.Add((keep - 1) * time.Second)
+	r.forget(last)
+	if _, entries := r.Last(last); len(entries) < keep*PerSecond*9/10 {
+		t.Fatalf("%d entries of the last minute", len(entries))
+	}
+	r.forget(last.Add((keep + 1) * time.Second))
+	if n := held(); n != 0 {
+		t.Errorf("a minute later there is still room for %d", n)
+	}
+}
+
 // TestSampleIsFair: of too many requests in a second, the first are as likely to be
 // kept as the last. A quarter of them has a quarter of the sample, within six times
 // its standard deviation.

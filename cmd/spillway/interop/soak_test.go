@@ -50,7 +50,7 @@ func TestSoak(t *testing.T) {
 	o := newOrigin(t)
 	// The machine may be busy with other things; what is shed for that is no fault.
 	s := &soak{node: startNode(t, settings{server: o.URL, origin: ", limit: {min: 1000}"})}
-	s.run(t, min(long/10, 20*time.Second)) // to fill pools, and what is made once
+	s.run(t, min(long/3, 70*time.Second)) // to fill pools, what is made once, and the recorder's minute
 	goroutines, heap := s.rest(t)
 	s.run(t, long)
 	afterGoroutines, afterHeap := s.rest(t)
