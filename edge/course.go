@@ -75,21 +75,12 @@ func (x *exchange) record(took time.Duration) {
 // method returns a method as a text of its own: the one of a request may be a part
 // of all that its first line says.
 func method(m string) string {
-	switch m {
-	case http.MethodGet:
-		return http.MethodGet
-	case http.MethodHead:
-		return http.MethodHead
-	case http.MethodPost:
-		return http.MethodPost
-	case http.MethodPut:
-		return http.MethodPut
-	case http.MethodPatch:
-		return http.MethodPatch
-	case http.MethodDelete:
-		return http.MethodDelete
-	case http.MethodOptions:
-		return http.MethodOptions
+	for _, known := range [...]string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	} {
+		if m == known {
+			return known
+		}
 	}
 	return strings.Clone(m[:min(len(m), 16)])
 }

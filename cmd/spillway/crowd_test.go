@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,6 +64,13 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	if err != nil {
 		t.Fatal(err)
 	}
+	n, _ := runNode(t, c)
+	return &scene{node: n, origin: o, addr: n.listeners.Addr().String()}
+}
+
+// runNode runs a node until stop is called, or else until the end of the test.
+func runNode(t *testing.T, c *config.Config) (n *node, stop func()) {
+	t.Helper()
 	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -70,13 +78,14 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return &scene{node: n, origin: o, addr: n.listeners.Addr().String()}
+	t.Cleanup(stop)
+	return n, stop
 }
 
 // send sends a crowd and checks that nothing of it got lost in the counting.

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -15,9 +13,9 @@ import (
 	"spillway/config"
 )
 
-// TestLambdaTakesOver asks a node whose origin is gone: Lambda answers, called with
-// a signature, and the visitor gets its bytes as they are.
-func TestLambdaTakesOver(t *testing.T) {
+// useCredentials has the AWS SDK find those of the emulator, and no others.
+func useCredentials(t *testing.T) {
+	t.Helper()
 	nowhere := filepath.Join(t.TempDir(), "none")
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
@@ -25,6 +23,12 @@ func TestLambdaTakesOver(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
+}
+
+// TestLambdaTakesOver asks a node whose origin is gone: Lambda answers, called with
+// a signature, and the visitor gets its bytes as they are.
+func TestLambdaTakesOver(t *testing.T) {
+	useCredentials(t)
 	const picture = "\xff\xd8\x00\xfe<&>\r\n"
 	emulator, err := functions.New(functions.Config{
 		Function: "thumb", AccessKey: "AKIDEXAMPLE", SecretKey: "secret",
@@ -60,19 +64,7 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			ended := make(chan error, 1)
-			go func() { ended <- n.Run(ctx) }()
-			defer func() {
-				cancel()
-				if err := <-ended; err != nil {
-					t.Errorf("run: %v", err)
-				}
-			}()
+			n, _ := runNode(t, c)
 			client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 			defer client.CloseIdleConnections()
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+n.listeners.Addr().String()+"/a%2Fb?q=1&q=2", nil)

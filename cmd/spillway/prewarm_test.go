@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,13 +16,7 @@ import (
 // TestPlannedInstancesAreReady: a node makes the instances ready that its
 // configuration plans, on Lambda, by events that the function can tell, and pays.
 func TestPlannedInstancesAreReady(t *testing.T) {
-	nowhere := filepath.Join(t.TempDir(), "none")
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": nowhere, "AWS_SHARED_CREDENTIALS_FILE": nowhere,
-	} {
-		t.Setenv(name, value)
-	}
+	useCredentials(t)
 	var told atomic.Int64
 	emulator, err := functions.New(functions.Config{
 		Function: "thumb", AccessKey: "AKIDEXAMPLE", SecretKey: "secret", ColdStart: 300 * time.Millisecond, Service: 20 * time.Millisecond,
@@ -58,13 +50,7 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
+	n, stop := runNode(t, c)
 	f := n.parts.functions["thumb"]
 	for f.State().Ready < 5 {
 		if t.Context().Err() != nil {
@@ -72,10 +58,7 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 		}
 		time.Sleep(time.Millisecond)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("run: %v", err)
-	}
+	stop()
 	s, e := f.State(), emulator.Stats()
 	if e.Instances != 5 || e.Arrived != 5 || told.Load() != 5 {
 		t.Errorf("%d of 5 calls told the function what they are: %+v", told.Load(), e)

@@ -39,7 +39,7 @@ func TestOriginsAnswerAndLeaveNothing(t *testing.T) {
 			var asking sync.WaitGroup
 			for range 3 * kind.Slots {
 				asking.Go(func() {
-					resp, err := client.Get("http://localhost/work/1?draw=1&ms=2.5")
+					resp, err := client.Get("http://localhost/?draw=1&ms=2.5")
 					if err != nil {
 						t.Error(err)
 						return
