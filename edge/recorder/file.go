@@ -118,6 +118,7 @@ func (r *Recorder) write(now time.Time) (path string, n int, err error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", 0, err
 	}
+	dropDrafts(folder)
 	path = filepath.Join(folder, now.UTC().Format(fileName))
 	draft, err := os.CreateTemp(folder, filepath.Base(path)+".*") // has mode 0600: visitors may be found in it
 	if err != nil {
@@ -132,6 +133,14 @@ func (r *Recorder) write(now time.Time) (path string, n int, err error) {
 		return "", 0, err
 	}
 	return path, n, nil
+}
+
+// dropDrafts removes what a crash has left. Nobody else writes drafts there.
+func dropDrafts(folder string) {
+	left, _ := filepath.Glob(filepath.Join(folder, filePattern+".*")) // the pattern is sound
+	for _, draft := range left {
+		_ = os.Remove(draft) // what stays takes room, and no more
+	}
 }
 
 // dropOldest keeps the newest files.

@@ -276,6 +276,21 @@ func TestFolderThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestDraftsOfACrashAreRemoved: a node that is killed again and again fills no disk.
+func TestDraftsOfACrashAreRemoved(t *testing.T) {
+	folder := t.TempDir()
+	for i := range 3 {
+		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("flight-20261101T11000%dZ.jsonl.123", i)), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := New(Config{Folder: folder, Log: slog.New(slog.DiscardHandler)})
+	r.save(start)
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 1 {
+		t.Errorf("left are %v (%v)", left, err)
+	}
+}
+
 // TestDraftsOfOthers: in a folder of many, nobody leads the node to another file, nor
 // to one that others may read.
 func TestDraftsOfOthers(t *testing.T) {
