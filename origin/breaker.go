@@ -15,6 +15,9 @@ const (
 	failingToOpen = time.Second // of nothing but failures, at least two
 	openFirst     = time.Second
 	openMost      = 30 * time.Second
+	// openLast is for a server while no other is well: all that waits for it waits
+	// for the origin, and a trial costs one request.
+	openLast = openFirst / 2
 	// noBraveOne is how long a trial waits for a request that loses nothing by
 	// it. An origin that gets none must have its servers back too.
 	noBraveOne = openMost
@@ -80,6 +83,11 @@ func (p *pool) answeredBy(s *server, trial bool, status int) {
 // because of its answers. One URL that a client asks for may be all that gives
 // them: half of the pool always stays.
 func (p *pool) mostByStatus() int { return len(p.all())/2 - 1 }
+
+// alone reports whether no server but this one takes requests.
+func (p *pool) alone(s *server) bool {
+	return !slices.ContainsFunc(*p.ready.Load(), func(o *server) bool { return o != s })
+}
 
 func (p *pool) anotherWell(not *server) bool {
 	for _, s := range *p.ready.Load() {
@@ -167,6 +175,9 @@ func (p *pool) undecided(s *server, trial bool) {
 // after trial fails, give or take a fifth so that nodes do not return as one.
 func (p *pool) open(s *server, now time.Duration) {
 	d := min(openFirst<<min(s.openings, 10), openMost)
+	if p.alone(s) {
+		d = openLast
+	}
 	d = d*4/5 + rand.N(d*2/5)
 	s.openings++
 	s.trying.Store(false)

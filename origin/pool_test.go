@@ -160,9 +160,8 @@ func TestBreaker(t *testing.T) {
 			for !o.Up() {
 				time.Sleep(10 * time.Millisecond)
 			}
-			wait, want := time.Since(opens), min(time.Second<<trial, 30*time.Second)
-			if wait < want*8/10 || wait > want*12/10+10*time.Millisecond {
-				t.Errorf("trial %d came after %v, want about %v", trial, wait, want)
+			if wait := time.Since(opens); wait < openLast*8/10 || wait > openLast*12/10+10*time.Millisecond {
+				t.Errorf("trial %d came after %v, want about %v", trial, wait, openLast)
 			}
 			checkFailureOf(t, o, outcome.OriginDown)
 			opens = time.Now()
@@ -341,6 +340,32 @@ func TestTrialLease(t *testing.T) {
 			o.checkRest(t)
 		})
 	})
+}
+
+// TestLastServerIsTriedOften: a server is left alone for longer with each trial
+// that fails, unless there is no other to ask.
+func TestLastServerIsTriedOften(t *testing.T) {
+	f := func(servers []string, atLeast, atMost int) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrigin(t, Config{Servers: servers})
+			o.dial = network{"b": says(true, ok+"Content-Length: 0\r\n\r\n")}.dial
+			a := o.pool.all()[0]
+			for range streakToOpen {
+				o.pool.failed(a, false)
+			}
+			before := a.failures.Load()
+			for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(openLast / 10) {
+				o.ask(t)
+			}
+			if n := int(a.failures.Load() - before); n < atLeast || n > atMost {
+				t.Errorf("%d servers: %d trials in 20 s", len(servers), n)
+			}
+			o.checkRest(t)
+		})
+	}
+	f([]string{"http://a"}, 32, 50)
+	f([]string{"http://a", "http://b"}, 4, 5) // after 1, 3, 7 and 15 s, give or take a fifth
 }
 
 // TestTrialIsSafe: a request that has something to lose is no trial while other

@@ -111,10 +111,11 @@ func (b *breaker) leave(now time.Time, probe bool, r result, retryAfter time.Dur
 	return false, false
 }
 
-// trip opens the breaker, each time in a row for twice as long. The jitter keeps
+// trip opens the breaker, each time in a row for a second longer: doubled times
+// would keep a function out for as long again as it was broken. The jitter keeps
 // many edges from probing in the same moment.
 func (b *breaker) trip(now time.Time) {
-	b.length = min(max(2*b.length, firstOpen), longestOpen)
+	b.length = min(b.length+firstOpen, longestOpen)
 	b.open = true
 	b.until = now.Add(time.Duration(float64(b.length) * (0.8 + 0.4*rand.Float64())))
 }

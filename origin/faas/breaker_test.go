@@ -70,7 +70,7 @@ func TestBreakerProbesOneAtATime(t *testing.T) {
 		after(t, &b, start, broke)
 	}
 	now := start
-	for wait := firstOpen; wait <= 4*longestOpen; wait *= 2 {
+	for wait := firstOpen; wait <= longestOpen+4*firstOpen; wait += firstOpen {
 		length := min(wait, longestOpen)
 		_, until := b.state(now)
 		if d := until.Sub(now); d < length*8/10 || d > length*12/10 {
