@@ -36,9 +36,11 @@
 // A node starts at 32 and does not steer until requests have queued in a crowd, or
 // until it has to refuse somebody and the first requests at the limit have ended; a
 // burst that is over before that changes nothing. If the time before taught a
-// baseline, K follows from these requests. If not, slow start goes down to 1 for
-// the baseline, which gives K if the requests at 32 have queued. If they have not,
-// or have failed, it doubles until latency rises. A level at which hardly any
+// baseline, K follows from these requests. If not, slow start goes down to a quarter
+// for the baseline, and on to a quarter of that while K is so little above it that
+// the origin may still queue; after failures it goes to 1 at once. The baseline gives
+// K if the requests above it have queued. If they have not, or have failed, slow start
+// doubles until latency rises. A level at which hardly any
 // request teaches, because they are canceled or do not end, is left all the same.
 // Restore begins with what another process has learned.
 //

@@ -45,7 +45,6 @@ var knownMisses = []string{
 	"2x100 sharing cv2 base",
 	"2x100 sharing cv2 mix",
 	"2x100 sharing cv2 speed",
-	"2x100 sharing cv2 cold",
 	"4x100 sharing cv2 mix",
 	"4x100 sharing cv2 speed",
 	"4x100 sharing cv2 cold",
@@ -65,8 +64,8 @@ var knownMisses = []string{
 	"2x100 pooled cv2 speed",
 	"2x100 pooled cv2 cold",
 	"4x100 pooled cv2 slots",
-	"4x20 pooled cv2 cold",
-	"160x20 sharing cv1 base",
+	"4x100 pooled cv2 cold",
+	"10x50 loop cv2 cold",
 	"160x20 sharing cv1 cold",
 }
 
@@ -77,13 +76,13 @@ type bar struct{ median, worst float64 }
 // ratio of the p99, points of spill at nine tenths. They leave a margin for the
 // arithmetic of other processors and versions of the compiler, no more.
 var reached = map[string]struct{ three, ten, p99, nine bar }{
-	"small cv1": {bar{0.997, 0.917}, bar{0.991, 0.924}, bar{1.07, 1.76}, bar{-2.8, 6.3}},
-	"16 cv1":    {bar{0.996, 0.989}, bar{0.995, 0.965}, bar{1.09, 1.73}, bar{-2.8, 0.0}},
+	"small cv1": {bar{0.997, 0.917}, bar{0.991, 0.924}, bar{1.08, 1.76}, bar{-2.8, 6.3}},
+	"16 cv1":    {bar{0.996, 0.985}, bar{0.995, 0.965}, bar{1.10, 1.79}, bar{-2.9, 0.0}},
 	"loop cv1":  {bar{0.986, 0.964}, bar{0.982, 0.951}, bar{0.92, 0.99}, bar{0.9, 2.3}},
-	"small cv2": {bar{0.967, 0.821}, bar{0.971, 0.792}, bar{1.05, 2.26}, bar{1.7, 17.0}},
-	"16 cv2":    {bar{0.990, 0.952}, bar{0.989, 0.946}, bar{1.08, 1.61}, bar{-0.8, 0.7}},
-	"loop cv2":  {bar{0.967, 0.936}, bar{0.963, 0.929}, bar{0.94, 1.23}, bar{2.0, 5.6}},
-	"160 cv1":   {bar{0.995, 0.993}, bar{0.994, 0.990}, bar{1.07, 1.56}, bar{0.6, 1.8}},
+	"small cv2": {bar{0.968, 0.821}, bar{0.971, 0.792}, bar{1.05, 1.88}, bar{1.7, 16.8}},
+	"16 cv2":    {bar{0.990, 0.952}, bar{0.989, 0.946}, bar{1.07, 1.62}, bar{-0.8, 0.7}},
+	"loop cv2":  {bar{0.967, 0.936}, bar{0.963, 0.929}, bar{0.94, 1.78}, bar{2.1, 5.6}},
+	"160 cv1":   {bar{0.995, 0.992}, bar{0.994, 0.989}, bar{1.07, 1.68}, bar{1.0, 1.7}},
 }
 
 // table prints scores in groups: median and worst.

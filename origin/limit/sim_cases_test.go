@@ -144,6 +144,28 @@ func (s *simulation) capacity(from, to float64) float64 {
 	return total + slots*speed*(to-from)
 }
 
+// A node that knows nothing of a large and slow origin under half a load.
+func TestSimulatedColdStart(t *testing.T) {
+	f := func(cv, mean, worst float64) {
+		t.Helper()
+		s := small(160, 0.344, cv, fifo).with([]phase{{load: 0.5, seconds: 15}})
+		const seeds = 8
+		total, most, later := 0.0, 0.0, 0.0
+		for seed := range seeds {
+			first, second := &span{to: 10}, &span{from: 10, to: 15}
+			simulate(s, uint64(seed+1), first, second)
+			total += first.spill() / seeds
+			most, later = max(most, first.spill()), max(later, second.spill())
+		}
+		t.Logf("cv %v: spilled %.3f (worst %.3f) in 10 s, later %.3f", cv, total, most, later)
+		if total > mean || most > worst || later > 0 {
+			t.Errorf("cv %v: spilled %.3f (worst %.3f), later %.3f; want at most %v, %v, 0", cv, total, most, later, mean, worst)
+		}
+	}
+	f(0, 0.2, 0.2)
+	f(1, 0.27, 0.45)
+}
+
 // A node that is hit cold by a burst, and then half loaded.
 func TestSimulatedBurst(t *testing.T) {
 	f := func(s scenario, seconds, mean, worst float64) {
@@ -171,5 +193,5 @@ func TestSimulatedBurst(t *testing.T) {
 	f(small(16, 0.2, 0, fifo), 1, 0.12, 0.15)
 	f(small(16, 0.2, 1, fifo), 1, 0.2, 0.4)
 	f(small(4, 0.02, 0, fifo), 1, 0.02, 0.02)
-	f(small(4, 0.2, 0, fifo), 5, 0.05, 0.1) // slow start, through in mid-burst
+	f(small(4, 0.2, 0, fifo), 7, 0.05, 0.1) // slow start, through in mid-burst
 }

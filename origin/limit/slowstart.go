@@ -10,6 +10,12 @@ const (
 	levelRequests = 16
 	// roughly is how many samples tell how wide the first level may be.
 	roughly = 4
+	// descent is how many times lower slow start goes on for a baseline while the
+	// level that it compares with queues, and clearly how many times a first level
+	// K must be for that level to count as idle: with service times of cv 1 the
+	// comparison is off by a factor of 1.4, in one of two thousand cases by 3.
+	descent = 4
+	clearly = 1.5
 	// saturated is the rise of ln latency that shows that the origin queues.
 	saturated = 0.35
 
@@ -23,10 +29,15 @@ const (
 	starvedMost      = time.Minute
 )
 
-// slowStart doubles the limit from 1 until latency rises.
+// slowStart goes down to an idle origin for the baseline, and then doubles the
+// limit until latency rises. It goes down by steps, since what a large origin
+// could have done meanwhile is spilled.
 type slowStart struct {
 	level   int
-	first   int     // the level that it began with
+	first   int     // the level that teaches the baseline
+	over    int     // the level that it is compared with
+	doubted bool    // the first level may be lower yet, if it turns out to queue
+	left    float64 // requests of the first level before, still in flight when this one began
 	others  float64 // requests of this level without baseline
 	skipped float64 // requests of this level that ended before it settled
 	at      sum     // estimates of ln K at this level
@@ -37,9 +48,34 @@ type slowStart struct {
 	silent int     // ticks since one ended that has a latency or has failed
 }
 
+// enterSlowStart begins at the bottom, unless the origin has answered at the start
+// limit all that it was asked.
 func (c *controller) enterSlowStart() {
 	c.phase = PhaseSlowStart
-	c.slow = slowStart{level: c.least, first: c.least}
+	over, first := c.reach(c.startLimit()), c.least
+	if c.taught() == 0 && c.start.answers() >= startEstimates && c.start.failures() == 0 {
+		first = max(first, over/descent)
+	}
+	c.slow = slowStart{level: first, first: first, over: over, doubted: first > c.least}
+}
+
+// descend goes on at a lower first level: this one may queue as well, so its
+// latencies are no baseline but what the next one is compared with, as are those of
+// the levels above.
+func (c *controller) descend(from int) {
+	s := &c.slow
+	for i := range c.class {
+		b, full := &c.class[i], &c.start.full.class[i]
+		full.steer = full.steer.plus(sum{b.n, b.n * (math.Log(float64(s.first)) - b.ln)})
+	}
+	c.forgetBaselines()
+	next := max(c.least, min(s.first-1, from/descent))
+	c.slow = slowStart{level: next, first: next, over: s.first, doubted: next > c.least, left: float64(s.first)}
+}
+
+func (c *controller) forgetBaselines() {
+	c.class = [classes]baseline{}
+	c.variance, c.seen = startVariance, varianceSamples
 }
 
 // lowest is the number in flight that counts as idle. The first level teaches
@@ -62,7 +98,7 @@ func (c *controller) stepSlowStart(w *window) {
 	if !c.full() {
 		if c.starved() {
 			c.skipLevel()
-		} else if s.level == s.first && s.low >= roughly {
+		} else if s.level == c.least && s.level == s.first && s.left == 0 && s.low >= roughly {
 			c.widen()
 		}
 		return
@@ -104,7 +140,10 @@ func (c *controller) observeLevel(w *window) {
 	for i := range w.class {
 		low += w.class[i].low.n
 	}
-	s.low += low
+	if s.low += low; s.left > 0 && s.low >= s.left {
+		c.forgetBaselines()
+		s.low, s.left = 0, 0
+	}
 	s.blank += w.blank
 	if s.silent++; at.n+others+low+w.dropped > 0 {
 		s.silent = 0
@@ -112,13 +151,17 @@ func (c *controller) observeLevel(w *window) {
 }
 
 // full reports whether the level has seen enough. The first one teaches the
-// baseline against which the others are measured.
+// baseline against which the others are measured; of many at once, the first to
+// end are the fast ones.
 func (c *controller) full() bool {
 	s := &c.slow
-	if s.level > s.first {
+	switch {
+	case s.level > s.first:
 		return s.at.n >= max(levelRequests, float64(s.level))
+	case s.doubted:
+		return s.left == 0 && s.low >= trusted+float64(s.first)
 	}
-	return c.taught() > 0 && s.low >= trusted
+	return s.left == 0 && c.taught() > 0 && s.low >= trusted
 }
 
 // rise is by how much ln latency exceeds the baseline at this level.
@@ -129,22 +172,34 @@ func (s *slowStart) rise() float64 {
 	return math.Log(float64(s.level)) - s.at.mean()
 }
 
-// leap leaves out the levels between the first and the start limit. The origin
-// has already shown how long requests take there; all that was missing is the
-// baseline. Failures have no latency to go by, so with them it climbs.
+// leap leaves out the levels between the first one and the one that it is compared
+// with, the start limit or a first level before: the origin has already shown how
+// long requests take there, and all that was missing is the baseline. Failures have
+// no latency to go by, so with them it climbs.
 func (c *controller) leap() bool {
+	s := &c.slow
 	at, _ := c.estimates(&c.start.full)
-	level := c.reach(c.startLimit())
 	switch {
+	case s.doubted && (at.n < startEstimates || c.start.failures() > 0):
+		c.descend(s.first)
+		return true
 	case at.n < startEstimates, c.start.failures() > 0:
 		return false
-	case c.queued(at):
-		c.enterSteady(at.mean())
+	case queued(at, s.over):
+		if k := math.Exp(at.mean()); s.doubted && c.bound() && k < clearly*float64(s.first) {
+			c.descend(int(k))
+		} else {
+			c.enterSteady(at.mean())
+		}
 		return true
-	case level <= c.slow.first:
+	case s.over <= s.first:
 		return false
 	}
-	c.slow = slowStart{level: level, first: c.slow.first, low: c.slow.low}
+	rise := math.Log(float64(s.over)) - at.mean()
+	c.slow = slowStart{
+		level: min(2*s.over, c.most), first: s.first, over: s.over, low: s.low,
+		before: sum{at.n, at.n * rise},
+	}
 	return true
 }
 
@@ -175,7 +230,7 @@ func (c *controller) starved() bool {
 // limit requests took at least as long as they do at any level below it.
 func (c *controller) silence() int {
 	longest := starvedMost
-	if latency := c.start.latency(c.startLimit()); latency > 0 {
+	if latency := c.start.latency(c.slow.over); latency > 0 {
 		longest = max(starvedLeast, min(starvedMost, starvedLatencies*latency))
 	}
 	return int(longest / tickInterval)
@@ -185,11 +240,16 @@ func (c *controller) silence() int {
 // origin of which nothing is known is given that much anyway.
 func (c *controller) skipLevel() {
 	s := &c.slow
+	if s.doubted && s.level == s.first {
+		c.forgetBaselines()
+		c.slow = slowStart{level: c.least, first: c.least, over: s.over}
+		return
+	}
 	if 2*s.level >= c.startLimit() {
 		c.phase, c.start = PhaseStart, start{hint: c.start.hint, inFlight: c.start.inFlight}
 		return
 	}
-	next := slowStart{level: 2 * s.level, first: s.first, low: s.low}
+	next := slowStart{level: 2 * s.level, first: s.first, over: s.over, low: s.low}
 	if s.level == s.first {
 		next.first = next.level
 	}
@@ -209,7 +269,7 @@ func (c *controller) nextLevel(rise float64) {
 		s.low += s.before.n
 	}
 	c.slow = slowStart{
-		level: min(2*s.level, c.most), first: s.first, low: s.low,
+		level: min(2*s.level, c.most), first: s.first, over: s.over, low: s.low,
 		before: sum{s.at.n, s.at.n * (rise - shift)},
 	}
 }

@@ -50,6 +50,14 @@ func (s *start) failures() (n float64) {
 	return n
 }
 
+// answers counts the requests at the limit that were answered.
+func (s *start) answers() (n float64) {
+	for i := range s.full.class {
+		n += s.full.class[i].steer.n
+	}
+	return n
+}
+
 // latency is about how long requests at a limit take, 0 if there were none.
 func (s *start) latency(limit int) time.Duration {
 	at := sum{}
@@ -125,16 +133,14 @@ func (c *controller) taught() (n float64) {
 // did not queue at the origin it has room for more, and the start limit stays
 // until that is found.
 func (c *controller) firstEstimate(at sum) float64 {
-	if c.queued(at) {
+	if queued(at, c.reach(c.startLimit())) {
 		return at.mean()
 	}
 	return max(at.mean(), math.Log(usefulOf(float64(c.startLimit()))))
 }
 
-// queued reports whether requests at the start limit waited at the origin.
-func (c *controller) queued(at sum) bool {
-	return math.Log(float64(c.reach(c.startLimit())))-at.mean() >= saturated
-}
+// queued reports whether requests at a level waited at the origin.
+func queued(at sum, level int) bool { return math.Log(float64(level))-at.mean() >= saturated }
 
 func (c *controller) startLimit() int {
 	if c.start.hint > 0 {
