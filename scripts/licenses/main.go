@@ -79,9 +79,11 @@ func output(name string, args ...string) (string, error) {
 }
 
 // read takes the licence and the notices out of a module's folder. Apache-2.0
-// wants notices to be passed on (section 4d).
+// wants notices to be passed on (section 4d); they are no licence, though they may
+// name one.
 func (m *module) read(dir string) error {
-	for _, pattern := range []string{"LICEN[CS]E*", "COPYING*", "NOTICE*"} {
+	const notices = "NOTICE*"
+	for _, pattern := range []string{"LICEN[CS]E*", "COPYING*", notices} {
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err
@@ -91,7 +93,7 @@ func (m *module) read(dir string) error {
 			if err != nil {
 				return err
 			}
-			if m.license == "" {
+			if m.license == "" && pattern != notices {
 				m.license = classify(text)
 			}
 			m.text = append(append(m.text, bytes.TrimSpace(text)...), "\n\n"...)
