@@ -9,6 +9,11 @@ const (
 	needEnds   = 1
 )
 
+// mostRepeats is how often the end of a need is told again when its message was lost:
+// who still waits for it pays for servers that nobody needs. With the default time
+// between messages that is an hour and more. Not a knob.
+const mostRepeats = 12
+
 // A stage says how a need stands.
 type stage uint8
 
@@ -27,6 +32,9 @@ type need struct {
 	high bool // more is asked for than there should be
 	rose time.Time
 	told time.Time // the last message, of this need or another
+
+	over    time.Time // since when the need was that is over
+	repeats int       // of its end
 }
 
 // step brings the need up to the present, and reports whether a message is due. now
@@ -41,7 +49,7 @@ func (n *need) step(at time.Time, now, held float64, c *Config) (due bool) {
 	}
 	switch lasting := n.high && at.Sub(n.rose) >= c.AtLeast; {
 	case n.stage != needed && lasting:
-		n.stage, n.since = needed, n.rose
+		n.stage, n.since, n.repeats = needed, n.rose, 0
 	case n.stage == needed && held < needEnds:
 		n.stage = easing
 	}
@@ -57,7 +65,15 @@ func (n *need) step(at time.Time, now, held float64, c *Config) (due bool) {
 func (n *need) rest(now, held float64) {
 	const near, least = 1.1, 0.1
 	if n.stage == easing && held <= near*max(now, least) {
-		n.stage, n.since = calm, time.Time{}
+		n.stage, n.since, n.over = calm, time.Time{}, n.since
+	}
+}
+
+// again has the end of the last need told once more, a limited number of times.
+func (n *need) again() {
+	if n.stage == calm && n.repeats < mostRepeats {
+		n.stage, n.since = easing, n.over
+		n.repeats++
 	}
 }
 

@@ -36,6 +36,7 @@ type post struct {
 
 	delivered, failed atomic.Uint64 // attempts
 	failing           bool          // the last attempt failed; run's alone
+	lost              atomic.Bool   // that a need is over, which nothing repeats
 }
 
 func newPost(log *slog.Logger) *post {
@@ -101,6 +102,7 @@ func (p *post) deliver(ctx context.Context, m *Message) (later *Message) {
 		}
 		if attempt == mostAttempts {
 			p.log.Warn("scale-out message lost", "webhook", to.url.Host, "message", m.ID, "attempts", attempt)
+			p.lost.Store(!m.Needed)
 			return nil
 		}
 		select {

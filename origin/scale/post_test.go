@@ -270,6 +270,62 @@ func TestPostGivesUp(t *testing.T) {
 	})
 }
 
+// TestEndIsToldAgain: that a need is over is told until somebody has heard it, or
+// nobody has for long.
+func TestEndIsToldAgain(t *testing.T) {
+	f := func(what string, deaf time.Duration, heard bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			s := configured(t, "http://127.0.0.1/", keyFile(t), io.Discard)
+			h := &hook{answer: http.StatusBadGateway}
+			server := &http.Server{Handler: h}
+			defer server.Close()
+			inMemory(t, s, func(c net.Conn) { server.Serve(&single{c: c}) })
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(ctx) }()
+			p := &play{Signal: s, at: time.Unix(0, 0), standing: Standing{Up: true, Servers: 2, Ready: 2, Useful: 8}, hidden: 1}
+			passes := func(d time.Duration) {
+				for end := p.at.Add(d); p.at.Before(end); time.Sleep(time.Second) {
+					p.goOn(time.Second)
+				}
+			}
+			refuses := func(times int) {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.refuse = times
+			}
+			p.work = 24
+			passes(2 * time.Minute)
+			refuses(1 << 30)
+			p.work = 4
+			passes(deaf)
+			refused, _ := h.got(t)
+			refuses(0)
+			passes(3 * time.Hour)
+			stop()
+			<-ended
+			all, _ := h.got(t)
+			first, last := all[0], all[len(all)-1]
+			if !first.Needed || last.Needed || !last.Since.Equal(first.Since) || s.State().Needed || !s.State().Since.IsZero() {
+				t.Errorf("%s: %+v, %+v, state %+v", what, first, last, s.State())
+			}
+			want := 0
+			if heard {
+				want = 1
+			}
+			if n := len(all) - len(refused); n != want {
+				t.Errorf("%s: told %d times by who listens again, want %d", what, n, want)
+			}
+			if n := len(refused); n > 1+mostAttempts*(mostRepeats+3) {
+				t.Errorf("%s: %d attempts", what, n)
+			}
+		})
+	}
+	f("for half an hour", 30*time.Minute, true)
+	f("for a day", 24*time.Hour, false)
+}
+
 // TestPostPrefersWhatIsNew, and drops what nobody is to be told any more.
 func TestPostPrefersWhatIsNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -198,6 +198,9 @@ func (s *Signal) conclude(at time.Time, held time.Duration, st *Standing) {
 	}
 	now := want(factor*s.work.value(), unit, st.Servers, s.config.Target)
 	wanted := want(factor*float64(s.held), unit, st.Servers, s.config.Target)
+	if s.post.lost.Swap(false) {
+		s.need.again()
+	}
 	due := false
 	if wanted.Known {
 		due = s.need.step(at, now.Ratio, wanted.Ratio, &s.config)
