@@ -38,8 +38,9 @@ asked. The exit code is 0 when all files pass, 1 when one does not, and with
 With --online the running node is asked besides, within ten seconds: whether it
 runs this configuration, whether it reaches its origins, whether each function
 answers, and whether what it answered was compared with the origin's. Each
-function is called once, at its warm_up, which costs what a call costs. The exit
-code is 1 when something fails, or is UNPROVEN.`,
+function is called once, at its warm_up, which costs what a call costs; one that
+cannot start, or answers with 500 or more, fails. The exit code is 1 when
+something fails, or is UNPROVEN.`,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if path != "" {
 				files = append(files, path)

@@ -153,8 +153,8 @@ func tryOrigin(ctx context.Context, name string, o *origin.Origin) []onlineCheck
 	return checks
 }
 
-// tryFunction has a function called once. That it fails is no trouble where it only
-// does not know what a warm-up is: then it runs.
+// tryFunction has a function called once. One that has no instance to spare is at work,
+// and so it is there.
 func tryFunction(ctx context.Context, name string, f *faas.Function) onlineCheck {
 	c, began := onlineCheck{What: "function", Name: name, OK: true}, time.Now()
 	switch err := f.Try(ctx); {
@@ -162,18 +162,23 @@ func tryFunction(ctx context.Context, name string, f *faas.Function) onlineCheck
 		c.Result = "answers, " + millis(time.Since(began))
 	case errors.Is(err, faas.ErrNoWarmUp):
 		c.Result = "was not called: its warm_up is off"
+	case faas.AsError(err).Refusal == outcome.FunctionBusy:
+		c.Result = "has all of its calls with visitors"
 	default:
-		e := faas.AsError(err)
-		switch {
-		case e.Class == faas.FunctionError:
-			c.Result = fmt.Sprintf("runs, and fails at a warm-up: %v", e.Err)
-		case e.Refusal == outcome.FunctionBusy:
-			c.Result = "has all of its calls with visitors"
-		default:
-			c.OK, c.Result = false, fmt.Sprintf("does not answer: %v", e)
-		}
+		c.OK, c.Result = false, failing(faas.AsError(err))
 	}
 	return c
+}
+
+// failing says what is wrong with a function that was called in vain. One that cannot
+// start and one that fails at a warm-up alone are told apart by its own words only. Either
+// way no instance can be made ready ahead of time.
+func failing(e *faas.Error) string {
+	if e.Class == faas.FunctionError || e.Class == faas.Ambiguous && e.Answered {
+		return fmt.Sprintf("fails: %v; see its log on the platform, or if it only knows no warm-ups, "+
+			"set warm_up to a path that it answers, or to off", e.Err)
+	}
+	return fmt.Sprintf("does not answer: %v", e)
 }
 
 func millis(d time.Duration) string {

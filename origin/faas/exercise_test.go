@@ -98,8 +98,8 @@ func TestExerciseTakesWhatIsSpare(t *testing.T) {
 	})
 }
 
-// TestTry: whatever a function answers, it is there; one that cannot be reached is
-// told from one that is not asked.
+// TestTry: whatever a function answers but an error of the server, it is there; one that
+// cannot be reached is told from one that is not asked.
 func TestTry(t *testing.T) {
 	f := func(warmUp string, p Provider, want Class) {
 		t.Helper()
