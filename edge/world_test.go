@@ -40,6 +40,7 @@ type world struct {
 	cache   *cache.Cache
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
+	arrived atomic.Int64 // requests that the listeners handed over
 	// What the server was made of, for a reload.
 	config   edge.Config
 	routes   []edge.RouteConfig
@@ -139,7 +140,10 @@ func newPatientWorld(
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup.Handler = w.server
+	setup.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.arrived.Add(1)
+		w.server.ServeHTTP(rw, r)
+	})
 	w.node = setup.Start(t)
 	w.visitor = w.node.Visitor(t, proto)
 	return w

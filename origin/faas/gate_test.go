@@ -329,7 +329,7 @@ func TestGateUnderChance(t *testing.T) {
 				}
 				f.gate.mu.Lock()
 				g, tokens := f.gate, f.gate.ramp.left
-				if g.inFlight > slots || g.inFlight != g.fleet.busy+g.fleet.starting || g.fleet.busy > max(g.fleet.ready, g.fleet.busy) || tokens < 0 || tokens > float64(burst) {
+				if g.inFlight > slots || g.inFlight != g.fleet.busy+g.fleet.starting || g.fleet.busy > g.fleet.ready || tokens < 0 || tokens > float64(burst) {
 					t.Errorf("%d in flight of %d, fleet %+v, %v tokens", g.inFlight, slots, g.fleet, tokens)
 				}
 				f.gate.mu.Unlock()
