@@ -39,9 +39,9 @@
 // baseline, K follows from these requests. If not, slow start goes down to a quarter
 // for the baseline, and on to a quarter of that while K is so little above it that
 // the origin may still queue; after failures it goes to 1 at once. The baseline gives
-// K if the requests above it have queued. If they have not, or have failed, slow start
-// doubles until latency rises. A level at which hardly any
-// request teaches, because they are canceled or do not end, is left all the same.
+// K if the requests above it have queued. If they have not, or have failed, slow
+// start doubles until latency rises. A level at which hardly any request teaches,
+// because they are canceled or do not end, is left all the same.
 // Restore begins with what another process has learned.
 //
 // # Who waits

@@ -12,8 +12,8 @@ const (
 	roughly = 4
 	// descent is how many times lower slow start goes on for a baseline while the
 	// level that it compares with queues, and clearly how many times a first level
-	// K must be for that level to count as idle: with service times of cv 1 the
-	// comparison is off by a factor of 1.4, in one of two thousand cases by 3.
+	// K must be for that level to count as idle. With service times of cv 1 the
+	// comparison has a standard deviation of a factor of 1.4; dips mend the rest.
 	descent = 4
 	clearly = 1.5
 	// saturated is the rise of ln latency that shows that the origin queues.
