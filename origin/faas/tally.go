@@ -27,16 +27,17 @@ func (d *dollars) add(usd float64) {
 
 func (d *dollars) load() float64 { return math.Float64frombits(d.bits.Load()) }
 
-// add counts a call that has ended.
+// add counts a call that has ended, last of all: who sees the call sees what it did
+// cost.
 func (t *Tally) add(usd float64, avoidable bool) {
 	if t == nil {
 		return
 	}
-	t.calls.Add(1)
 	t.cost.add(usd)
 	if avoidable {
 		t.avoidable.add(usd)
 	}
+	t.calls.Add(1)
 }
 
 // Calls is how many calls have ended.
