@@ -299,11 +299,13 @@ func TestManyStreams(t *testing.T) {
 		defer answers.Wait()
 		speaks(func(f *frames, id uint32) bool {
 			here.Done()
+			writing.Lock()
+			f.head(id, false, ":status", "200")
+			writing.Unlock()
 			answers.Go(func() {
 				here.Wait() // all are in flight at once
 				writing.Lock()
 				defer writing.Unlock()
-				f.head(id, false, ":status", "200")
 				f.WriteData(id, true, []byte("abc"))
 			})
 			return true
@@ -312,16 +314,13 @@ func TestManyStreams(t *testing.T) {
 	o := newOrigin(t, Config{Servers: []string{server}})
 	var wg sync.WaitGroup
 	for range n {
-		p := o.acquire(t)
-		wg.Go(func() {
-			resp, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), p)
-			if err != nil {
-				t.Error(err)
-				here.Done()
-				return
-			}
-			bodyOf(t, resp, nil)
-		})
+		// The header comes behind the settings: without it more than four requests would
+		// be sent before they are known.
+		resp, err := o.Do(Outgoing(t.Context(), get(t, "/"), visitor, nil), o.acquire(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() { bodyOf(t, resp, nil) })
 	}
 	wg.Wait()
 	if got := connections.Load(); got < n/4 {
