@@ -183,6 +183,10 @@ type RouteConfig struct {
 	ErrorPages map[string]string `koanf:"error_pages" format:"file"`
 	// Cache says whether the route's responses are stored.
 	Cache bool `koanf:"cache" default:"true"`
+	// EarlyHints says what browsers are told while a page is fetched anew: what the
+	// stored one has to load early (its Link fields), over HTTP/2 and HTTP/3, or
+	// nothing. Empty is stored.
+	EarlyHints string `koanf:"early_hints" enum:"off,stored" default:"stored"`
 }
 
 // MatchConfig selects requests.

@@ -131,6 +131,10 @@ func (x *exchange) explainLadder(e *Explanation) (now, full []recorder.Step) {
 		hit := []recorder.Step{{Outcome: outcome.Hit, Reason: outcome.Fresh}}
 		return hit, hit
 	}
+	if e.Cache.State == cache.StaleWhileRevalidate {
+		stale := []recorder.Step{{Outcome: outcome.Stale, Reason: outcome.Revalidating}}
+		return stale, stale
+	}
 	if ask, ok := x.asksRoom(rt); ok && !opensSocket(x.r) {
 		x.guest = rt.room.Look(ask)
 	}

@@ -18,7 +18,7 @@ import (
 func (x *exchange) given(rt *route) overflow.Facts {
 	return overflow.Facts{
 		Policy: rt.policy, Method: x.r.Method, Barred: x.barred(),
-		Stale: x.mayBeStale(rt), StaleFirst: rt.staleFor > 0,
+		Stale: x.mayBeStale(rt), StaleFirst: rt.staleFor > 0, StaleIfError: x.found.StaleIfError(x.start, x.r),
 		Waits: x.guest.Waits, Behind: x.guest.Standing == waiting.Behind,
 		Called: x.guest.Waits && x.guest.Standing >= waiting.Called,
 	}

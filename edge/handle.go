@@ -62,6 +62,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(outcome.TooEarly)
 		return
 	}
+	if x.found.State == cache.StaleWhileRevalidate {
+		rt.hit()
+		x.renew(rt)
+		x.entry(outcome.Stale, outcome.Revalidating)
+		return
+	}
 
 	// 4 wait behind others or collapse, 5 decide, 6 ask the origin or a function, 7 store
 	x.fetch(rt)
@@ -97,6 +103,7 @@ func (x *exchange) fetch(rt *route) {
 	l := x.ladder(rt, given, body)
 	l.interim.open(x.w, x.r)
 	defer l.interim.close() // also on a panic: the writer is not ours any more then
+	x.hint(rt, &l.interim)
 
 	ctx := x.r.Context()
 	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
@@ -104,6 +111,7 @@ func (x *exchange) fetch(rt *route) {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	l.interim.close()
+	l.unwanted.Store(errors.Is(err, cache.ErrLate))
 	if returned(err) {
 		x.course = &l.course
 	}
@@ -147,6 +155,8 @@ func (x *exchange) giveUp(err error) {
 		x.cancel(outcome.ClientGone)
 	case errors.Is(err, cache.ErrOnlyIfCached):
 		x.refuse(outcome.OnlyIfCached)
+	case errors.Is(err, cache.ErrLate):
+		x.entry(outcome.Stale, outcome.OriginSlow)
 	case !errors.As(err, &e):
 		x.fail(outcome.OriginFailed)
 	case e.outcome == outcome.Stale && x.found.Entry != nil:

@@ -3,12 +3,17 @@ package edge
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
+
+	"spillway/edge/cache"
 )
 
 // informational passes the interim responses of the origin on (RFC 9110 section
-// 15.2), such as Early Hints, to the visitor who made the node ask. Those who
-// share the fetch get none: they are hints, and come too late for most of them.
+// 15.2), such as Early Hints, to the visitor who made the node ask, whether the final
+// response is then stored and shared or not. Those who share the fetch get none:
+// nothing of a fetch is anybody else's before its final header says so, and a hint may
+// name what only one visitor may know of. Their hints are those of what is stored.
 //
 // They arrive while the exchange waits for the final response, on a goroutine of
 // the transport that must not wait for a visitor. So they are written by a
@@ -19,6 +24,7 @@ type informational struct {
 	w       http.ResponseWriter // nil: nobody to tell
 	http2   bool
 	left    int
+	hinted  []string // the links that were told out of the cache
 	waiting []interimResponse
 	writing bool
 	writer  sync.WaitGroup
@@ -46,7 +52,7 @@ func (i *informational) open(w http.ResponseWriter, r *http.Request) {
 func (i *informational) relay(status int, fields http.Header) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.w == nil || i.left == 0 {
+	if i.w == nil || i.left == 0 || i.toldAlready(status, fields) {
 		return
 	}
 	i.left--
@@ -55,6 +61,25 @@ func (i *informational) relay(status int, fields http.Header) {
 		i.writing = true
 		i.writer.Go(i.write)
 	}
+}
+
+// hint tells the visitor early what to load, out of the cache. It comes before
+// anything of the origin's.
+func (i *informational) hint(links []string) {
+	i.relay(http.StatusEarlyHints, http.Header{"Link": links})
+	i.mu.Lock()
+	i.hinted = links
+	i.mu.Unlock()
+}
+
+// toldAlready reports whether the origin's hints say nothing that was not told out of
+// the cache.
+func (i *informational) toldAlready(status int, fields http.Header) bool {
+	if status != http.StatusEarlyHints || len(i.hinted) == 0 || len(fields) != 1 {
+		return false
+	}
+	links := cache.EarlyLinks(fields["Link"])
+	return len(links) > 0 && !slices.ContainsFunc(links, func(link string) bool { return !slices.Contains(i.hinted, link) })
 }
 
 // write writes what waits.

@@ -43,6 +43,8 @@ type ladder struct {
 	hedged      *http.Response // what one of them has answered, and which
 	hedgedBy    int
 	leaveOrigin context.CancelFunc
+	// unwanted: the visitor has been answered meanwhile.
+	unwanted atomic.Bool
 	// unread says why the rest of the request's body could not be read.
 	unread outcome.Reason
 
@@ -71,11 +73,12 @@ func (l *ladder) climb(ctx context.Context, r *http.Request) (*http.Response, er
 	key := "" // of the visitor; made only when a function may be called
 	l.facts.NoOrigin = l.route.down()
 	// Who has waited asks by the order of arrival.
-	if l.facts.NoOrigin == outcome.None && !l.facts.Called && !l.leavesEarly(r, &key) {
+	if l.facts.NoOrigin == outcome.None && !l.facts.Called && !l.leavesEarly(r, &key) && !l.yields() {
 		l.permit, l.facts.Permit = l.route.origin.Limiter().Acquire(l.route.classOf(r.Method), l.share())
 	}
 	for {
-		if !l.facts.Permit && len(l.route.functions) > 0 {
+		l.facts.Background = l.facts.Background || l.unwanted.Load()
+		if !l.facts.Permit && !l.facts.Background && len(l.route.functions) > 0 {
 			if key == "" {
 				key = l.visitor.key(r.Header)
 			}
@@ -170,12 +173,7 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 		l.outcome = outcome.Queued
 	}
 	if err == nil {
-		if !refusal(resp.StatusCode) {
-			return l.exercise(ctx, r, resp)
-		}
-		l.fallback = resp
-		l.facts.NoOrigin, l.facts.Reached = outcome.OriginThrottled, true
-		return nil
+		return l.taken(ctx, r, resp)
 	}
 	sent := true
 	l.facts.NoOrigin = outcome.OriginFailed
@@ -186,6 +184,21 @@ func (l *ladder) askOrigin(ctx context.Context, r *http.Request) *http.Response 
 		}
 	}
 	l.facts.Reached = l.facts.Reached || sent // a function may have been reached
+	return nil
+}
+
+// taken returns an answer of the origin, unless there may be a better one: then it is
+// kept for when there is none.
+func (l *ladder) taken(ctx context.Context, r *http.Request, resp *http.Response) *http.Response {
+	switch {
+	case refusal(resp.StatusCode):
+		l.facts.NoOrigin = outcome.OriginThrottled
+	case resp.StatusCode == http.StatusInternalServerError && l.facts.StaleIfError: // RFC 5861 section 4
+		l.facts.NoOrigin, l.facts.Errored = outcome.OriginFailed, true
+	default:
+		return l.exercise(ctx, r, resp)
+	}
+	l.fallback, l.facts.Reached = resp, true
 	return nil
 }
 
@@ -261,7 +274,12 @@ func (l *ladder) call(ctx context.Context, r *http.Request) *faas.Request {
 }
 
 // share is the part of the origin's limit that the request may fill.
-func (l *ladder) share() float64 { return l.route.mayFill(&l.guest) }
+func (l *ladder) share() float64 {
+	if l.given.Background {
+		return l.route.mayFill(&l.guest) * backgroundShare
+	}
+	return l.route.mayFill(&l.guest)
+}
 
 func (l *ladder) client(r *http.Request) origin.Client {
 	return origin.Client{

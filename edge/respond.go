@@ -25,7 +25,7 @@ func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 	h := x.w.Header()
 	copyHeader(h, found.Entry.Header())
 	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}
-	h["Cache-Status"] = found.Status(x.start).Append(h["Cache-Status"])
+	h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
 	x.expose(h)
 	x.whole(found.Entry)
 }
@@ -376,7 +376,9 @@ func (x *exchange) write(b []byte) bool {
 	return false
 }
 
-// copyHeader shares the value slices: both sides only read them.
+// copyHeader shares the value slices: both sides only read them. What is for the
+// node's own cache goes no further.
 func copyHeader(to, from http.Header) {
 	maps.Copy(to, from)
+	delete(to, cache.OwnControl)
 }

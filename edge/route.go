@@ -48,6 +48,7 @@ type route struct {
 	priority   int
 	deadline   time.Duration // zero is none
 	cached     bool
+	hints      bool // what stored responses say is told early
 	errorPages errorPages
 	room       *room // of the origin, where page visits of some routes wait; nil: of none
 	waits      *waitingRoute
@@ -170,7 +171,7 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 	}
 	r := &route{
 		path: g, origin: b.Origins[c.Origin], originName: c.Origin, queue: queue,
-		priority: c.Priority, deadline: c.Deadline, staleFor: c.StaleOnOverload, cached: c.Cache, bodyKept: defaultBodyKept,
+		priority: c.Priority, deadline: c.Deadline, staleFor: c.StaleOnOverload, cached: c.Cache, hints: c.EarlyHints != "off", bodyKept: defaultBodyKept,
 	}
 	if r.origin == nil {
 		return nil, fmt.Errorf("origin %q does not exist", c.Origin)

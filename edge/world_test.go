@@ -121,7 +121,10 @@ func newPatientWorld(
 	}
 	background(t, o.Run)
 	w.app, w.paid = o, functions
-	w.cache = cache.New(cache.Config{Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second})
+	w.cache = cache.New(cache.Config{
+		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
+	})
+	background(t, w.cache.Revalidate)
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
 	setup := edgetest.New(nil)

@@ -252,6 +252,7 @@ func (n *node) Run(ctx context.Context) error {
 	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
 	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
 	n.start(n.ctx, failed, "exercise", n.server.Exercise)
+	n.start(n.ctx, failed, "revalidation", n.cache.Revalidate)
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
 	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)

@@ -227,6 +227,8 @@ func cacheLookText(c *edge.CacheLook) string {
 		return fmt.Sprintf("no entry (%s)", c.Why)
 	case c.State == cache.Fresh:
 		return fmt.Sprintf("a hit: %s old, fresh for %s more", secondsText(c.Age), secondsText(c.TTL))
+	case c.State == cache.StaleWhileRevalidate:
+		return fmt.Sprintf("an entry, %s old, expired %s ago, which answers while it is fetched anew", secondsText(c.Age), secondsText(-c.TTL))
 	case c.TTL > 0:
 		return fmt.Sprintf("an entry, %s old and fresh, which the request wants validated", secondsText(c.Age))
 	}
@@ -237,7 +239,7 @@ func staleText(c *edge.CacheLook) string {
 	switch {
 	case !c.Entry:
 		return "no entry that could stand in"
-	case c.State == cache.Fresh:
+	case c.State == cache.Fresh, c.State == cache.StaleWhileRevalidate:
 		return "not needed"
 	case c.StaleLeft > 0:
 		return fmt.Sprintf("may stand in for %s more", secondsText(c.StaleLeft))
@@ -249,7 +251,7 @@ func staleText(c *edge.CacheLook) string {
 
 func collapsingText(c *edge.CacheLook) string {
 	switch {
-	case c.State == cache.Fresh:
+	case c.State == cache.Fresh, c.State == cache.StaleWhileRevalidate:
 		return "not needed"
 	case c.Joins:
 		return "somebody fetches the same now, and the answer is waited for"

@@ -71,6 +71,9 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	gauge(w, "spillway_cache_fill_bytes", c.FillBytes)
 	counter(w, "spillway_cache_stored_total", c.Stored)
 	counter(w, "spillway_cache_evicted_total", c.Evicted)
+	gauge(w, "spillway_cache_background_fetches", c.Background)
+	counter(w, `spillway_cache_renewals_total{result="ok"}`, c.Renewed)
+	counter(w, `spillway_cache_renewals_total{result="failed"}`, c.Unrenewed)
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
 	}

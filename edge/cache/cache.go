@@ -18,9 +18,12 @@
 // it, the memory of uncacheable keys by a constant. What a visitor is being sent
 // stays alive until it is sent, whether the store still holds it or not.
 //
+// An entry that may answer while it is revalidated (RFC 5861) is fetched anew by
+// Renew, in the background that Revalidate runs: one fetch for each, a bounded number
+// in all. What is in the background ends with Revalidate.
+//
 // The package writes no responses, logs nothing, starts no goroutine but one for
-// each fetch that others may join, does not store partial content, and does not
-// revalidate in the background.
+// each fetch that others may join, and does not store partial content.
 package cache
 
 import (
@@ -41,11 +44,13 @@ type Cache struct {
 	flights *flights
 	fills   budget
 	counts  counts
+	// behind is what goes on when nobody waits for it.
+	behind background
 }
 
 // counts are of events since the start.
 type counts struct {
-	stale, misses, bypassed, collapsed, stored, uncacheable, rejected atomic.Uint64
+	stale, misses, bypassed, collapsed, stored, uncacheable, rejected, renewed, unrenewed atomic.Uint64
 	// Hits are the one counter that every core writes all the time: it is spread.
 	hits [16]struct {
 		atomic.Uint64
@@ -75,6 +80,9 @@ const (
 	// Stale: there is an entry, but it must be validated, by Fetch, before it may
 	// answer; Entry.StaleFor says whether it may without.
 	Stale Freshness = "stale"
+	// StaleWhileRevalidate: the entry has expired and answers the request all the
+	// same, and Renew is to fetch it anew (RFC 5861 section 3).
+	StaleWhileRevalidate Freshness = "stale-while-revalidate"
 	// Miss: there is no entry for the request.
 	Miss Freshness = "miss"
 	// Bypass: the request is none for a cache. Fetch passes it on as it is.
@@ -87,11 +95,11 @@ const (
 // A Result is what a lookup found.
 type Result struct {
 	State Freshness
-	// Entry is set when State is Fresh or Stale, and may be with Bypass, for a
-	// request for a range: an expired entry that holds all of it.
+	// Entry is set when State is Fresh, Stale or StaleWhileRevalidate, and may be with
+	// Bypass, for a request for a range: an expired entry that holds all of it.
 	Entry *Entry
 	// Why says why the request goes forward, in the words of RFC 9211. It is empty
-	// when State is Fresh.
+	// when State is Fresh or StaleWhileRevalidate.
 	Why Fwd
 
 	control directives
@@ -137,6 +145,9 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
 	switch {
 	case sl != nil && res.Entry.satisfies(&res.control, now):
 		res.State = Fresh
+		return sl
+	case sl != nil && res.Entry.staleWhileRevalidate(&res.control, now):
+		res.State = StaleWhileRevalidate
 		return sl
 	case sl != nil:
 		res.State, res.Why = Stale, FwdStale
@@ -190,6 +201,8 @@ type State struct {
 	FillBytes int64 `json:"fill_bytes"`
 	FillLimit int64 `json:"fill_limit"`
 	Flights   int64 `json:"flights"` // fetches that may be joined
+	// Background are fetches that go on though nobody may wait for them.
+	Background int64 `json:"background"`
 
 	Hits        uint64 `json:"hits"`
 	Stale       uint64 `json:"stale"`
@@ -200,6 +213,10 @@ type State struct {
 	Evicted     uint64 `json:"evicted"`
 	Uncacheable uint64 `json:"uncacheable"` // answers whose key was remembered as not to be shared
 	Rejected    uint64 `json:"rejected"`    // requests that waited in vain, or could not wait
+	// Renewed are the entries that were fetched anew while they answered, Unrenewed
+	// those for which that failed; they are tried again.
+	Renewed   uint64 `json:"renewed"`
+	Unrenewed uint64 `json:"unrenewed"`
 }
 
 // State returns a snapshot.
@@ -210,6 +227,7 @@ func (c *Cache) State() State {
 		Stale:   c.counts.stale.Load(), Misses: c.counts.misses.Load(), Bypassed: c.counts.bypassed.Load(),
 		Collapsed: c.counts.collapsed.Load(), Stored: c.counts.stored.Load(),
 		Uncacheable: c.counts.uncacheable.Load(), Rejected: c.counts.rejected.Load(),
+		Background: c.behind.used(), Renewed: c.counts.renewed.Load(), Unrenewed: c.counts.unrenewed.Load(),
 	}
 	for i := range c.counts.hits {
 		s.Hits += c.counts.hits[i].Load()

@@ -18,4 +18,8 @@ type Config struct {
 	// CollapseWait bounds how long a request waits for the headers of a fetch in
 	// flight before it goes down the ladder.
 	CollapseWait time.Duration `koanf:"collapse_wait" unit:"duration" default:"5s" min:"10ms"`
+	// StaleWait bounds how long a request waits for the header of a fetch while an
+	// expired entry may answer when there is an error (stale-if-error): then it gets
+	// that, and the fetch goes on and is stored. Zero waits as long as for any answer.
+	StaleWait time.Duration `koanf:"stale_wait" unit:"duration" default:"1s"`
 }

@@ -22,8 +22,10 @@ type directives struct {
 	noStore, noCache, private, public bool
 	mustRevalidate, proxyRevalidate   bool
 	mustUnderstand, onlyIfCached      bool
+	immutable                         bool
+	targeted                          bool // they come from a field for this cache alone (RFC 9213)
 
-	maxAge, sMaxAge, minFresh, maxStale, staleIfError delta
+	maxAge, sMaxAge, minFresh, maxStale, staleIfError, staleWhileRevalidate delta
 }
 
 // requestDirectives reads a request's Cache-Control. Pragma counts only without
@@ -72,6 +74,8 @@ func (d *directives) set(name, arg string, valid bool) {
 		d.mustUnderstand = true
 	case "only-if-cached":
 		d.onlyIfCached = true
+	case "immutable":
+		d.immutable = true
 	case "max-age":
 		d.maxAge.first(arg, valid)
 	case "s-maxage":
@@ -80,6 +84,8 @@ func (d *directives) set(name, arg string, valid bool) {
 		d.minFresh.first(arg, valid)
 	case "stale-if-error":
 		d.staleIfError.first(arg, valid)
+	case "stale-while-revalidate":
+		d.staleWhileRevalidate.first(arg, valid)
 	case "max-stale":
 		if arg == "" && valid { // RFC 9111 section 5.2.1.2: of any age
 			d.maxStale = delta{maxDelta, true}

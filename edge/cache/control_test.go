@@ -27,6 +27,8 @@ func TestParseControl(t *testing.T) {
 	f(directives{sMaxAge: seconds(7), maxAge: seconds(5)}, " max-age=5 ,\ts-maxage=7\t")
 	f(directives{mustRevalidate: true, proxyRevalidate: true, mustUnderstand: true}, "must-revalidate,proxy-revalidate,must-understand")
 	f(directives{onlyIfCached: true, minFresh: seconds(1), staleIfError: seconds(2)}, "only-if-cached, min-fresh=1, stale-if-error=2")
+	f(directives{immutable: true, staleWhileRevalidate: seconds(3)}, "Immutable, Stale-While-Revalidate=3")
+	f(directives{immutable: true}, "immutable=1") // RFC 8246 section 2: an argument has no meaning
 
 	// Arguments in quotes, and lists of fields, which count as none.
 	f(directives{maxAge: seconds(60)}, `max-age="60"`)
@@ -89,6 +91,7 @@ func render(d directives) string {
 	flag(d.proxyRevalidate, "proxy-revalidate")
 	flag(d.mustUnderstand, "must-understand")
 	flag(d.onlyIfCached, "only-if-cached")
+	flag(d.immutable, "immutable")
 	number := func(v delta, name string) {
 		if v.set {
 			parts = append(parts, fmt.Sprintf("%s=%d", name, v.Duration/time.Second))
@@ -99,6 +102,7 @@ func render(d directives) string {
 	number(d.minFresh, "min-fresh")
 	number(d.maxStale, "max-stale")
 	number(d.staleIfError, "stale-if-error")
+	number(d.staleWhileRevalidate, "stale-while-revalidate")
 	return strings.Join(parts, ", ")
 }
 
@@ -111,7 +115,7 @@ func FuzzControl(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		d := parseControl([]string{line})
-		for _, v := range []delta{d.maxAge, d.sMaxAge, d.minFresh, d.maxStale, d.staleIfError} {
+		for _, v := range []delta{d.maxAge, d.sMaxAge, d.minFresh, d.maxStale, d.staleIfError, d.staleWhileRevalidate} {
 			if v.Duration < 0 || v.Duration > maxDelta || v.Duration%time.Second != 0 || !v.set && v.Duration != 0 {
 				t.Fatalf("%q: %+v", line, d)
 			}

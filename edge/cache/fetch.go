@@ -22,6 +22,9 @@ var (
 	// ErrLeaderFailed: those who fetched for this request failed, twice. It wraps
 	// the second failure.
 	ErrLeaderFailed = errors.New("the fetch of the same response failed")
+	// ErrLate: the header did not come in Config.StaleWait, and the entry may answer
+	// instead. The fetch goes on.
+	ErrLate = errors.New("the response did not begin in time, and a stale one may stand in")
 	// ErrOnlyIfCached: the request forbids to fetch.
 	ErrOnlyIfCached = errors.New("only-if-cached, and not cached")
 )
@@ -53,6 +56,8 @@ type Response struct {
 	Stored      bool // it is kept, once complete
 	Revalidated bool // a 304 made the stale entry an answer again
 	FwdStatus   int  // what the server said: Status, or 304
+	// Refused: it waited for what somebody else fetched, and that was not for it.
+	Refused bool
 	// Detail says why the answer was not shared.
 	Detail string
 }
@@ -64,17 +69,20 @@ type Response struct {
 // as long as anybody wants the answer or it is being stored.
 //
 // The caller's context ends its wait and its reading. It must live until the
-// body is closed.
+// body is closed. Where the entry may answer when there is an error (RFC 5861 section
+// 4), the caller waits no longer than Config.StaleWait, and then gets ErrLate.
 func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch Func) (*Response, error) {
 	if found.State == Unavailable {
 		return nil, ErrOnlyIfCached
 	}
 	if found.State == Bypass || bypass(r, hasBody(r)) != "" {
-		return c.pass(ctx, r, fetch)
+		return c.pass(ctx, r, &found, fetch)
 	}
 	if !collapsible(r, &found) {
 		return c.alone(ctx, r, &found, fetch)
 	}
+	late, stop := c.lateness(r, &found)
+	defer stop()
 	for second := false; ; second = true {
 		a := c.enter(r, &found, time.Now())
 		switch {
@@ -85,16 +93,16 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch 
 			c.counts.collapsed.Add(1)
 			return entryResponse(a.entry, &landing{fwdStatus: a.entry.status}, true), nil
 		case a.lead != nil:
-			return c.lead(ctx, a.lead, r, &found, fetch)
+			return refused(second)(c.lead(ctx, a.lead, r, &found, fetch, late))
 		case a.join == nil:
-			return c.alone(ctx, r, &found, fetch)
+			return refused(second)(c.solo(ctx, r, &found, fetch, late))
 		}
-		resp, err := c.follow(ctx, a.join, r)
+		resp, err := c.follow(ctx, a.join, r, late)
 		switch {
 		case resp != nil:
 			return resp, nil
 		case err == errNotShared, err == errNotForThis && second:
-			return c.alone(ctx, r, &found, fetch)
+			return refused(true)(c.solo(ctx, r, &found, fetch, late))
 		case err == errNotForThis, errors.Is(err, ErrLeaderFailed) && !second:
 			continue
 		}
@@ -115,8 +123,21 @@ var (
 	errNotForThis = errors.New("the response is a variant for others")
 )
 
+// refused marks the answer to a request that has waited for another's before.
+func refused(waited bool) func(*Response, error) (*Response, error) {
+	return func(resp *Response, err error) (*Response, error) {
+		if resp != nil {
+			resp.Refused = waited
+		}
+		return resp, err
+	}
+}
+
 // follow waits for a flight to land.
-func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request) (*Response, error) {
+func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request, late <-chan struct{}) (*Response, error) {
+	if late != nil && f.late.Load() && c.leaveBehind(f, false) {
+		return nil, ErrLate // others have waited long enough for it
+	}
 	timer := time.NewTimer(c.config.CollapseWait)
 	defer timer.Stop()
 	select {
@@ -128,6 +149,11 @@ func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request) (*Respon
 		c.leave(f, false)
 		c.counts.rejected.Add(1)
 		return nil, ErrCollapseTimeout
+	case <-late:
+		if c.leaveBehind(f, false) {
+			return nil, ErrLate
+		}
+		<-f.decided // at this very moment
 	}
 	l := &f.landing
 	switch {
@@ -146,15 +172,25 @@ func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request) (*Respon
 }
 
 // lead fetches for all.
-func (c *Cache) lead(ctx context.Context, f *flight, r *http.Request, found *Result, fetch Func) (*Response, error) {
+func (c *Cache) lead(
+	ctx context.Context, f *flight, r *http.Request, found *Result, fetch Func, late <-chan struct{},
+) (*Response, error) {
 	fetching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.cancel = cancel
-	go c.fly(fetching, f, r, found, fetch)
+	go func() {
+		c.fly(fetching, f, r, found, fetch)
+		c.arrive(f)
+	}()
 	select {
 	case <-f.decided:
 	case <-ctx.Done():
 		c.leave(f, true)
 		return nil, context.Cause(ctx)
+	case <-late:
+		if c.leaveBehind(f, true) {
+			return nil, ErrLate
+		}
+		<-f.decided // at this very moment
 	}
 	if p := f.landing.panicked; p != nil {
 		panic(p) // where the server expects it
@@ -181,13 +217,13 @@ func (f *flight) response(ctx context.Context, r *http.Request, joined bool) *Re
 }
 
 // pass sends a request that is none for a cache.
-func (c *Cache) pass(ctx context.Context, r *http.Request, fetch Func) (*Response, error) {
+func (c *Cache) pass(ctx context.Context, r *http.Request, found *Result, fetch Func) (*Response, error) {
 	resp, err := fetch(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	c.Invalidate(r, resp.StatusCode, resp.Header)
-	return directResponse(resp, resp.Body, ""), nil
+	return directResponse(resp, resp.Body, passedBecause(r, found)), nil
 }
 
 // directResponse is an answer for one, as it came.

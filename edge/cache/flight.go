@@ -50,12 +50,19 @@ type flight struct {
 	// decided is closed once landing is set: the header has come, or never will.
 	decided chan struct{}
 	landing landing
+	// kept: the answer was stored. It is for who flies it, when it has flown.
+	kept bool
+	late atomic.Bool // somebody has waited long enough for it
 
 	// Guarded by the shard's mu.
 	waiting    int  // leader and joiners that wait for decided
 	leaderLeft bool // it does not want the answer any more
 	abandoned  bool // nobody wants it, and it was canceled
 	settled    bool
+	// detached: it goes on when nobody waits, in a place of the background's, which
+	// release gives back.
+	detached bool
+	release  func()
 }
 
 // A landing is what became of a flight. One of err, panicked, entry, fill and
@@ -254,16 +261,21 @@ func (c *Cache) leave(f *flight, leader bool) {
 	settled := f.settled
 	if !settled {
 		f.leaderLeft = f.leaderLeft || leader
-		if f.waiting--; f.waiting == 0 {
-			f.abandoned = true
-			f.cancel()
-			c.close(sh, f)
+		if f.waiting--; f.waiting == 0 && !f.detached {
+			c.abandon(sh, f)
 		}
 	}
 	sh.mu.Unlock()
 	if settled {
 		f.decline(leader)
 	}
+}
+
+// abandon cancels a flight that nobody waits for.
+func (c *Cache) abandon(sh *flightShard, f *flight) {
+	f.abandoned = true
+	f.cancel()
+	c.close(sh, f)
 }
 
 // decline gives back what a flight has kept for one who waited for it.

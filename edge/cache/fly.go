@@ -70,8 +70,12 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 // weigh applies the rules to a reply.
 func (c *Cache) weigh(r *http.Request, a *reply) landing {
 	v := judge(r, a.answer, c.config.MaxObject)
+	store := v.store && c.store.fits(v.size(a.length))
+	if v.store && !store {
+		v.why = whyMemory
+	}
 	return landing{
-		verdict: v, shared: v.share, stored: v.store && c.store.fits(v.size(a.length)), length: a.length,
+		verdict: v, shared: v.share, stored: store, length: a.length,
 		revalidated: a.entry != nil, fwdStatus: a.fwdStatus, aged: len(a.header["Age"]) > 0,
 	}
 }
@@ -93,6 +97,7 @@ func (c *Cache) landWhole(f *flight, a reply, l landing) {
 		l.entry, l.stored = l.verdict.entry, false
 	} else {
 		l.entry, l.stored = c.confirm(&f.target, f.leader, a.entry, &l, f.epoch)
+		f.kept = l.stored
 	}
 	c.markUnshared(f.key, &l)
 	c.land(f, func(int, bool) landing { return l })
@@ -103,6 +108,9 @@ func (c *Cache) landWhole(f *flight, a reply, l landing) {
 func (c *Cache) confirm(t *target, r *http.Request, stale *Entry, l *landing, epoch uint32) (*Entry, bool) {
 	e := l.verdict.entry.complete(stale.body)
 	stored := l.stored && c.keep(t, e, r, epoch)
+	if l.stored && !stored {
+		l.verdict.why = whyInvalidated
+	}
 	if !stored && l.verdict.why != whySetCookie { // a cookie is for the visitor, and says nothing about the entry
 		c.store.removeEntry(t, stale)
 	}
@@ -122,7 +130,7 @@ func (c *Cache) landFill(f *flight, a reply, l landing) {
 			}
 		}
 		if l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, l.stored, waiting); l.fill == nil {
-			l.shared, l.stored, l.verdict.why = false, false, "memory"
+			l.shared, l.stored, l.verdict.why = false, false, whyMemory
 			return c.direct(f, a, l, leader)
 		}
 		l.fill.cancel = f.cancel
@@ -136,16 +144,17 @@ func (c *Cache) landFill(f *flight, a reply, l landing) {
 	if unread {
 		f.cancel()
 	}
-	c.bring(&f.target, f.leader, l.fill, l.verdict.entry, f.epoch)
+	f.kept = c.bring(&f.target, f.leader, l.fill, l.verdict.entry, f.epoch)
 	c.closeFlight(f)
 }
 
 // bring pumps a body in and stores the answer when it is complete. Readers see
 // the end only after that, so that who comes next finds it.
-func (c *Cache) bring(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) {
+func (c *Cache) bring(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) (stored bool) {
 	body, err := fl.pump()
-	stored := err == nil && body != nil && fl.keep && c.keep(t, e.complete(body), r, epoch)
+	stored = err == nil && body != nil && fl.keep && c.keep(t, e.complete(body), r, epoch)
 	fl.end(body, stored, err)
+	return stored
 }
 
 // landDirect lands with an answer for the leader alone. All others are free to
@@ -213,7 +222,9 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 		return entryResponse(l.entry, &l, false), nil
 	}
 	if l.stored {
-		l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, true, 1)
+		if l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, true, 1); l.fill == nil {
+			l.verdict.why = whyMemory
+		}
 	}
 	if l.fill == nil {
 		return directResponse(a.resp, &directBody{a.resp.Body, cancel}, l.verdict.why), nil

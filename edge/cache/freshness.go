@@ -22,7 +22,7 @@ func lifetime(status int, h http.Header, cc directives, date time.Time, guess bo
 		return cc.sMaxAge.Duration
 	case cc.maxAge.set:
 		return cc.maxAge.Duration
-	case len(h["Expires"]) > 0:
+	case len(h["Expires"]) > 0 && !cc.targeted: // RFC 9213 section 2.2
 		// Section 5.3: an invalid date, "0" above all, lies in the past.
 		expires, ok := parseDate(h["Expires"])
 		if !ok {
@@ -89,6 +89,9 @@ func (e *Entry) satisfies(cc *directives, now time.Time) bool {
 		return false
 	}
 	ttl := e.TTL(now)
+	if e.immutableFor(ttl) {
+		return !cc.minFresh.set || ttl >= cc.minFresh.Duration
+	}
 	return !refusedByRequest(cc, e.Age(now), ttl) && (ttl > 0 || e.maxStale(cc, ttl))
 }
 

@@ -31,11 +31,14 @@ const (
 
 // markFor returns how long a key is marked for an answer that was not shared.
 func markFor(status int) time.Duration {
-	if status >= 500 || status == 429 || status == 408 {
+	if failing(status) {
 		return failingFor
 	}
 	return uncacheableFor
 }
+
+// failing reports whether a status says that the server cannot answer now.
+func failing(status int) bool { return status >= 500 || status == 429 || status == 408 }
 
 // holds reports whether the mark ends after a time. One that ends later than a
 // mark may was made under a clock that was ahead.

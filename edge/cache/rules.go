@@ -15,12 +15,17 @@ type verdict struct {
 	why string
 }
 
-const whySetCookie = "set-cookie"
+// Words for verdict.why that others refer to.
+const (
+	whySetCookie   = "set-cookie"
+	whyMemory      = "memory"      // there is none left, or the cache is off
+	whyInvalidated = "invalidated" // the key was, while the answer was fetched
+)
 
 // judge applies all rules to an answer to r. What may be neither stored nor
 // shared, the most of what passes an edge, costs no entry.
 func judge(r *http.Request, a answer, maxObject int64) verdict {
-	control := parseControl(a.header["Cache-Control"])
+	control := responseDirectives(a.header)
 	v := verdict{why: forbidden(r, &a, &control, maxObject)}
 	if v.why != "" && !a.confirmed {
 		return v
@@ -38,6 +43,8 @@ func judge(r *http.Request, a answer, maxObject int64) verdict {
 		v.share = shareable(e)
 		if !v.share {
 			v.why = "must-validate"
+		} else if !v.store {
+			v.why = "head"
 		}
 	}
 	return v
@@ -116,18 +123,19 @@ func worthStoring(e *Entry) bool {
 	if e.control.noCache {
 		return e.validators()
 	}
-	explicit := e.control.sMaxAge.set || e.control.maxAge.set || e.control.public || len(e.header["Expires"]) > 0
+	explicit := e.control.sMaxAge.set || e.control.maxAge.set || e.control.public || len(e.header["Expires"]) > 0 && !e.control.targeted
 	return e.lifetime > 0 ||
 		(explicit || heuristicallyCacheable(e.status)) && e.validators() ||
-		explicit && e.control.staleIfError.Duration > 0
+		explicit && (e.control.staleIfError.Duration > 0 || e.revalidationWindow() > 0)
 }
 
 // shareable reports whether an answer may go to others who wait for it. It
 // counts as fresh for them even when it took longer to come than it lives, or
 // else they would all ask again; but an origin that gives it no life at all
-// wants to be asked by each.
+// wants to be asked by each, unless it lets the answer be used while it is
+// revalidated.
 func shareable(e *Entry) bool {
-	return !e.control.noCache && e.lifetime > 0
+	return !e.control.noCache && (e.lifetime > 0 || e.revalidationWindow() > 0)
 }
 
 // mayAnswer reports whether an entry may answer r at all, apart from its

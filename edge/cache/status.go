@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -28,6 +29,8 @@ type Status struct {
 	FwdStatus int
 	Stored    bool
 	Collapsed bool
+	// Refused: it was to be collapsed with another request, and could not.
+	Refused bool
 	// Detail is for the operator: any text.
 	Detail string
 }
@@ -59,6 +62,8 @@ func (s Status) String() string {
 	}
 	if s.Collapsed {
 		b = append(b, "; collapsed"...)
+	} else if s.Refused {
+		b = append(b, "; collapsed=?0"...)
 	}
 	if s.Detail != "" {
 		b = append(b, "; detail="...)
@@ -94,18 +99,50 @@ func (s Status) Append(lines []string) []string {
 	return append(lines[:len(lines):len(lines)], s.String())
 }
 
-// Status returns the member for an answer that came without a fetch.
+// Status returns the member for an answer that came without a fetch. The detail of one
+// that has expired says what allows it, if the lookup knows that.
 func (r *Result) Status(now time.Time) Status {
 	if r.Entry == nil {
 		return Status{Fwd: r.Why}
 	}
-	return Status{Hit: true, TTL: r.Entry.TTL(now)}
+	s := Status{Hit: true, TTL: r.Entry.TTL(now)}
+	switch {
+	case r.State == StaleWhileRevalidate:
+		s.Detail = string(StaleWhileRevalidate)
+	case r.State == Fresh && s.TTL <= 0:
+		s.Detail = "max-stale"
+	}
+	return s
+}
+
+// Forwarded returns the member for an answer out of the entry after all, when a fetch
+// has failed or is late: hit and fwd exclude each other (RFC 9211 section 2.1).
+func (r *Result) Forwarded(now time.Time) Status {
+	return Status{Fwd: r.Why, TTL: r.Entry.TTL(now)}
+}
+
+// passedBecause says why a request was passed on that is none for the cache, where
+// fwd does not.
+func passedBecause(r *http.Request, found *Result) string {
+	switch {
+	case found.Why == FwdMethod:
+		return ""
+	case hasBody(r): // over HTTP/3 it is found late
+		return "request-body"
+	case found.Why != FwdBypass:
+		return "waited-in-vain" // for what others fetched
+	case len(r.Header["Range"]) > 0:
+		return "range"
+	case len(r.Header["If-Match"]) > 0, len(r.Header["If-Unmodified-Since"]) > 0:
+		return "precondition"
+	}
+	return "route"
 }
 
 // CacheStatus returns the member for a fetched answer to a lookup's result.
 func (r *Response) CacheStatus(found *Result) Status {
 	return Status{
 		Fwd: found.Why, FwdStatus: r.FwdStatus,
-		Stored: r.Stored, Collapsed: r.Joined, Detail: r.Detail,
+		Stored: r.Stored, Collapsed: r.Joined, Refused: r.Refused, Detail: r.Detail,
 	}
 }

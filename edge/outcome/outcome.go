@@ -48,6 +48,8 @@ const (
 	// Why the cache answered, or did not.
 	Fresh       Reason = "fresh"
 	Revalidated Reason = "revalidated"
+	// Revalidating: it has expired, and is fetched anew in the background.
+	Revalidating Reason = "revalidating"
 
 	// Why the request left the origin.
 	OriginSaturated Reason = "origin-saturated"
@@ -55,8 +57,9 @@ const (
 	OriginFailed    Reason = "origin-failed"
 	OriginTimeout   Reason = "origin-timeout"
 	OriginThrottled Reason = "origin-throttled"
-	Deadline        Reason = "deadline" // the origin would probably have answered too late
-	Hedged          Reason = "hedged"   // the origin was late, and a function was faster
+	OriginSlow      Reason = "origin-slow" // and an expired entry may answer when it fails
+	Deadline        Reason = "deadline"    // the origin would probably have answered too late
+	Hedged          Reason = "hedged"      // the origin was late, and a function was faster
 
 	// Why no function took it.
 	NoOverflow          Reason = "no-overflow"

@@ -67,6 +67,10 @@ type Facts struct {
 	// Broken says that a function ran and its own code failed.
 	Broken bool
 
+	// Errored says that the origin's own code failed (500), and that a stale entry may
+	// answer instead.
+	Errored bool
+
 	// NoRetry says that a function may have run, and that no more such requests may
 	// be tried anew.
 	NoRetry bool
@@ -83,6 +87,13 @@ type Facts struct {
 	Behind bool
 	// Called says that the request has waited, and that its turn has come.
 	Called bool
+
+	// StaleIfError says that the entry may be served for any error (RFC 5861 section
+	// 4): not the operator alone allows it.
+	StaleIfError bool
+	// Background says that nobody waits for the answer. It is had where there is room
+	// at this instant, and nowhere else.
+	Background bool
 }
 
 // A Decision is the next step of a request.
@@ -104,6 +115,12 @@ func Decide(f *Facts) Decision {
 	}
 	if f.Permit {
 		return Decision{Place: Origin}
+	}
+	if f.Background && f.Stale {
+		return Decision{Place: Stale, Reason: leaving(f)}
+	}
+	if f.Background {
+		return Decision{Place: Shed, Reason: leaving(f)}
 	}
 	function, blocked := candidate(f)
 	if f.NoOrigin == outcome.None && f.Waited == outcome.None && !f.movedOn(blocked) {
@@ -178,7 +195,7 @@ func Exercise(f *Facts) bool {
 // ineligible says why the request may not go to any function.
 func (f *Facts) ineligible() outcome.Reason {
 	switch {
-	case f.Policy == nil:
+	case f.Policy == nil, f.Background:
 		return outcome.NoOverflow
 	case !f.Policy.Spills(f.Method):
 		return outcome.MethodNotSpilled
@@ -189,6 +206,8 @@ func (f *Facts) ineligible() outcome.Reason {
 	case f.Broken:
 		// A function's own error would repeat itself and be paid for again.
 		return outcome.FunctionError
+	case f.Errored:
+		return outcome.OriginFailed // as a function's own error does
 	case f.NoRetry:
 		return outcome.RetriesSpent
 	case f.Reached && !Idempotent(f.Method):

@@ -116,6 +116,23 @@ func TestDecide(t *testing.T) {
 	f(failed("PUT"), Function, outcome.OriginFailed)
 	f(failed("POST"), Fail, outcome.OriginFailed)
 
+	// An origin whose own code fails would fail as well in a function: what is stale
+	// answers, and else the failure does.
+	errored := with(failed("GET"), func(f *Facts) { f.Errored, f.StaleIfError = true, true })
+	f(with(errored, func(f *Facts) { f.Stale = true }), Stale, outcome.OriginFailed)
+	f(with(errored, func(f *Facts) { f.Stale, f.StaleFirst = true, true }), Stale, outcome.OriginFailed)
+	f(errored, Fail, outcome.OriginFailed)
+
+	// What nobody waits for takes a permit that is there, and nothing else.
+	background := func(facts Facts) Facts { return with(facts, func(f *Facts) { f.Background = true }) }
+	f(background(Facts{Permit: true}), Origin, outcome.None)
+	f(background(Facts{}), Shed, outcome.OriginSaturated)
+	f(background(full(ready...)), Shed, outcome.OriginSaturated)
+	f(background(late(ready...)), Shed, outcome.Deadline)
+	f(background(failed("GET")), Shed, outcome.OriginFailed)
+	f(background(waits(Facts{NoOrigin: outcome.OriginDown})), Shed, outcome.OriginDown)
+	f(background(with(failed("GET"), func(f *Facts) { f.Stale = true })), Stale, outcome.OriginFailed)
+
 	// An origin that has no place for what it began sheds it.
 	f(Facts{NoOrigin: outcome.OriginSaturated, Reached: true}, Shed, outcome.OriginSaturated)
 
@@ -126,6 +143,15 @@ func TestDecide(t *testing.T) {
 	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.Reached, f.NoRetry = true, true }), Fail, outcome.FunctionTimeout)
 	f(with(full(none(outcome.FunctionTimeout), Candidate{}), func(f *Facts) { f.NoRetry, f.Stale = true, true }), Stale, outcome.OriginSaturated)
 	f(with(full(none(outcome.FunctionTimeout)), func(f *Facts) { f.Reached = true }), Fail, outcome.FunctionTimeout)
+}
+
+// TestBackgroundCostsNothing: neither a hedge nor a comparison is made for what nobody
+// waits for.
+func TestBackgroundCostsNothing(t *testing.T) {
+	f := Facts{Policy: policy, Method: "GET", BodyKept: true, Functions: ready, Background: true}
+	if _, ok := Hedge(&f); ok || Exercise(&f) {
+		t.Error("a function may be called")
+	}
 }
 
 func TestPatience(t *testing.T) {
