@@ -20,15 +20,17 @@ const backgroundShare = 0.8
 // route's own ladder, if the origin has room for the least important request at this
 // instant, and never by a function.
 func (x *exchange) renew(rt *route) {
-	given := overflow.Facts{Policy: rt.policy, Method: http.MethodGet, Background: true}
-	l := x.ladder(rt, given, requestBody{})
-	if rt.down() == outcome.None && !l.yields() {
-		x.s.cache.Renew(x.r, &x.found, l.climb)
+	if rt.down() != outcome.None || rt.origin.Limiter().Full(rt.mayFill(&x.guest)*backgroundShare) {
+		return // a look that is no sign of demand, unlike a permit refused
 	}
+	x.s.cache.Renew(x.r, &x.found, func() cache.Func {
+		given := overflow.Facts{Policy: rt.policy, Method: http.MethodGet, Background: true}
+		return x.ladder(rt, given, requestBody{}).climb
+	})
 }
 
-// yields reports whether the request is one for which nobody waits, and the origin is
-// to be left to visitors. Unlike a refused permit it is no sign of demand.
+// yields reports whether nobody waits for the answer, and the origin is to be left to
+// visitors.
 func (l *ladder) yields() bool {
 	return l.given.Background && l.route.origin.Limiter().Full(l.share())
 }

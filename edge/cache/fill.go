@@ -280,6 +280,13 @@ func (f *fill) end(whole []byte, stored bool, err error) {
 	f.mu.Unlock()
 }
 
+// outgrown reports whether the body is larger than what is kept.
+func (f *fill) outgrown() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size > f.max
+}
+
 func (f *fill) giveBack() {
 	f.budget.give(f.taken)
 	f.taken = 0

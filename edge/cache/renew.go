@@ -16,19 +16,20 @@ const renewalKey = 0xd1b54a32d192ed03
 // Renew fetches the entry anew with which a lookup has answered
 // (StaleWhileRevalidate), as r would, and returns at once. It does nothing while
 // somebody fetches the same, for a second after that has failed, and where the
-// background has no place left: the next request tries again. fetch is called as Fetch
-// calls it.
-func (c *Cache) Renew(r *http.Request, found *Result, fetch Func) {
+// background has no place left: the next request tries again. If there is to be a
+// fetch, prepare is called at once for what does it, which is called as Fetch calls it.
+func (c *Cache) Renew(r *http.Request, found *Result, prepare func() Func) {
 	if found.control.noStore { // RFC 9111 section 5.2.1.5: its answer could not be stored
 		return
 	}
-	was, out := *found, renewal(r, found.Entry)
-	ctx, f := c.departRenewal(out, &was, time.Now())
+	was := *found
+	ctx, f := c.departRenewal(r, &was, time.Now())
 	if f == nil {
 		return
 	}
+	fetch := working(prepare())
 	go func() {
-		c.fly(ctx, f, out, &was, working(fetch))
+		c.fly(ctx, f, f.leader, &was, fetch)
 		c.noteRenewal(f, was.Entry)
 		c.arrive(f)
 	}()
@@ -51,16 +52,16 @@ func renewal(r *http.Request, e *Entry) *http.Request {
 
 // departRenewal begins a flight that nobody waits for, yet. It returns nil if there
 // is to be none.
-func (c *Cache) departRenewal(out *http.Request, found *Result, now time.Time) (context.Context, *flight) {
-	key := flightKey(&found.target, out.Method)
+func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (context.Context, *flight) {
+	key := flightKey(&found.target, http.MethodGet)
 	sh := c.flights.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	g := sh.groups[key]
-	if sh.marks.has(key^renewalKey, now) || g != nil && (!g.target.equal(&found.target) || c.underWay(g, out)) {
+	if sh.marks.has(key^renewalKey, now) || g != nil && (!g.target.equal(&found.target) || c.underWay(g, r)) {
 		return nil, nil
 	}
-	sl, _ := c.store.get(&found.target, out)
+	sl, _ := c.store.get(&found.target, r)
 	if sl == nil || sl.entry.TTL(now) > 0 {
 		return nil, nil // renewed or purged between the lookup and this moment
 	}
@@ -69,7 +70,7 @@ func (c *Cache) departRenewal(out *http.Request, found *Result, now time.Time) (
 	if !ok {
 		return nil, nil
 	}
-	f := c.depart(sh, key, out, found)
+	f := c.depart(sh, key, renewal(r, sl.entry), found)
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.waiting, f.leaderLeft, f.detached, f.release = 0, true, true, c.behind.end
 	return ctx, f
@@ -109,8 +110,8 @@ func (c *Cache) noteRenewal(f *flight, was *Entry) {
 	case f.kept:
 		c.counts.renewed.Add(1)
 		return
-	case l.err != nil, l.panicked != nil, l.stored, l.verdict.why == whyMemory, l.verdict.why == whySetCookie:
-		// None came, or its body broke off, or what speaks against keeping it says nothing
+	case l.err != nil, l.panicked != nil, l.stored && !l.fill.outgrown(), l.verdict.why == whyMemory, l.verdict.why == whySetCookie:
+		// None came, or was cut off, or what speaks against keeping it says nothing
 		// about the entry.
 		sh := c.flights.shard(f.key)
 		sh.mu.Lock()
