@@ -23,17 +23,15 @@ type background struct {
 // revalidated do so, and are not.
 func (c *Cache) Revalidate(ctx context.Context) error {
 	b := &c.behind
-	b.open(ctx)
-	<-ctx.Done()
-	b.open(nil)
-	b.running.Wait()
-	return nil
-}
-
-func (b *background) open(ctx context.Context) {
 	b.mu.Lock()
 	b.ctx = ctx
 	b.mu.Unlock()
+	<-ctx.Done()
+	b.mu.Lock()
+	b.ctx = nil // none begins any more
+	b.mu.Unlock()
+	b.running.Wait()
+	return nil
 }
 
 // begin takes a place for a fetch, which ends when the context does. end gives it
@@ -41,7 +39,7 @@ func (b *background) open(ctx context.Context) {
 func (b *background) begin() (ctx context.Context, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ctx == nil || b.ctx.Err() != nil || b.taken >= backgroundMost {
+	if b.ctx == nil || b.taken >= backgroundMost {
 		return nil, false
 	}
 	b.taken++

@@ -58,14 +58,15 @@ func TestAnswerInTime(t *testing.T) {
 		revalidates(t, c)
 		read(t, c, get("/"), answers(200, "old", standsIn))
 		time.Sleep(11 * time.Second)
-		go func() {
-			time.Sleep(time.Second)
-			d.w.Write([]byte("new"))
-			d.w.Close()
-		}()
 		if _, body := read(t, c, get("/"), func(ctx context.Context, r *http.Request) (*http.Response, error) {
 			time.Sleep(99 * time.Millisecond)
-			return d.fetch(3, standsIn)(ctx, r)
+			resp, err := d.fetch(3, standsIn)(ctx, r)
+			go func() {
+				time.Sleep(time.Second)
+				d.w.Write([]byte("new"))
+				d.w.Close()
+			}()
+			return resp, err
 		}); body != "new" {
 			t.Errorf("got %q", body)
 		}

@@ -252,6 +252,27 @@ func TestRenewalIsJoined(t *testing.T) {
 	})
 }
 
+// TestRenewalOutlivesItsJoiner: it goes on when those leave who came to wait for it.
+func TestRenewalOutlivesItsJoiner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, origin := New(config()), &slow{}
+		revalidates(t, c)
+		read(t, c, get("/"), answers(200, "old", window))
+		time.Sleep(11 * time.Second)
+		visit(t, c, get("/"), origin.fetch("new", 200, window))
+		ctx, leave := context.WithTimeout(context.Background(), time.Millisecond)
+		defer leave()
+		if _, _, err := serve(c, get("/", "Cache-Control: no-cache").WithContext(ctx), noFetch(t)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if state, body := visit(t, c, get("/"), noFetch(t)); state != Fresh || body != "new" {
+			t.Errorf("%s: %q", state, body)
+		}
+	})
+}
+
 // TestRenewalsOfVariants: each variant is renewed by itself.
 func TestRenewalsOfVariants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
