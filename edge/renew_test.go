@@ -205,7 +205,7 @@ func TestStaleIfError(t *testing.T) {
 // TestStaleIfErrorForACrowd: those who waited for the fetch that failed do not ask one
 // by one.
 func TestStaleIfErrorForACrowd(t *testing.T) {
-	w := newWorld(t, "h2", 1)
+	w := newWorld(t, "h2", 20)
 	w.says("max-age=10, stale-if-error=600", "20", "old")
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
 	release := make(chan struct{})
