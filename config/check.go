@@ -77,13 +77,30 @@ func (c *checker) setting(f *field, n *node, key string) (any, bool) {
 		if f.auto && n.kind == scalar && n.text == "auto" {
 			n = nil
 		}
-		return c.group(f.fields, n, key), true
+		return c.group(f.fields, switched(f, n), key), true
 	case reflect.Map:
 		return c.table(f, n, key)
 	case reflect.Slice:
 		return c.list(f, n, key)
 	}
 	return c.scalar(f, n, key)
+}
+
+// switched returns what the words off and on, or false and true, stand for where
+// keys could be: the setting that switches the group off, or all of its defaults.
+func switched(f *field, n *node) *node {
+	if f.toggle == "" || n.kind != scalar {
+		return n
+	}
+	group := &node{kind: mapping, at: n.at}
+	switch n.text {
+	case "off", "false":
+		group.set(entry{f.toggle, n.at, &node{kind: scalar, text: "true", at: n.at}})
+	case "on", "true":
+	default:
+		return n
+	}
+	return group
 }
 
 // absent returns the default of a setting that the file does not have.

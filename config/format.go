@@ -15,6 +15,7 @@ import (
 
 	"github.com/gobwas/glob"
 
+	"spillway/edge/cache"
 	"spillway/origin"
 	"spillway/origin/faas"
 )
@@ -44,6 +45,12 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return text, checkGlob(text)
 	case "field":
 		return text, checkField(text)
+	case "cookie":
+		return text, checkCookie(text)
+	case "parameter":
+		return text, checkParameter(text)
+	case "status":
+		return text, nil // it is for the names of a map's entries
 	case "method":
 		return text, checkMethod(text)
 	case "prefix":
@@ -233,6 +240,26 @@ func checkField(text string) *fault {
 	return nil
 }
 
+// checkCookie takes names as RFC 6265 section 4.1.1 has them; a star at the end is
+// one of their characters.
+func checkCookie(text string) *fault {
+	if !httpToken.MatchString(text) {
+		return faultf("write a name such as session", "%q is not the name of a cookie", text)
+	}
+	return nil
+}
+
+var parameter = regexp.MustCompile(`^[A-Za-z0-9_-]*[A-Za-z0-9_*-]$`)
+
+// checkParameter takes the names that all servers read alike.
+func checkParameter(text string) *fault {
+	if !parameter.MatchString(text) {
+		return faultf("use letters, digits, - and _, such as utm_source; a star at the end stands for any characters",
+			"%q is not a name of parameters that all servers read alike", text)
+	}
+	return nil
+}
+
 func checkPrefix(text string) *fault {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return nil
@@ -274,11 +301,18 @@ func (c *checker) checkSecret(text string) *fault {
 var plainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$`)
 
 // checkName checks the name of an entry of a map. Names become metric labels
-// and parts of environment variables; those of secrets are header fields.
+// and parts of environment variables; those of secrets are header fields, others are
+// statuses.
 func checkName(name, format string) *fault {
 	if format == "secret" {
 		if !httpToken.MatchString(name) {
 			return faultf("use letters, digits and -", "%q is not the name of a header field", name)
+		}
+		return nil
+	}
+	if format == "status" {
+		if _, err := cache.NegativeStatus(name); err != nil {
+			return faultf("write a status such as 404, or all of them as 4xx or 5xx", "%s", err)
 		}
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"spillway/edge/cache"
 	"spillway/edge/waiting"
 	"spillway/origin/faas/process"
 )
@@ -192,6 +193,36 @@ func TestProblemsOfRoutes(t *testing.T) {
 	f("{origin: app, match: {methods: [get]}}", `f:3:33: sites[0].routes[0].match.methods[0]: methods are case-sensitive, and "get" is never sent; write GET`)
 	f("{origin: app, priority: 8}", `f:3:25: sites[0].routes[0].priority: 8 is too large; write 0 to 7`)
 	f("{origin: app, match: {methods: ['G ET']}}", `f:3:33: sites[0].routes[0].match.methods[0]: "G ET" is not a method; write a method such as GET`)
+	f("{origin: app, cache: off}")
+	f("{origin: app, cache: true}")
+	f("{origin: app, cache: maybe}", "f:3:22: sites[0].routes[0].cache: this wants keys of its own, not a value; write them below it; keys are off, ttl, "+
+		"force_ttl, negative_ttl, stale_while_revalidate, stale_if_error, key, bypass")
+	f("{origin: app, cache: {ttl: 60}}", "f:3:28: sites[0].routes[0].cache.ttl: 60 has no unit; write 60s; units are ms, s, m, h or d")
+	f("{origin: app, cache: {negative_ttl: {404: 10s, 5xx: 1s, 200: 1s, 429: 1s, 4x: 1s, 600: 1s}}}",
+		`f:3:57: sites[0].routes[0].cache.negative_ttl.200: "200" is not the status of an error; write a status such as 404, or all of them as 4xx or 5xx`,
+		`f:3:66: sites[0].routes[0].cache.negative_ttl.429: 429 is about who asks, and not shared; write a status such as 404, or all of them as 4xx or 5xx`,
+		`f:3:75: sites[0].routes[0].cache.negative_ttl.4x: "4x" is not the status of an error; write a status such as 404, or all of them as 4xx or 5xx`,
+		`f:3:83: sites[0].routes[0].cache.negative_ttl.600: "600" is not the status of an error; write a status such as 404, or all of them as 4xx or 5xx`)
+	f("{origin: app, cache: {key: {query: some}}}", `f:3:36: sites[0].routes[0].cache.key.query: "some" is not one of all, none; did you mean none?`)
+	f("{origin: app, cache: {key: {query: none, sort_query: true}}}",
+		"f:3:36: sites[0].routes[0].cache.key.query: none leaves nothing to ignore_query, only_query and sort_query; remove them, or write all")
+	f("{origin: app, cache: {key: {ignore_query: [a], only_query: [b]}}}",
+		"f:3:29: sites[0].routes[0].cache.key.ignore_query: only_query says already which parameters count; keep one of the two")
+	f("{origin: app, cache: {key: {ignore_query: ['a[]', utm_*, '*', 'a*b']}}}",
+		`f:3:44: sites[0].routes[0].cache.key.ignore_query[0]: "a[]" is not a name of parameters that all servers read alike; `+
+			"use letters, digits, - and _, such as utm_source; a star at the end stands for any characters",
+		`f:3:63: sites[0].routes[0].cache.key.ignore_query[3]: "a*b" is not a name of parameters that all servers read alike; `+
+			"use letters, digits, - and _, such as utm_source; a star at the end stands for any characters")
+	f("{origin: app, cache: {key: {headers: [X-Tenant, cookie, X-Forwarded-Host, 'a b']}}}",
+		`f:3:75: sites[0].routes[0].cache.key.headers[3]: "a b" is not the name of a header field; write a name such as X-Priority`)
+	f("{origin: app, cache: {key: {headers: [X-Tenant, cookie, X-Forwarded-Host, authorization, host]}}}",
+		"f:3:49: sites[0].routes[0].cache.key.headers[1]: Cookie is a visitor's own; name those that matter in key.cookies",
+		"f:3:57: sites[0].routes[0].cache.key.headers[2]: the node writes X-Forwarded-Host itself, so that the origin sees another value; remove it",
+		"f:3:75: sites[0].routes[0].cache.key.headers[3]: Authorization is a visitor's own; remove it",
+		"f:3:90: sites[0].routes[0].cache.key.headers[4]: Host is part of every key; remove it")
+	f("{origin: app, cache: {key: {cookies: [tier, ab_*]}, bypass: {cookies: [wp_*, 'a b']}}}",
+		`f:3:45: sites[0].routes[0].cache.key.cookies[1]: "ab_*" stands for many cookies, and a key has the values of single ones; name each`,
+		`f:3:78: sites[0].routes[0].cache.bypass.cookies[1]: "a b" is not the name of a cookie; write a name such as session`)
 	f("{origin: app, overflow: {to: [b]}}", `f:3:31: sites[0].routes[0].overflow.to[0]: functions has no entry "b"; add b under functions, which has a`)
 	f("{origin: app, overflow: {}}", "f:3:15: sites[0].routes[0].overflow.to: this key is missing; add to: [FUNCTION]")
 	f("{origin: app, overflow: {to: [a, a]}}", `f:3:34: sites[0].routes[0].overflow.to[1]: "a" stands twice; remove one`)
@@ -349,7 +380,7 @@ func TestDefaults(t *testing.T) {
 	f("queue.wait", app.Queue.Wait, time.Duration(0))
 	route := c.Sites[0].Routes[0]
 	f("match.path", route.Match.Path, "/*")
-	f("cache", route.Cache, true)
+	f("cache", route.Cache, cache.PolicyConfig{Key: cache.KeyConfig{Query: "all"}})
 	if route.Overflow != nil {
 		t.Error("a route without overflow has one")
 	}
@@ -370,6 +401,8 @@ sites:
 - hosts: [a.example]
   routes:
   - {origin: app, match: {path: /x/*, methods: [GET]}, overflow: {to: [p, w], overflow_at: 80%}, stale_on_overload: 1d}
+  - {origin: app, match: {path: /y/*}, cache: off}
+  - {origin: app, match: {path: /z/*}, cache: {ttl: 1m, negative_ttl: {404: 10s, 5xx: 1s}, key: {ignore_query: [utm_*], device: true}}}
 `)), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -401,6 +434,11 @@ sites:
 	f("overflow_at", o.At, 0.8)
 	f("methods", o.Methods, []string{"GET", "HEAD"})
 	f("stale_on_overload", c.Sites[0].Routes[0].StaleOnOverload, 24*time.Hour)
+	f("cache that is off", c.Sites[0].Routes[1].Cache, cache.PolicyConfig{Off: true, Key: cache.KeyConfig{Query: "all"}})
+	f("cache", c.Sites[0].Routes[2].Cache, cache.PolicyConfig{
+		TTL: time.Minute, NegativeTTL: map[string]time.Duration{"404": 10 * time.Second, "5xx": time.Second},
+		Key: cache.KeyConfig{Query: "all", IgnoreQuery: []string{"utm_*"}, Device: true},
+	})
 }
 
 func TestAliasesCannotBlowUp(t *testing.T) {

@@ -22,6 +22,7 @@ type field struct {
 	enum     []string
 	ref      string // the top-level map that the value names an entry of
 	required bool
+	toggle   string   // of a struct: the setting in it that the words off and on are for
 	fields   []*field // of a struct
 	elem     *field   // of a list or a map
 }
@@ -49,7 +50,7 @@ func schema(t reflect.Type) []*field {
 }
 
 func newField(name string, sf reflect.StructField) *field {
-	f := &field{name: name, typ: sf.Type, ref: sf.Tag.Get("ref"), required: sf.Tag.Get("required") == "true"}
+	f := &field{name: name, typ: sf.Type, ref: sf.Tag.Get("ref"), required: sf.Tag.Get("required") == "true", toggle: sf.Tag.Get("switch")}
 	f.standard, f.hasStd = sf.Tag.Lookup("default")
 	f.min, f.max = sf.Tag.Get("min"), sf.Tag.Get("max")
 	if words := sf.Tag.Get("enum"); words != "" {

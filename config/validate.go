@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"spillway/edge"
+	"spillway/edge/cache"
 	"spillway/edge/waiting"
 	"spillway/origin"
 )
@@ -179,6 +180,7 @@ func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
 			validateFunctions(o.To, index(key, j)+".overflow.to", r)
 			validateFields(o.ExerciseFields, index(key, j)+".overflow.exercise_fields", r)
 		}
+		validateCaching(later.Cache, index(key, j)+".cache", r)
 		if w := later.Waiting; w != nil && w.Page != "" {
 			validatePage(w.Page, index(key, j)+".waiting.page", r)
 		}
@@ -187,6 +189,31 @@ func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
 				r.add(index(key, j), fmt.Sprintf("no request gets here: %s matches %s first", index(key, i), earlier.Match.Path), "move it up")
 				break
 			}
+		}
+	}
+}
+
+// validateCaching finds keys that cannot be made, or would not do what they seem to.
+func validateCaching(c cache.PolicyConfig, key string, r *report) {
+	k := c.Key
+	if k.Query == "none" && (len(k.IgnoreQuery)+len(k.OnlyQuery) > 0 || k.SortQuery) {
+		r.add(key+".key.query", "none leaves nothing to ignore_query, only_query and sort_query", "remove them, or write all")
+	}
+	if len(k.IgnoreQuery) > 0 && len(k.OnlyQuery) > 0 {
+		r.add(key+".key.ignore_query", "only_query says already which parameters count", "keep one of the two")
+	}
+	for i, name := range k.Headers {
+		if err := cache.CheckKeyHeader(name); err != nil {
+			remedy := "remove it"
+			if strings.EqualFold(name, "Cookie") {
+				remedy = "name those that matter in key.cookies"
+			}
+			r.add(index(key+".key.headers", i), err.Error(), remedy)
+		}
+	}
+	for i, name := range k.Cookies {
+		if strings.HasSuffix(name, "*") {
+			r.add(index(key+".key.cookies", i), fmt.Sprintf("%q stands for many cookies, and a key has the values of single ones", name), "name each")
 		}
 	}
 }

@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
 	"spillway/edge"
+	"spillway/edge/cache"
 	"spillway/origin/faas"
 )
 
@@ -247,7 +249,7 @@ func warnBudget(c *Config, name string, r *report) {
 func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {
 	if rc.StaleOnOverload > 0 {
 		switch {
-		case !rc.Cache:
+		case rc.Cache.Off:
 			r.warn(key+".stale_on_overload", "nothing of this route is stored, so there is nothing stale", "remove it, or cache: false")
 		case c.Cache.Memory == 0:
 			r.warn(key+".stale_on_overload", "cache.memory is 0, so there is nothing stale", "remove it, or give the cache memory")
@@ -256,8 +258,21 @@ func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {
 	if rc.Deadline > 0 && rc.Overflow == nil && rc.StaleOnOverload == 0 {
 		r.warn(key+".deadline", "the route has no overflow, so what would be late has nowhere to go", "add overflow, or remove it")
 	}
+	warnCaching(rc.Cache, key+".cache", r)
 	if rc.Overflow != nil {
 		warnOverflow(c, key, rc, r)
+	}
+}
+
+// warnCaching finds settings of a route's cache that others make void.
+func warnCaching(c cache.PolicyConfig, key string, r *report) {
+	rest := c
+	rest.Off, rest.Key.Query = false, ""
+	switch {
+	case c.Off && !reflect.DeepEqual(rest, cache.PolicyConfig{}):
+		r.warn(key+".off", "the route does not use the cache, so the keys beside this have no effect", "remove them, or this")
+	case c.TTL > 0 && c.ForceTTL > 0:
+		r.warn(key+".ttl", "force_ttl takes its place, so it has no effect", "remove one of the two")
 	}
 }
 

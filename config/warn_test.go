@@ -123,6 +123,10 @@ func TestWarningsOfRoutes(t *testing.T) {
 		"f:5:25: warning: sites[0].routes[1].deadline: the route has no overflow, so what would be late has nowhere to go; add overflow, or remove it")
 	f("", "{origin: app, stale_on_overload: 1m, cache: false}",
 		"f:5:34: warning: sites[0].routes[1].stale_on_overload: nothing of this route is stored, so there is nothing stale; remove it, or cache: false")
+	f("", "{origin: app, cache: {off: true, ttl: 1m}}",
+		"f:5:28: warning: sites[0].routes[1].cache.off: the route does not use the cache, so the keys beside this have no effect; remove them, or this")
+	f("", "{origin: app, cache: {ttl: 1m, force_ttl: 2m}}",
+		"f:5:28: warning: sites[0].routes[1].cache.ttl: force_ttl takes its place, so it has no effect; remove one of the two")
 	f("cache: {memory: 0}", "{origin: app, stale_on_overload: 1m}",
 		"f:5:34: warning: sites[0].routes[1].stale_on_overload: cache.memory is 0, so there is nothing stale; remove it, or give the cache memory")
 	f("", "{origin: app, overflow: {to: [w, a], max_body: 5MiB}}",

@@ -3,6 +3,7 @@ package edge
 import (
 	"time"
 
+	"spillway/edge/cache"
 	"spillway/edge/overflow"
 	"spillway/edge/waiting"
 )
@@ -181,8 +182,9 @@ type RouteConfig struct {
 	Waiting *waiting.Config `koanf:"waiting"`
 	// ErrorPages are the route's own, and go before those of the node.
 	ErrorPages map[string]string `koanf:"error_pages" format:"file"`
-	// Cache says whether the route's responses are stored.
-	Cache bool `koanf:"cache" default:"true"`
+	// Cache says what is stored of the route, and under which keys. The zero value is
+	// RFC 9111 as it stands.
+	Cache cache.PolicyConfig `koanf:"cache" switch:"off"`
 	// EarlyHints says what browsers are told while a page is fetched anew: what the
 	// stored one has to load early (its Link fields), over HTTP/2 and HTTP/3, or
 	// nothing. Empty is stored.

@@ -27,6 +27,7 @@ type exchange struct {
 	route   *route
 	visitor visitor
 	found   cache.Result // what the cache has for it
+	looked  bool         // the cache was asked
 	guest   waiting.Guest
 	// priority is how important the request is, 0 to 7.
 	priority int
@@ -66,6 +67,9 @@ func (x *exchange) end() {
 		x.outcome, x.reason = outcome.Failed, outcome.Aborted
 	}
 	x.s.counts.add(x, took)
+	if x.looked {
+		x.route.tally.add(x.cacheStatus())
+	}
 	x.s.access.add(x, took)
 	x.record(took)
 	x.s.inFlight.Add(-1)

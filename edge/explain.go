@@ -219,7 +219,7 @@ func (x *exchange) explainCache() *CacheLook {
 	if !rt.cached || opensSocket(x.r) {
 		return look
 	}
-	g := x.s.cache.Peek(x.r, x.start)
+	g := x.s.cache.Peek(x.r, x.start, rt.caching)
 	x.found = g.Result
 	*look = CacheLook{Used: true, State: g.State, Why: g.Why, Joins: g.Joins, Alone: g.Alone}
 	if entry := g.Entry; entry != nil {

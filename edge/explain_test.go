@@ -416,7 +416,7 @@ func TestExplainAStandingQueue(t *testing.T) {
 func TestExplainACalledVisitOfALateRoute(t *testing.T) {
 	w := newWorldWith(t, "h2", 1, func(_ *edge.Config, routes []edge.RouteConfig) {
 		for i := range routes {
-			routes[i].Waiting, routes[i].Deadline, routes[i].Cache = &waiting.Config{}, time.Millisecond, false
+			routes[i].Waiting, routes[i].Deadline, routes[i].Cache.Off = &waiting.Config{}, time.Millisecond, true
 		}
 	})
 	w.origin.says(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })

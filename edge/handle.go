@@ -75,10 +75,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // lookup asks the cache, unless the route does not use it.
 func (x *exchange) lookup(rt *route) {
+	x.found.Policy = rt.caching
 	if !rt.cached {
-		x.found = cache.Result{State: cache.Bypass, Why: cache.FwdBypass}
+		x.found.State, x.found.Why = cache.Bypass, cache.FwdBypass
 		return
 	}
+	x.looked = true
 	x.s.cache.Find(x.r, x.start, &x.found)
 }
 

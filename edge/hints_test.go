@@ -134,7 +134,7 @@ func TestEarlyHintsWhileTheOriginIsFull(t *testing.T) {
 // TestEarlyHintsOff: neither where they are switched off, nor where nothing is stored.
 func TestEarlyHintsOff(t *testing.T) {
 	w := newWorldWith(t, "h2", 20, func(_ *edge.Config, routes []edge.RouteConfig) {
-		routes[0].EarlyHints, routes[2].Cache = "off", false
+		routes[0].EarlyHints, routes[2].Cache.Off = "off", true
 	})
 	w.page()
 	for _, path := range []string{"/plain/a", "/plain/a", "/spill/a", "/spill/a"} {

@@ -124,7 +124,7 @@ func TestDeadline(t *testing.T) {
 		t.Run(proto, func(t *testing.T) {
 			w := newWorldWith(t, proto, 1, func(_ *edge.Config, routes []edge.RouteConfig) {
 				for i := range routes {
-					routes[i].Deadline, routes[i].Cache = time.Millisecond, false
+					routes[i].Deadline, routes[i].Cache.Off = time.Millisecond, true
 				}
 			})
 			w.origin.says(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })

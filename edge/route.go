@@ -12,6 +12,7 @@ import (
 
 	"github.com/gobwas/glob"
 
+	"spillway/edge/cache"
 	"spillway/edge/outcome"
 	"spillway/edge/overflow"
 	"spillway/origin"
@@ -47,8 +48,10 @@ type route struct {
 	staleFor   time.Duration
 	priority   int
 	deadline   time.Duration // zero is none
-	cached     bool
-	hints      bool // what stored responses say is told early
+	cached     bool          // it uses the cache
+	hints      bool          // what stored responses say is told early
+	caching    *cache.Policy // never nil
+	tally      *cacheTally
 	errorPages errorPages
 	room       *room // of the origin, where page visits of some routes wait; nil: of none
 	waits      *waitingRoute
@@ -119,7 +122,7 @@ func (c classes) of(origin string, m MatchConfig) limit.Class {
 
 // newSites compiles the routes of all sites.
 func newSites(
-	configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms, p purses,
+	configs []SiteConfig, origins map[string]origin.Config, b Backends, c classes, rooms rooms, p purses, t cacheTallies,
 ) (*sites, error) {
 	s := &sites{
 		exact: map[string][]*route{}, wildcards: map[string][]*route{},
@@ -128,6 +131,7 @@ func newSites(
 	crowded := rooms.of(configs, b)
 	for _, site := range configs {
 		var routes []*route
+		var policies []*cache.Policy
 		for _, rc := range site.Routes {
 			r, err := newRoute(rc, origins[rc.Origin].Queue, b)
 			if err != nil {
@@ -135,10 +139,13 @@ func newSites(
 			}
 			r.name = routeName(site, rc)
 			r.class, r.room, r.purse = c.of(rc.Origin, rc.Match), crowded[rc.Origin], p.of(r.name, rc)
+			r.tally = t.of(r.name)
 			s.addDemand(r)
 			s.addExercised(r)
 			routes = append(routes, r)
+			policies = append(policies, r.caching)
 		}
+		cache.Relate(policies...)
 		for _, host := range site.Hosts {
 			s.add(strings.ToLower(host), routes)
 		}
@@ -171,10 +178,13 @@ func newRoute(c RouteConfig, queue origin.QueueConfig, b Backends) (*route, erro
 	}
 	r := &route{
 		path: g, origin: b.Origins[c.Origin], originName: c.Origin, queue: queue,
-		priority: c.Priority, deadline: c.Deadline, staleFor: c.StaleOnOverload, cached: c.Cache, hints: c.EarlyHints != "off", bodyKept: defaultBodyKept,
+		priority: c.Priority, deadline: c.Deadline, staleFor: c.StaleOnOverload, cached: !c.Cache.Off, hints: c.EarlyHints != "off", bodyKept: defaultBodyKept,
 	}
 	if r.origin == nil {
 		return nil, fmt.Errorf("origin %q does not exist", c.Origin)
+	}
+	if r.caching, err = cache.NewPolicy(c.Cache); err != nil {
+		return nil, fmt.Errorf("read cache policy: %w", err)
 	}
 	for _, m := range c.Match.Methods {
 		r.methods = append(r.methods, strings.ToUpper(m))

@@ -50,9 +50,10 @@ type Server struct {
 	kept     atomic.Int64 // bytes of request bodies in memory
 	settings atomic.Pointer[settings]
 	reload   sync.Mutex
-	classes  classes // guarded by reload
-	rooms    rooms   // guarded by reload
-	purses   purses  // guarded by reload
+	classes  classes      // guarded by reload
+	rooms    rooms        // guarded by reload
+	purses   purses       // guarded by reload
+	tallies  cacheTallies // guarded by reload
 	drill    *drill
 	// keys sign the tickets of waiting rooms.
 	keys atomic.Pointer[func() [][32]byte]
@@ -80,7 +81,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	server := &Server{
-		log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), lottery: newLottery(), classes: classes{}, purses: purses{}, drill: newDrill(log),
+		log: log, cache: ca, admit: ad, access: access, counts: newCounts(set), lottery: newLottery(), classes: classes{}, purses: purses{}, tallies: cacheTallies{}, drill: newDrill(log),
 	}
 	server.clients, server.recorder = &logClient{mode: c.Log.Client}, recorder.New(recorder.Config{Folder: recorderFolder(c), Log: log})
 	if access != nil {
@@ -108,7 +109,7 @@ func NewServer(c Config, s []SiteConfig, origins map[string]origin.Config, b Bac
 func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Config, b Backends) (apply func(), err error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	compiled, err := newSites(sc, origins, b, s.classes, s.rooms, s.purses)
+	compiled, err := newSites(sc, origins, b, s.classes, s.rooms, s.purses, s.tallies)
 	if err != nil {
 		return nil, err
 	}

@@ -131,9 +131,9 @@ func newPatientWorld(
 	setup.Config.Limits.BodyBytes = 5 << 20
 	setup.Config.Log.Access, setup.Config.Expose, setup.Config.HTTP = "off", "full", "127.0.0.1:0"
 	routes := []edge.RouteConfig{
-		{Match: edge.MatchConfig{Path: "/plain/*"}, Origin: "app", Cache: true},
-		{Match: edge.MatchConfig{Path: "/stale/*"}, Origin: "app", Cache: true, Overflow: spill, StaleOnOverload: time.Hour},
-		{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Cache: true, Overflow: spill},
+		{Match: edge.MatchConfig{Path: "/plain/*"}, Origin: "app"},
+		{Match: edge.MatchConfig{Path: "/stale/*"}, Origin: "app", Overflow: spill, StaleOnOverload: time.Hour},
+		{Match: edge.MatchConfig{Path: "/spill/*"}, Origin: "app", Overflow: spill},
 	}
 	change(&setup.Config, routes)
 	w.config, w.routes, w.origins = setup.Config, routes, map[string]origin.Config{"app": oc}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"spillway/edge"
 	"spillway/edge/waiting"
 )
 
@@ -74,6 +75,11 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	gauge(w, "spillway_cache_background_fetches", c.Background)
 	counter(w, `spillway_cache_renewals_total{result="ok"}`, c.Renewed)
 	counter(w, `spillway_cache_renewals_total{result="failed"}`, c.Unrenewed)
+	for _, r := range s.CacheRoutes {
+		for _, status := range edge.CacheStatuses {
+			counter(w, fmt.Sprintf("spillway_cache_requests_total{route=%q,status=%q}", r.Route, status), r.Requests[status])
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
 	}

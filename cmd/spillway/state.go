@@ -38,6 +38,8 @@ type nodeState struct {
 	Routes    []edge.RouteState           `json:"routes"` // that may cost something
 	Proofs    []edge.ProofState           `json:"proofs"` // that functions answer as the origins do
 	Cache     cache.State                 `json:"cache"`
+	// CacheRoutes say what the cache did for each route.
+	CacheRoutes []edge.CacheState `json:"cache_routes"`
 	// Waiting are the waiting rooms, by the names of their origins.
 	Waiting   map[string]waiting.State `json:"waiting,omitempty"`
 	Admission admit.State              `json:"admission"`
@@ -79,7 +81,7 @@ func (n *node) status() nodeState {
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Shared: map[string]faas.SharedState{},
 		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(), Proofs: n.server.Proofs(),
-		Cache: n.cache.State(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
+		Cache: n.cache.State(), CacheRoutes: n.server.CacheStates(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
 		Recorder: n.server.Recorder().State(),
 	}
 	if err := n.ready(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"spillway/config"
+	"spillway/edge"
 	"spillway/edge/admin"
 	"spillway/edge/outcome"
 	"spillway/edge/recorder"
@@ -111,6 +112,7 @@ func (s *nodeState) write(out io.Writer) error {
 		fmt.Fprintf(w, "ledger\tdoes not work: %s\n", s.Ledger.Error)
 	}
 	writeRouteCosts(w, s.Routes)
+	writeCacheRoutes(w, s.CacheRoutes)
 	return w.Flush()
 }
 
@@ -253,6 +255,26 @@ func spentText(spent, limit float64) string {
 		return fmt.Sprintf("$%.4f", spent)
 	}
 	return fmt.Sprintf("$%.4f of $%g", spent, limit)
+}
+
+// writeCacheRoutes shows the routes that have asked the cache.
+func writeCacheRoutes(w io.Writer, routes []edge.CacheState) {
+	head := "\nROUTE\tHIT RATIO\tHITS\tSTALE\tCOLLAPSED\tREVALIDATED\tMISSES\tBYPASSED\n"
+	for _, r := range routes {
+		var all uint64
+		for _, n := range r.Requests {
+			all += n
+		}
+		if all == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s%s\t%.1f%%", head, r.Route, 100*r.HitRatio)
+		for _, status := range edge.CacheStatuses {
+			fmt.Fprintf(w, "\t%d", r.Requests[status])
+		}
+		fmt.Fprintln(w)
+		head = ""
+	}
 }
 
 func sizeText(n int64) string {

@@ -14,6 +14,11 @@
 // responses without a freshness of their own go to the one who asked. A body
 // that is cut short is never stored, and nobody gets it as if it were whole.
 //
+// What the operator of a route knows better than its responses is a Policy, given to
+// each lookup: freshness where none is said, what tells requests apart, and what
+// passes by. In doubt a request has a key of its own: a stranger must not choose what
+// others are answered.
+//
 // Memory is bounded: entries by Config.Memory, bodies in flight by a quarter of
 // it, the memory of uncacheable keys by a constant. What a visitor is being sent
 // stays alive until it is sent, whether the store still holds it or not.
@@ -38,12 +43,13 @@ import (
 // A Cache stores responses and collapses requests. Its methods may be called
 // concurrently.
 type Cache struct {
-	config  Config
-	seed    maphash.Seed
-	store   *store
-	flights *flights
-	fills   budget
-	counts  counts
+	config     Config
+	seed       maphash.Seed
+	store      *store
+	flights    *flights
+	variations *variations
+	fills      budget
+	counts     counts
 	// behind is what goes on when nobody waits for it.
 	behind background
 }
@@ -64,7 +70,7 @@ func New(c Config) *Cache {
 		config:  c,
 		seed:    maphash.MakeSeed(),
 		store:   newStore(c.Memory, c.MaxObject),
-		flights: newFlights(),
+		flights: newFlights(), variations: newVariations(),
 		// A quarter, so that a crowd of different large objects cannot double what
 		// the cache takes; one object must always fit.
 		fills: budget{limit: max(c.Memory/4, c.MaxObject)},
@@ -101,6 +107,9 @@ type Result struct {
 	// Why says why the request goes forward, in the words of RFC 9211. It is empty
 	// when State is Fresh or StaleWhileRevalidate.
 	Why Fwd
+	// Policy is that of the request's route. The caller sets it before Find; nil adds
+	// nothing to RFC 9111.
+	Policy *Policy
 
 	control directives
 	target  target
@@ -112,7 +121,7 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
 	return res
 }
 
-// Find is Lookup into a zero Result of the caller's. Over HTTP/3 each request
+// Find is Lookup into a Result of the caller's, zero but for its Policy. Over HTTP/3 each request
 // has a stack of its own, which starts small: copying results on it would make
 // it grow, which costs more than the lookup.
 func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
@@ -133,12 +142,16 @@ func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 
 // look finds what Find returns, with the slot of the entry, and changes nothing.
 func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
+	if res.Policy.bypasses(r) {
+		res.State, res.Why = Bypass, FwdBypass
+		return nil
+	}
 	if why := bypass(r, announcesBody(r)); why != "" {
 		return c.whole(r, now, res, why)
 	}
 	res.control = requestDirectives(r.Header)
-	res.target = c.target(r)
-	sl, known := c.store.get(&res.target, r)
+	c.setTarget(r, res)
+	sl, known := c.find(r, now, res)
 	if sl != nil {
 		res.Entry = sl.entry
 	}
@@ -165,12 +178,20 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
 	return sl
 }
 
+// setTarget sets the key of r under the policy.
+func (c *Cache) setTarget(r *http.Request, res *Result) {
+	res.target = c.target(r)
+	if res.Policy != nil {
+		c.rekey(&res.target, &res.Policy.query)
+	}
+}
+
 // whole finds the entry that answers a request for a range with all that there
 // is, which a server may do (RFC 9110 section 14.2): a crowd that asks for parts
 // of what is stored costs the origin nothing. One that has expired is found as
 // well, for when nobody else answers; a fetch does not use it.
 func (c *Cache) whole(r *http.Request, now time.Time, res *Result, why Fwd) *slot {
-	*res = Result{State: Bypass, Why: why}
+	*res = Result{State: Bypass, Why: why, Policy: res.Policy}
 	if len(r.Header["Range"]) == 0 {
 		return nil
 	}
@@ -181,8 +202,9 @@ func (c *Cache) whole(r *http.Request, now time.Time, res *Result, why Fwd) *slo
 	if bypass(&asked, announcesBody(&asked)) != "" {
 		return nil
 	}
-	res.control, res.target = requestDirectives(asked.Header), c.target(r)
-	sl, _ := c.store.get(&res.target, &asked)
+	res.control = requestDirectives(asked.Header)
+	c.setTarget(r, res)
+	sl, _ := c.find(&asked, now, res)
 	if sl == nil {
 		return nil
 	}

@@ -43,15 +43,18 @@ type answer struct {
 	received  time.Time
 	// confirmed: a 304 came, and the status and header are those of an entry.
 	confirmed bool
+	policy    *Policy // of the route
+	replaces  bool    // an entry that has expired would be gone
 }
 
 // newEntry makes the entry of an answer, but for its body. It is not ok when the
 // answer's Vary lets no other request match.
 func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 	names, ok := varyNames(a.header)
+	a.policy.windows(&control)
 	e := &Entry{
 		status: a.status, header: storedHeader(a.header, a.received),
-		control: control, vary: nominate(r.Header, names), received: a.received,
+		control: control, vary: a.policy.withParts(nominate(r.Header, names), r.Header), received: a.received,
 	}
 	if a.length >= 0 && a.status != http.StatusNoContent { // RFC 9110 section 8.6
 		e.header["Content-Length"] = []string{strconv.FormatInt(a.length, 10)}
@@ -61,7 +64,7 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 	// A guess about how long an answer stays true is no ground for sharing it when
 	// the request may have been recognized by its cookie.
 	guess := len(r.Header["Cookie"]) == 0 || e.control.public
-	e.lifetime = lifetime(a.status, a.header, e.control, date, guess)
+	e.lifetime = a.policy.lifetime(&a, &e.control, lifetime(a.status, a.header, e.control, date, guess), guess)
 	return e, ok
 }
 

@@ -97,7 +97,7 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch 
 		case a.join == nil:
 			return refused(second)(c.solo(ctx, r, &found, fetch, late))
 		}
-		resp, err := c.follow(ctx, a.join, r, late)
+		resp, err := c.follow(ctx, a.join, r, &found, late)
 		switch {
 		case resp != nil:
 			return resp, nil
@@ -134,7 +134,7 @@ func refused(waited bool) func(*Response, error) (*Response, error) {
 }
 
 // follow waits for a flight to land.
-func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request, late <-chan struct{}) (*Response, error) {
+func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request, found *Result, late <-chan struct{}) (*Response, error) {
 	if late != nil && f.late.Load() && c.leaveBehind(f, false) {
 		return nil, ErrLate // others have waited long enough for it
 	}
@@ -163,7 +163,7 @@ func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request, late <-c
 		return nil, fmt.Errorf("%w: panic", ErrLeaderFailed)
 	case !l.shared:
 		return nil, errNotShared
-	case !l.verdict.entry.mayAnswer(r):
+	case !f.answers(r, found):
 		f.decline(false)
 		return nil, errNotForThis
 	}
@@ -222,7 +222,7 @@ func (c *Cache) pass(ctx context.Context, r *http.Request, found *Result, fetch 
 	if err != nil {
 		return nil, err
 	}
-	c.Invalidate(r, resp.StatusCode, resp.Header)
+	c.invalidate(found.Policy, r, resp.StatusCode, resp.Header)
 	return directResponse(resp, resp.Body, passedBecause(r, found)), nil
 }
 

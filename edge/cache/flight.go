@@ -81,7 +81,8 @@ type landing struct {
 	// revalidated: a 304 made the stale entry an answer again.
 	revalidated bool
 	fwdStatus   int
-	aged        bool // the answer came with an age: it is not the origin's own
+	variation   *variation // of the answer
+	aged        bool       // the answer came with an age: it is not the origin's own
 }
 
 func newFlights() *flights {
@@ -142,7 +143,7 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 		}
 	}
 	// Between the lookup and this moment a flight may have landed.
-	if sl, _ := c.store.get(&found.target, r); sl != nil && sl.entry != found.Entry && sl.entry.satisfies(&found.control, now) {
+	if sl, _ := c.usable(&found.target, r, found.Policy); sl != nil && sl.entry != found.Entry && sl.entry.satisfies(&found.control, now) {
 		sl.touch()
 		return admission{entry: sl.entry}
 	}
@@ -169,10 +170,16 @@ func (f *flight) joinable(g *group, r *http.Request, found *Result, now time.Tim
 	case f.abandoned:
 		return false
 	case f.settled:
-		e := f.landing.verdict.entry
-		return e.mayAnswer(r) && e.satisfies(&found.control, now)
+		return f.answers(r, found) && f.landing.verdict.entry.satisfies(&found.control, now)
 	}
-	return matches(nominateAgain(g.vary, f.leader.Header), r.Header)
+	return found.Policy.hasParts(g.vary) && matches(nominateAgain(g.vary, f.leader.Header), r.Header)
+}
+
+// answers reports whether the answer that has landed is one for a request that
+// waited for it.
+func (f *flight) answers(r *http.Request, found *Result) bool {
+	e := f.landing.verdict.entry
+	return e.mayAnswer(r) && found.Policy.hasParts(e.vary) && f.shares(&found.target)
 }
 
 // joiners is how many wait besides the leader.
@@ -200,7 +207,7 @@ func (c *Cache) depart(sh *flightShard, key uint64, r *http.Request, found *Resu
 	}
 	g := sh.groups[key]
 	if g == nil {
-		g = &group{target: f.target, vary: c.store.vary(&f.target)}
+		g = &group{target: f.target, vary: found.Policy.withParts(c.store.vary(&f.target), r.Header)}
 		sh.groups[key] = g
 	}
 	g.flights = append(g.flights, f)

@@ -56,7 +56,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 		f.cancel()
 		return
 	}
-	l := c.weigh(r, &a)
+	l := c.weigh(r, &a, found)
 	switch {
 	case a.entry != nil || l.shared && r.Method == http.MethodHead:
 		c.landWhole(f, a, l)
@@ -67,8 +67,9 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 	}
 }
 
-// weigh applies the rules to a reply.
-func (c *Cache) weigh(r *http.Request, a *reply) landing {
+// weigh applies the rules to a reply, those of the route's policy included.
+func (c *Cache) weigh(r *http.Request, a *reply, found *Result) landing {
+	a.policy, a.replaces = found.Policy, found.Entry != nil
 	v := judge(r, a.answer, c.config.MaxObject)
 	store := v.store && c.store.fits(v.size(a.length))
 	if v.store && !store {
@@ -77,6 +78,7 @@ func (c *Cache) weigh(r *http.Request, a *reply) landing {
 	return landing{
 		verdict: v, shared: v.share, stored: store, length: a.length,
 		revalidated: a.entry != nil, fwdStatus: a.fwdStatus, aged: len(a.header["Age"]) > 0,
+		variation: parseVariation(a.header["No-Vary-Search"]),
 	}
 }
 
@@ -182,11 +184,12 @@ func (c *Cache) markUnshared(key uint64, l *landing) {
 // keep stores an entry, unless its key has been invalidated since the fetch
 // began.
 func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
-	if c.flights.epoch(t.hash).Load() != epoch || !c.store.put(t, e, r) {
+	key := c.place(t, e)
+	if c.flights.epoch(t.hash).Load() != epoch || !c.store.put(key, e, r) {
 		return false
 	}
 	if c.flights.epoch(t.hash).Load() != epoch {
-		c.store.removeEntry(t, e)
+		c.store.removeEntry(key, e)
 		return false
 	}
 	c.counts.stored.Add(1)
@@ -209,7 +212,7 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 		cancel()
 		return nil, err
 	}
-	l := c.weigh(r, &a)
+	l := c.weigh(r, &a, found)
 	switch key := flightKey(t, r.Method); {
 	case l.shared:
 		c.unmark(key)

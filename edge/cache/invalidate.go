@@ -11,16 +11,21 @@ import (
 // keys are joined by nobody any more and are not stored: they may have been
 // answered before the change.
 func (c *Cache) Invalidate(r *http.Request, status int, header http.Header) {
+	c.invalidate(nil, r, status, header)
+}
+
+// invalidate is Invalidate for a site whose routes have policies.
+func (c *Cache) invalidate(p *Policy, r *http.Request, status int, header http.Header) {
 	if safe(r.Method) || status < 200 || status > 399 {
 		return
 	}
 	t := c.target(r)
-	c.forget(&t)
+	c.forgetAll(p, &t)
 	for _, name := range [...]string{"Location", "Content-Location"} {
 		for _, value := range header[name] {
 			if u, ok := sameOrigin(r, &t, value); ok {
 				other := c.targetOf(t.scheme, t.host, u)
-				c.forget(&other)
+				c.forgetAll(p, &other)
 			}
 		}
 	}

@@ -15,9 +15,10 @@ type Glance struct {
 	Alone bool
 }
 
-// Peek looks at what there is for r, and leaves no trace: nothing is counted, no
+// Peek looks at what there is for r under a policy, and leaves no trace: nothing is counted, no
 // entry lives longer for it, and no fetch begins.
-func (c *Cache) Peek(r *http.Request, now time.Time) (g Glance) {
+func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
+	g.Policy = p
 	c.look(r, now, &g.Result)
 	if g.State == Bypass || g.State == Unavailable || !collapsible(r, &g.Result) {
 		g.Alone = true

@@ -20,7 +20,7 @@ func TestPeekLeavesNoTrace(t *testing.T) {
 		before := c.State()
 		f := func(r *http.Request, want Freshness, why Fwd, entry, alone bool) {
 			t.Helper()
-			g := c.Peek(r, time.Now())
+			g := c.Peek(r, time.Now(), nil)
 			if g.State != want || g.Why != why || (g.Entry != nil) != entry || g.Alone != alone || g.Joins {
 				t.Errorf("%s: %s %q, entry %t, alone %t, joins %t", r.URL, g.State, g.Why, g.Entry != nil, g.Alone, g.Joins)
 			}
@@ -38,7 +38,7 @@ func TestPeekLeavesNoTrace(t *testing.T) {
 		f(request("POST", "/fresh"), Bypass, FwdMethod, false, true)
 		f(get("/fresh", "Range: bytes=0-1"), Fresh, "", true, false)
 		f(get("/old", "Range: bytes=0-1"), Bypass, FwdBypass, true, true)
-		g := c.Peek(get("/fresh"), time.Now())
+		g := c.Peek(get("/fresh"), time.Now(), nil)
 		sl, _ := c.store.get(&g.target, get("/fresh"))
 		if n := sl.frequency.Load(); n != 0 {
 			t.Errorf("a look counts as %d hits", n)
@@ -59,10 +59,10 @@ func TestPeekSeesAFetchInFlight(t *testing.T) {
 		})
 	}()
 	<-inside
-	if g := c.Peek(get("/slow"), time.Now()); !g.Joins || g.Alone {
+	if g := c.Peek(get("/slow"), time.Now(), nil); !g.Joins || g.Alone {
 		t.Errorf("joins %t, alone %t", g.Joins, g.Alone)
 	}
-	if g := c.Peek(request("HEAD", "/slow"), time.Now()); g.Joins {
+	if g := c.Peek(request("HEAD", "/slow"), time.Now(), nil); g.Joins {
 		t.Error("HEAD joins a fetch by GET")
 	}
 	close(leave)

@@ -142,7 +142,12 @@ func shareable(e *Entry) bool {
 // freshness: it is the variant that r selects (RFC 9111 section 4.1), and
 // Authorization allows it.
 func (e *Entry) mayAnswer(r *http.Request) bool {
-	return matches(e.vary, r.Header) && (!hasAuthorization(r) || e.control.allowsAuthorization())
+	return matches(e.vary, r.Header) && e.released(r)
+}
+
+// released reports whether section 3.5 lets an entry answer r.
+func (e *Entry) released(r *http.Request) bool {
+	return !hasAuthorization(r) || e.control.allowsAuthorization()
 }
 
 // bypass says why a request is neither answered by the cache nor collapsed, or

@@ -88,6 +88,11 @@ func (s *store) get(t *target, r *http.Request) (sl *slot, known bool) {
 			return sl, true
 		}
 	}
+	for _, sl := range res.variants {
+		if sl.entry.suits(r) {
+			return sl, true
+		}
+	}
 	return nil, true
 }
 

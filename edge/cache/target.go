@@ -18,6 +18,12 @@ type target struct {
 	path     string
 	query    string
 	hasQuery bool
+
+	// varied: the query is what No-Vary-Search makes of the one that was sent, so that
+	// other queries have the same key. What was sent is no part of the key.
+	varied    bool
+	sent      string
+	sentQuery bool
 }
 
 func (c *Cache) target(r *http.Request) target {
@@ -87,6 +93,7 @@ func (t *target) clone() target {
 	c.host = all[:len(t.host)]
 	c.path = all[len(t.host) : len(t.host)+len(t.path)]
 	c.query = all[len(t.host)+len(t.path):]
+	c.sent = strings.Clone(t.sent)
 	return c
 }
 

@@ -63,17 +63,26 @@ func nominate(r http.Header, names []string) []nominated {
 func matches(fields []nominated, r http.Header) bool {
 	for i := range fields {
 		f := &fields[i]
-		value, present := fieldValue(r, f.name)
-		if present != f.present || value != f.value {
+		if value, present := fieldValue(r, f.name); !f.matches(value, present) {
 			return false
 		}
 	}
 	return true
 }
 
+// matches reports whether a value is the same, or means the same. Most often it
+// is the same to the byte: only what differs is looked at closer.
+func (f *nominated) matches(value string, present bool) bool {
+	return present == f.present && (value == f.value || present && sameMeaning(f.name, value, f.value))
+}
+
 // fieldValue combines the lines of a field and strips the whitespace around it,
-// as RFC 9111 section 4.1 allows. One line, the usual case, allocates nothing.
+// as RFC 9111 section 4.1 allows. One line, the usual case, allocates nothing. A
+// part of the key that a policy names stands among the fields.
 func fieldValue(h http.Header, name string) (value string, present bool) {
+	if name[0] == partMark {
+		return partValue(h, name)
+	}
 	switch lines := h[name]; len(lines) {
 	case 0:
 		return "", false

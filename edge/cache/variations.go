@@ -1,0 +1,258 @@
+package cache
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// variations are what is known of the paths whose responses have No-Vary-Search. A
+// response that does not vary on all of the query is stored under a key that is the
+// same for all queries it answers; a lookup that finds nothing under the target
+// itself makes that key by what the path's responses said last. So nothing is ever
+// scanned.
+//
+// A response is used only where its own field allows it, since the field's text is a
+// part of the key. What is forgotten of a path leaves entries that nobody finds, and
+// that a later response does not bring back: each time, the keys are others.
+type variations struct {
+	paths  atomic.Int64
+	serial atomic.Uint64
+	shards [variationShards]variationShard
+	// distinct holds one of each kind, for a site has few for many paths.
+	mu       sync.Mutex
+	distinct map[string]*variation
+}
+
+type variationShard struct {
+	mu    sync.RWMutex
+	paths map[uint64][]known // by the hash of the path; the newest first; never changed in place
+}
+
+// A known is a variation of one path.
+type known struct {
+	*variation
+	serial uint64 // of the keys that are made with it
+}
+
+// Bounds on what is remembered: some mebibytes. Not knobs.
+const (
+	variationShards   = 64
+	maxPathsPerShard  = 1024
+	maxKnown          = 2 // of one path; origins should send one (section 6 of the draft)
+	maxDistinct       = 256
+	variedQueryMarker = "\x00" // no query that is sent begins so
+)
+
+func newVariations() *variations {
+	v := &variations{distinct: map[string]*variation{}}
+	for i := range v.shards {
+		v.shards[i].paths = map[uint64][]known{}
+	}
+	return v
+}
+
+func (vs *variations) shard(path uint64) *variationShard { return &vs.shards[path%variationShards] }
+
+// of returns what is known of a path.
+func (vs *variations) of(path uint64) []known {
+	sh := vs.shard(path)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.paths[path]
+}
+
+// learn notes what a response of the path said, and returns it as it is known from
+// now on. It is not ok when there is no room for another kind.
+func (vs *variations) learn(path uint64, v *variation) (known, bool) {
+	if have := vs.of(path); len(have) > 0 && have[0].text == v.text {
+		return have[0], true
+	}
+	v, ok := vs.one(v)
+	if !ok {
+		return known{}, false
+	}
+	sh := vs.shard(path)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	have := sh.paths[path]
+	k := known{v, 0}
+	if i := slices.IndexFunc(have, func(k known) bool { return k.variation == v }); i >= 0 {
+		k = have[i]
+		have = slices.Delete(slices.Clone(have), i, i+1)
+	} else {
+		k.serial = vs.serial.Add(1)
+	}
+	if len(have) == 0 && len(sh.paths) >= maxPathsPerShard {
+		for other := range sh.paths {
+			delete(sh.paths, other)
+			vs.paths.Add(-1)
+			break
+		}
+	}
+	if _, there := sh.paths[path]; !there {
+		vs.paths.Add(1)
+	}
+	sh.paths[path] = slices.Insert(have[:min(len(have), maxKnown-1):len(have)], 0, k)
+	return k, true
+}
+
+// one returns the variation that stands for all of the same text.
+func (vs *variations) one(v *variation) (*variation, bool) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	if have := vs.distinct[v.text]; have != nil {
+		return have, true
+	}
+	if len(vs.distinct) >= maxDistinct {
+		return nil, false
+	}
+	vs.distinct[v.text] = v
+	return v, true
+}
+
+// path returns the hash of a target without its query.
+func (c *Cache) path(t *target) uint64 {
+	return c.hashed(target{scheme: t.scheme, host: t.host, path: t.path}).hash
+}
+
+// exact returns a target with its own query.
+func (c *Cache) exact(t *target) target {
+	if !t.varied {
+		return *t
+	}
+	exact := *t
+	exact.query, exact.hasQuery = t.sent, t.sentQuery
+	exact.varied, exact.sent, exact.sentQuery = false, "", false
+	return c.hashed(exact)
+}
+
+// varied returns the key of an exact target under a variation.
+func (c *Cache) varied(exact *target, k known) (target, bool) {
+	canonical, ok := k.canonical(exact.query)
+	if !ok {
+		return target{}, false
+	}
+	t := *exact
+	t.varied, t.sent, t.sentQuery = true, exact.query, exact.hasQuery
+	t.query, t.hasQuery = variedQueryMarker+serialText(k.serial)+canonical, false
+	return c.hashed(t), true
+}
+
+// serialText is of one length, so that what follows it begins at one place.
+func serialText(serial uint64) string {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(serial >> (8 * i))
+	}
+	return string(b[:])
+}
+
+// find returns the slot that may answer r under the policy, and whether the key is
+// known at all. The exact target comes first. Afterwards res.target is the key under
+// which it was found; without one, that under which an answer is awaited.
+func (c *Cache) find(r *http.Request, now time.Time, res *Result) (sl *slot, known bool) {
+	sl, known = c.usable(&res.target, r, res.Policy)
+	if c.variations.paths.Load() == 0 || sl != nil && sl.entry.satisfies(&res.control, now) {
+		return sl, known
+	}
+	other, otherKnown := c.findVaried(r, now, res, sl)
+	return other, known || otherKnown
+}
+
+// findVaried looks under the keys that No-Vary-Search makes, when sl is all that
+// there is under the exact target.
+func (c *Cache) findVaried(r *http.Request, now time.Time, res *Result, sl *slot) (_ *slot, known bool) {
+	exact := res.target
+	for i, k := range c.variations.of(c.path(&exact)) {
+		t, ok := c.varied(&exact, k)
+		if !ok {
+			break
+		}
+		other, otherKnown := c.usable(&t, r, res.Policy)
+		known = known || otherKnown
+		if other != nil && other.entry.satisfies(&res.control, now) {
+			res.target = t
+			return other, true
+		}
+		if sl == nil && (other != nil || i == 0) {
+			res.target, sl = t, other
+		}
+	}
+	return sl, known
+}
+
+// usable is the store's get for requests under a policy.
+func (c *Cache) usable(t *target, r *http.Request, p *Policy) (sl *slot, known bool) {
+	if sl, known = c.store.get(t, r); sl != nil && !p.hasParts(sl.entry.vary) {
+		sl = nil
+	}
+	return sl, known
+}
+
+// place returns the key under which an entry is stored that answered t: t itself,
+// or what its No-Vary-Search makes of it.
+func (c *Cache) place(t *target, e *Entry) *target {
+	v := parseVariation(e.header["No-Vary-Search"])
+	if v == nil && !t.varied {
+		return t
+	}
+	exact := c.exact(t)
+	if v != nil {
+		if k, ok := c.variations.learn(c.path(t), v); ok {
+			if key, ok := c.varied(&exact, k); ok {
+				return &key
+			}
+		}
+	}
+	return &exact
+}
+
+// shares reports whether an entry that answers f may answer another target of its
+// group: the same one, or one between which and its own the response does not vary.
+func (f *flight) shares(t *target) bool {
+	if !t.varied && !f.target.varied {
+		return true
+	}
+	v := f.landing.variation
+	a, hasA := f.target.sentParts()
+	b, hasB := t.sentParts()
+	return v.same(a, b, hasA, hasB)
+}
+
+// sentParts returns the query that was sent, and whether there was one.
+func (t *target) sentParts() (query string, has bool) {
+	if t.varied {
+		return t.sent, t.sentQuery
+	}
+	return t.query, t.hasQuery
+}
+
+// forgetAll removes all keys that an exact target may be stored under: by the rules
+// of the site's routes, and by what its responses said.
+func (c *Cache) forgetAll(p *Policy, t *target) {
+	c.forget(t)
+	if p != nil {
+		for i := range p.rules {
+			key := *t
+			if c.rekey(&key, &p.rules[i]) {
+				c.forget(&key)
+				c.forgetVaried(&key)
+			}
+		}
+	}
+	c.forgetVaried(t)
+}
+
+func (c *Cache) forgetVaried(t *target) {
+	if c.variations.paths.Load() == 0 {
+		return
+	}
+	for _, k := range c.variations.of(c.path(t)) {
+		if key, ok := c.varied(t, k); ok {
+			c.forget(&key)
+		}
+	}
+}
