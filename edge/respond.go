@@ -68,10 +68,20 @@ func (x *exchange) response(resp *cache.Response, status cache.Status) {
 	}
 }
 
-// whole sends an entry whose body is there: it leaves in one Write.
+// whole sends an entry whose body is there, or the ranges of it that are asked
+// for: it leaves in one Write, several ranges in one for each.
 func (x *exchange) whole(e *cache.Entry) {
 	if e.NotModified(x.r) {
 		x.notModified()
+		return
+	}
+	if excerpt, ok := e.Excerpt(x.r); ok {
+		x.writeHeader(excerpt.Apply(x.w.Header()))
+		for _, piece := range excerpt.Pieces() {
+			if !x.write(piece) {
+				return
+			}
+		}
 		return
 	}
 	x.writeHeader(e.Status())

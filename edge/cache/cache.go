@@ -9,6 +9,9 @@
 // response may not be shared is remembered for a time, so that the next crowd
 // never queues for it.
 //
+// Parts are stored as well, and completed by asking for what is missing. An entry
+// with a part answers what lies wholly within it, and never as if it were whole.
+//
 // When in doubt a response is not shared: responses with Set-Cookie, answers to
 // requests with Authorization that RFC 9111 section 3.5 does not release, and
 // responses without a freshness of their own go to the one who asked. A body
@@ -28,12 +31,11 @@
 // in all. What is in the background ends with Revalidate.
 //
 // The package writes no responses, logs nothing, starts no goroutine but one for
-// each fetch that others may join, and does not store partial content.
+// each fetch that others may join.
 package cache
 
 import (
 	"hash/maphash"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
@@ -89,7 +91,7 @@ const (
 	// StaleWhileRevalidate: the entry has expired and answers the request all the
 	// same, and Renew is to fetch it anew (RFC 5861 section 3).
 	StaleWhileRevalidate Freshness = "stale-while-revalidate"
-	// Miss: there is no entry for the request.
+	// Miss: there is no entry that has all that the request asks for.
 	Miss Freshness = "miss"
 	// Bypass: the request is none for a cache. Fetch passes it on as it is.
 	Bypass Freshness = "bypass"
@@ -101,8 +103,7 @@ const (
 // A Result is what a lookup found.
 type Result struct {
 	State Freshness
-	// Entry is set when State is Fresh, Stale or StaleWhileRevalidate, and may be with
-	// Bypass, for a request for a range: an expired entry that holds all of it.
+	// Entry is set when State is Fresh, Stale or StaleWhileRevalidate.
 	Entry *Entry
 	// Why says why the request goes forward, in the words of RFC 9211. It is empty
 	// when State is Fresh or StaleWhileRevalidate.
@@ -113,6 +114,8 @@ type Result struct {
 
 	control directives
 	target  target
+	// partial is an entry that has a part of what the request asks for.
+	partial *Entry
 }
 
 // Lookup finds the entry that answers r. A hit allocates nothing.
@@ -147,11 +150,15 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
 		return nil
 	}
 	if why := bypass(r, announcesBody(r)); why != "" {
-		return c.whole(r, now, res, why)
+		res.State, res.Why = Bypass, why
+		return nil
 	}
 	res.control = requestDirectives(r.Header)
 	c.setTarget(r, res)
 	sl, known := c.find(r, now, res)
+	if sl != nil && !sl.entry.holds(r) {
+		res.partial, sl = sl.entry, nil
+	}
 	if sl != nil {
 		res.Entry = sl.entry
 	}
@@ -167,6 +174,8 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
 		if res.Entry.TTL(now) > 0 && !res.Entry.control.noCache {
 			res.Why = FwdRequest
 		}
+	case res.partial != nil:
+		res.State, res.Why = Miss, FwdPartial
 	case known:
 		res.State, res.Why = Miss, FwdVaryMiss
 	default:
@@ -184,34 +193,6 @@ func (c *Cache) setTarget(r *http.Request, res *Result) {
 	if res.Policy != nil {
 		c.rekey(&res.target, &res.Policy.query)
 	}
-}
-
-// whole finds the entry that answers a request for a range with all that there
-// is, which a server may do (RFC 9110 section 14.2): a crowd that asks for parts
-// of what is stored costs the origin nothing. One that has expired is found as
-// well, for when nobody else answers; a fetch does not use it.
-func (c *Cache) whole(r *http.Request, now time.Time, res *Result, why Fwd) *slot {
-	*res = Result{State: Bypass, Why: why, Policy: res.Policy}
-	if len(r.Header["Range"]) == 0 {
-		return nil
-	}
-	asked := *r
-	asked.Header = maps.Clone(r.Header)
-	delete(asked.Header, "Range")
-	delete(asked.Header, "If-Range")
-	if bypass(&asked, announcesBody(&asked)) != "" {
-		return nil
-	}
-	res.control = requestDirectives(asked.Header)
-	c.setTarget(r, res)
-	sl, _ := c.find(&asked, now, res)
-	if sl == nil {
-		return nil
-	}
-	if res.Entry = sl.entry; res.Entry.satisfies(&res.control, now) {
-		res.State, res.Why = Fresh, ""
-	}
-	return sl
 }
 
 // A State is a snapshot for metrics.

@@ -10,7 +10,8 @@ type Config struct {
 	// collapsed.
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB"`
 	// MaxObject is the largest body that is stored, and that requests share while
-	// it arrives, in bytes.
+	// it arrives, in bytes. Of a larger object parts up to that many bytes are
+	// stored.
 	MaxObject int64 `koanf:"max_object" unit:"bytes" default:"8MiB" min:"1KiB"`
 	// CollapseWaiters bounds how many requests wait for one fetch; what comes on
 	// top goes down the ladder.

@@ -14,6 +14,7 @@ type Entry struct {
 	status int
 	header http.Header
 	body   []byte
+	part   *part // nil: the body is all of it
 
 	control    directives
 	vary       []nominated
@@ -27,12 +28,18 @@ type Entry struct {
 func (e *Entry) Status() int { return e.status }
 
 // Header returns the response's fields as they were stored: without Age and
-// without hop-by-hop fields, with Date and Content-Length. It is shared: map
-// entries may be copied into another header, but nothing of it may be changed.
+// without hop-by-hop fields, with Date and, unless it holds a part only,
+// Content-Length. It is shared: map entries may be copied into another header, but nothing of it may be changed.
 func (e *Entry) Header() http.Header { return e.header }
 
-// Body returns the whole body. It is shared and must not be changed.
-func (e *Entry) Body() []byte { return e.body }
+// Body returns the whole body. It is shared and must not be changed. An entry that
+// holds a part only was found for a request that Excerpt answers, and has none.
+func (e *Entry) Body() []byte {
+	if e.part != nil {
+		return nil
+	}
+	return e.body
+}
 
 // An answer is what came back for a request: its head, and when.
 type answer struct {
@@ -45,6 +52,9 @@ type answer struct {
 	confirmed bool
 	policy    *Policy // of the route
 	replaces  bool    // an entry that has expired would be gone
+	// adds: it brings a part of an entry's representation, and the header is the
+	// entry's with its own fields in it.
+	adds bool
 }
 
 // newEntry makes the entry of an answer, but for its body. It is not ok when the
@@ -71,7 +81,7 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 // complete returns the entry with its body.
 func (e *Entry) complete(body []byte) *Entry {
 	whole := *e
-	whole.body = body
+	whole.body, whole.part = body, nil
 	if len(e.header["Content-Length"]) == 0 && e.status != http.StatusNoContent {
 		whole.header = maps.Clone(e.header)
 		whole.header["Content-Length"] = []string{strconv.Itoa(len(body))}

@@ -44,8 +44,8 @@ type Response struct {
 	// answer is complete; after any other error the answer must be aborted. Where
 	// it implements io.WriterTo, writing copies nothing.
 	Body io.ReadCloser
-	// Entry is set when the answer is complete already. Its body may be sent in
-	// one Write, instead of Body.
+	// Entry is set when the answer is complete already, and no range of it. Its body
+	// may be sent in one Write, instead of Body.
 	Entry *Entry
 	// ContentLength is the body's length, -1 when unknown.
 	ContentLength int64
@@ -81,6 +81,9 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch 
 	if !collapsible(r, &found) {
 		return c.alone(ctx, r, &found, fetch)
 	}
+	if resp := c.ride(ctx, r, &found, time.Now()); resp != nil {
+		return resp, nil
+	}
 	late, stop := c.lateness(r, &found)
 	defer stop()
 	for second := false; ; second = true {
@@ -91,7 +94,7 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch 
 			return nil, a.err
 		case a.entry != nil:
 			c.counts.collapsed.Add(1)
-			return entryResponse(a.entry, &landing{fwdStatus: a.entry.status}, true), nil
+			return entryResponse(r, a.entry, &landing{fwdStatus: a.entry.status}, true), nil
 		case a.lead != nil:
 			return refused(second)(c.lead(ctx, a.lead, r, &found, fetch, late))
 		case a.join == nil:
@@ -206,7 +209,7 @@ func (f *flight) response(ctx context.Context, r *http.Request, joined bool) *Re
 	l := &f.landing
 	switch {
 	case l.entry != nil:
-		return entryResponse(l.entry, l, joined)
+		return entryResponse(r, l.entry, l, joined)
 	case l.fill != nil:
 		resp := sharedResponse(l, joined, time.Now())
 		resp.Body = l.fill.attach(ctx)
@@ -247,13 +250,17 @@ func sharedResponse(l *landing, joined bool, now time.Time) *Response {
 	}
 }
 
-// entryResponse is an answer that is complete.
-func entryResponse(e *Entry, l *landing, joined bool) *Response {
-	return &Response{
-		Status: e.status, Header: withAge(e, time.Now()), Body: wholeBody{bytes.NewReader(e.body)}, Entry: e,
-		ContentLength: int64(len(e.body)), Joined: joined, Stored: l.stored, Revalidated: l.revalidated,
+// entryResponse is an answer to r that is complete.
+func entryResponse(r *http.Request, e *Entry, l *landing, joined bool) *Response {
+	resp := &Response{
+		Status: e.status, Header: withAge(e, time.Now()), Body: wholeBody{bytes.NewReader(e.Body())}, Entry: e,
+		ContentLength: int64(len(e.Body())), Joined: joined, Stored: l.stored, Revalidated: l.revalidated,
 		FwdStatus: l.fwdStatus, Detail: l.verdict.why,
 	}
+	if x, ok := e.Excerpt(r); ok && !e.NotModified(r) {
+		x.answer(resp)
+	}
+	return resp
 }
 
 // withAge adds the Age that a cache must generate (RFC 9111 section 5.1).

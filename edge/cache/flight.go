@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"hash/maphash"
+	"math/bits"
 	"net/http"
 	"slices"
 	"sync"
@@ -26,6 +28,8 @@ type flightShard struct {
 	mu     sync.Mutex
 	groups map[uint64]*group
 	marks  marks
+
+	combining sync.Mutex // held without mu
 }
 
 // A group holds the flights of one key: more than one when Vary tells their
@@ -103,12 +107,31 @@ func (fs *flights) shard(key uint64) *flightShard {
 
 const headKey = 0x9e3779b97f4a7c15
 
-// flightKey tells HEAD from GET: both collapse, but one has no body to share.
-func flightKey(t *target, method string) uint64 {
-	if method == http.MethodHead {
-		return t.hash ^ headKey
+// flightKey tells HEAD from GET: both collapse, but one has no body to share. It
+// tells ranges from the whole and from each other, whatever they say: what comes
+// of one says nothing about the others.
+func (c *Cache) flightKey(t *target, r *http.Request) uint64 {
+	key := t.hash
+	if r.Method == http.MethodHead {
+		key ^= headKey
 	}
-	return t.hash
+	for i, name := range rangeFields {
+		if i > 0 && len(r.Header["Range"]) == 0 {
+			break // RFC 9110 section 13.1.5
+		}
+		for _, line := range r.Header[name] {
+			key = bits.RotateLeft64(key, 7+i) ^ maphash.String(c.seed, line)
+		}
+	}
+	return key
+}
+
+// rangeFields are what makes two requests for a target ask for different bytes.
+var rangeFields = [...]string{"Range", "If-Range"}
+
+// sameRange reports whether two requests ask for the same bytes.
+func sameRange(a, b http.Header) bool {
+	return slices.Equal(a["Range"], b["Range"]) && (len(a["Range"]) == 0 || slices.Equal(a["If-Range"], b["If-Range"]))
 }
 
 // An admission is what a request for a key is told.
@@ -122,7 +145,7 @@ type admission struct {
 
 // enter finds the place of a request that may be collapsed.
 func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
-	key := flightKey(&found.target, r.Method)
+	key := c.flightKey(&found.target, r)
 	sh := c.flights.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -143,7 +166,8 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 		}
 	}
 	// Between the lookup and this moment a flight may have landed.
-	if sl, _ := c.usable(&found.target, r, found.Policy); sl != nil && sl.entry != found.Entry && sl.entry.satisfies(&found.control, now) {
+	if sl, _ := c.usable(&found.target, r, found.Policy); sl != nil && sl.entry != found.Entry &&
+		sl.entry.holds(r) && sl.entry.satisfies(&found.control, now) {
 		sl.touch()
 		return admission{entry: sl.entry}
 	}
@@ -167,7 +191,7 @@ func (f *flight) join(g *group, r *http.Request, found *Result, now time.Time, l
 // joinable reports whether a flight brings what may answer a request.
 func (f *flight) joinable(g *group, r *http.Request, found *Result, now time.Time) bool {
 	switch {
-	case f.abandoned:
+	case f.abandoned, !sameRange(f.leader.Header, r.Header):
 		return false
 	case f.settled:
 		return f.answers(r, found) && f.landing.verdict.entry.satisfies(&found.control, now)

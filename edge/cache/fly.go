@@ -27,7 +27,7 @@ func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (r
 		if validates(stale, resp.Header) {
 			return reply{
 				answer: answer{
-					status: stale.status, header: updated(stale, resp.Header), length: int64(len(stale.body)),
+					status: stale.status, header: updated(stale, resp.Header), length: stale.length(),
 					requested: requested, received: time.Now(), confirmed: true,
 				},
 				entry: stale, fwdStatus: http.StatusNotModified,
@@ -50,7 +50,7 @@ func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (r
 
 // fly runs a flight from its fetch to the end of its body.
 func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Result, fetch Func) {
-	a, panicked, err := askSafely(ctx, r, found.Entry, fetch)
+	a, panicked, err := askSafely(ctx, r, found, fetch)
 	if err != nil || panicked != nil {
 		c.land(f, func(int, bool) landing { return landing{err: err, panicked: panicked} })
 		f.cancel()
@@ -84,9 +84,9 @@ func (c *Cache) weigh(r *http.Request, a *reply, found *Result) landing {
 
 // askSafely keeps a panic of fetch from ending the process: it happens in a
 // goroutine that no server watches over. The leader's Fetch panics in its place.
-func askSafely(ctx context.Context, r *http.Request, stale *Entry, fetch Func) (a reply, panicked any, err error) {
+func askSafely(ctx context.Context, r *http.Request, found *Result, fetch Func) (a reply, panicked any, err error) {
 	defer func() { panicked = recover() }()
-	a, err = ask(ctx, r, forwarded(r, stale), stale, fetch)
+	a, err = askFor(ctx, r, forwarded(r, found.Entry), found, fetch)
 	return a, nil, err
 }
 
@@ -108,7 +108,7 @@ func (c *Cache) landWhole(f *flight, a reply, l landing) {
 // confirm stores an entry that a 304 has updated. If its new header forbids
 // that, the old one goes as well.
 func (c *Cache) confirm(t *target, r *http.Request, stale *Entry, l *landing, epoch uint32) (*Entry, bool) {
-	e := l.verdict.entry.complete(stale.body)
+	e := l.verdict.entry.confirmed(stale)
 	stored := l.stored && c.keep(t, e, r, epoch)
 	if l.stored && !stored {
 		l.verdict.why = whyInvalidated
@@ -154,7 +154,10 @@ func (c *Cache) landFill(f *flight, a reply, l landing) {
 // the end only after that, so that who comes next finds it.
 func (c *Cache) bring(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) (stored bool) {
 	body, err := fl.pump()
-	stored = err == nil && body != nil && fl.keep && c.keep(t, e.complete(body), r, epoch)
+	stored = err == nil && body != nil && fl.keep && c.keep(t, e.kept(r, body), r, epoch)
+	if err != nil {
+		c.salvage(t, r, fl, e, epoch)
+	}
 	fl.end(body, stored, err)
 	return stored
 }
@@ -185,6 +188,14 @@ func (c *Cache) markUnshared(key uint64, l *landing) {
 // began.
 func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
 	key := c.place(t, e)
+	if e.part != nil {
+		combining := c.flights.combining(key.hash)
+		combining.Lock()
+		defer combining.Unlock()
+		if e = c.merged(key, e, r); e == nil {
+			return false
+		}
+	}
 	if c.flights.epoch(t.hash).Load() != epoch || !c.store.put(key, e, r) {
 		return false
 	}
@@ -207,13 +218,13 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 		out = forwarded(r, found.Entry)
 	}
 	fetching, cancel := context.WithCancel(ctx)
-	a, err := ask(fetching, r, out, found.Entry, fetch)
+	a, err := askFor(fetching, r, out, found, fetch)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	l := c.weigh(r, &a, found)
-	switch key := flightKey(t, r.Method); {
+	switch key := c.flightKey(t, r); {
 	case l.shared:
 		c.unmark(key)
 	case collapsible(r, found):
@@ -222,7 +233,7 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 	if a.entry != nil {
 		cancel()
 		l.entry, l.stored = c.confirm(t, r, a.entry, &l, epoch)
-		return entryResponse(l.entry, &l, false), nil
+		return entryResponse(r, l.entry, &l, false), nil
 	}
 	if l.stored {
 		if l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, true, 1); l.fill == nil {

@@ -45,11 +45,10 @@ func heuristicLifetime(h http.Header, date time.Time) time.Duration {
 	return min(clamp(date.Sub(modified))/heuristicShare, heuristicMax)
 }
 
-// heuristicallyCacheable lists the statuses of RFC 9110 section 15.1, but for
-// 206, which is never stored here.
+// heuristicallyCacheable lists the statuses of RFC 9110 section 15.1.
 func heuristicallyCacheable(status int) bool {
 	switch status {
-	case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501:
+	case 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501:
 		return true
 	}
 	return false

@@ -23,7 +23,7 @@ func (c *Cache) Hints(r *http.Request, found *Result, now time.Time) []string {
 	if found.State == Miss && found.Why == FwdVaryMiss {
 		e = c.sibling(&found.target)
 	}
-	if e == nil || found.State == Bypass || e.status != http.StatusOK || -e.TTL(now) > hintsFor {
+	if e == nil || found.State == Bypass || len(r.Header["Range"]) > 0 || e.status != http.StatusOK || -e.TTL(now) > hintsFor {
 		return nil
 	}
 	return EarlyLinks(e.header["Link"])

@@ -175,24 +175,3 @@ func TestKeysAreWhatWasSent(t *testing.T) {
 		}
 	}
 }
-
-func TestRangesOfWhatIsStored(t *testing.T) {
-	c := New(config())
-	read(t, c, get("/"), answers(200, "whole", fresh))
-	found := c.Lookup(get("/", "Range: bytes=0-1", "If-Range: x"), time.Now())
-	if found.State != Fresh || string(found.Entry.Body()) != "whole" {
-		t.Errorf("a range of a fresh entry: %s", found.State)
-	}
-	if found := c.Lookup(get("/other", "Range: bytes=0-1"), time.Now()); found.State != Bypass {
-		t.Errorf("a range of nothing: %s", found.State)
-	}
-}
-
-func TestRangesPassBy(t *testing.T) {
-	c := New(config())
-	read(t, c, get("/", "Range: bytes=0-1"), answers(206, "ab", fresh, "Content-Range: bytes 0-1/9"))
-	read(t, c, get("/"), answers(206, "ab", fresh, "Content-Range: bytes 0-1/9"))
-	if s := c.State(); s.Entries != 0 {
-		t.Errorf("stored partial content: %+v", s)
-	}
-}

@@ -24,7 +24,7 @@ func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
 		g.Alone = true
 		return g
 	}
-	key := flightKey(&g.target, r.Method)
+	key := c.flightKey(&g.target, r)
 	sh := c.flights.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

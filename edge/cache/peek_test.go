@@ -37,7 +37,8 @@ func TestPeekLeavesNoTrace(t *testing.T) {
 		f(get("/none", "Cache-Control: only-if-cached"), Unavailable, FwdURIMiss, false, true)
 		f(request("POST", "/fresh"), Bypass, FwdMethod, false, true)
 		f(get("/fresh", "Range: bytes=0-1"), Fresh, "", true, false)
-		f(get("/old", "Range: bytes=0-1"), Bypass, FwdBypass, true, true)
+		f(get("/old", "Range: bytes=0-1"), Stale, FwdStale, true, false)
+		f(get("/none", "Range: bytes=0-1"), Miss, FwdURIMiss, false, false)
 		g := c.Peek(get("/fresh"), time.Now(), nil)
 		sl, _ := c.store.get(&g.target, get("/fresh"))
 		if n := sl.frequency.Load(); n != 0 {

@@ -123,7 +123,7 @@ func (r *reader) peek() ([]byte, <-chan struct{}, error) {
 		}
 		return f.whole[r.offset:], nil, nil
 	}
-	for r.offset == r.segment.end() && r.segment.next != nil {
+	for r.offset >= r.segment.end() && r.segment.next != nil {
 		r.segment = r.segment.next
 	}
 	if s := r.segment; r.offset < min(f.size, s.end()) {

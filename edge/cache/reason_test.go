@@ -61,7 +61,7 @@ func TestReasons(t *testing.T) {
 	f("fwd=uri-miss; fwd-status=200; detail=authorization", c, none, get("/", "Authorization: x"), 200, fresh)
 	f("fwd=uri-miss; fwd-status=200; detail=no-freshness", c, none, get("/"), 200)
 	f("fwd=uri-miss; fwd-status=200; detail=vary", c, none, get("/"), 200, fresh, "Vary: *")
-	f("fwd=uri-miss; fwd-status=206; detail=status", c, none, get("/"), 206, fresh)
+	f("fwd=uri-miss; fwd-status=206; detail=partial", c, none, get("/"), 206, fresh)
 	f("fwd=uri-miss; fwd-status=200; detail=head", c, none, request("HEAD", "/"), 200, fresh)
 	f("fwd=uri-miss; fwd-status=200; detail=memory", off, none, get("/"), 200, fresh)
 	small := config()
@@ -73,7 +73,7 @@ func TestReasons(t *testing.T) {
 
 	f("fwd=method; fwd-status=200", c, none, request("POST", "/"), 200, fresh)
 	f("fwd=bypass; fwd-status=200; detail=request-body", c, none, fat, 200, fresh)
-	f("fwd=bypass; fwd-status=206; detail=range", c, none, get("/", "Range: bytes=0-1"), 206)
+	f("fwd=uri-miss; fwd-status=206; detail=partial", c, none, get("/", "Range: bytes=0-1"), 206)
 	f("fwd=bypass; fwd-status=200; detail=precondition", c, none, get("/", "If-Match: *"), 200)
 	f("fwd=bypass; fwd-status=200; detail=precondition", c, none, get("/", "If-Unmodified-Since: x"), 200)
 }

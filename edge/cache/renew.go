@@ -35,7 +35,7 @@ func (c *Cache) Renew(r *http.Request, found *Result, prepare func() Func) {
 	}()
 }
 
-// renewal is the request for the whole of what answers r. What r says to caches, such
+// renewal is the request for all of the entry that answers r. What r says to caches, such
 // as only-if-cached, concerns its own answer.
 func renewal(r *http.Request, e *Entry) *http.Request {
 	out := new(http.Request)
@@ -47,13 +47,19 @@ func renewal(r *http.Request, e *Entry) *http.Request {
 			delete(out.Header, name)
 		}
 	}
+	if e.part == nil { // all of it has expired, not only what r asks for
+		for _, name := range rangeFields {
+			delete(out.Header, name)
+		}
+	}
 	return out
 }
 
 // departRenewal begins a flight that nobody waits for, yet. It returns nil if there
 // is to be none.
 func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (context.Context, *flight) {
-	key := flightKey(&found.target, http.MethodGet)
+	out := renewal(r, found.Entry)
+	key := c.flightKey(&found.target, out)
 	sh := c.flights.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -70,7 +76,7 @@ func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (co
 	if !ok {
 		return nil, nil
 	}
-	f := c.depart(sh, key, renewal(r, sl.entry), found)
+	f := c.depart(sh, key, out, found)
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.waiting, f.leaderLeft, f.detached, f.release = 0, true, true, c.behind.end
 	return ctx, f
@@ -163,7 +169,7 @@ func (c *Cache) solo(ctx context.Context, r *http.Request, found *Result, fetch 
 	// list.
 	t := &found.target
 	f := &flight{
-		key: flightKey(t, r.Method), target: t.clone(), leader: r, waiting: 1,
+		key: c.flightKey(t, r), target: t.clone(), leader: r, waiting: 1,
 		epoch: c.flights.epoch(t.hash).Load(), decided: make(chan struct{}),
 	}
 	return c.lead(ctx, f, r, found, fetch, late)

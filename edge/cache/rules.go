@@ -39,7 +39,7 @@ func judge(r *http.Request, a answer, maxObject int64) verdict {
 	case !worthStoring(e):
 		v.why = "no-freshness"
 	default:
-		v.store = r.Method == http.MethodGet || a.confirmed
+		v.store = (r.Method == http.MethodGet || a.confirmed) && !abbreviated(r, &a)
 		v.share = shareable(e)
 		if !v.share {
 			v.why = "must-validate"
@@ -59,6 +59,8 @@ func forbidden(r *http.Request, a *answer, control *directives, maxObject int64)
 		return "method"
 	case !statusStorable(a.status, control):
 		return "status"
+	case a.status == http.StatusPartialContent && !storablePart(r, a):
+		return "partial"
 	case noStore(a.status, &request, control):
 		return "no-store"
 	case control.private: // RFC 9111 section 5.2.2.7
@@ -79,13 +81,20 @@ func methodStorable(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead
 }
 
-// statusStorable: final statuses only (RFC 9111 section 3). Partial content is
-// not stored (section 3.3 leaves that open), a 304 is an update and no answer
-// (section 4.3.4), and must-understand needs a status with a known meaning
+// abbreviated: a 206 to If-Range leaves fields out that its client has already
+// (RFC 9110 section 15.3.7). It can add to an entry, and not be one.
+func abbreviated(r *http.Request, a *answer) bool {
+	return a.status == http.StatusPartialContent && len(r.Header["If-Range"]) > 0 && !a.adds
+}
+
+// statusStorable: final statuses only (RFC 9111 section 3). A 304 is an update
+// and no answer (section 4.3.4), a 416 answers one request for a range and none
+// for the whole, and must-understand needs a status with a known meaning
 // (section 5.2.2.3).
 func statusStorable(status int, cc *directives) bool {
 	switch {
-	case status < 200 || status > 999 || status == http.StatusPartialContent || status == http.StatusNotModified:
+	case status < 200 || status > 999 || status == http.StatusNotModified ||
+		status == http.StatusRequestedRangeNotSatisfiable:
 		return false
 	}
 	return !cc.mustUnderstand || understood(status)
@@ -157,7 +166,6 @@ func bypass(r *http.Request, body bool) Fwd {
 	case !methodStorable(r.Method):
 		return FwdMethod
 	case body, // a response to a GET with a body must not answer one without
-		len(r.Header["Range"]) > 0,               // ranges are passed on, partial content is not stored
 		len(r.Header["If-Match"]) > 0,            // RFC 9111 section 4.3.2: not for a cache to evaluate
 		len(r.Header["If-Unmodified-Since"]) > 0: // the same
 		return FwdBypass

@@ -16,6 +16,7 @@ const (
 	FwdVaryMiss Fwd = "vary-miss"
 	FwdRequest  Fwd = "request"
 	FwdStale    Fwd = "stale"
+	FwdPartial  Fwd = "partial"
 )
 
 // A Status is this cache's member of the Cache-Status field (RFC 9211).
@@ -131,8 +132,6 @@ func passedBecause(r *http.Request, found *Result) string {
 		return "request-body"
 	case found.Why != FwdBypass:
 		return "waited-in-vain" // for what others fetched
-	case len(r.Header["Range"]) > 0:
-		return "range"
 	case len(r.Header["If-Match"]) > 0, len(r.Header["If-Unmodified-Since"]) > 0:
 		return "precondition"
 	}
