@@ -110,6 +110,11 @@ func (x *exchange) explainMatch(e *Explanation, settings *settings) []recorder.S
 	if why == outcome.UnknownHost {
 		e.Hosts = s.names()
 	}
+	if x.asksToPurge(rt, why) && x.mayPurge() {
+		return []recorder.Step{{Outcome: outcome.Local, Reason: outcome.Purged}}
+	} else if x.asksToPurge(rt, why) {
+		return refused(outcome.MethodNotAllowed)
+	}
 	if why != outcome.None {
 		return refused(why)
 	}
@@ -223,6 +228,7 @@ func (x *exchange) explainCache() *CacheLook {
 	x.found = g.Result
 	*look = CacheLook{Used: true, State: g.State, Why: g.Why, Joins: g.Joins, Alone: g.Alone}
 	if entry := g.Entry; entry != nil {
+		look.Found = g.Look(x.start)
 		look.Entry, look.Age, look.TTL = true, entry.Age(x.start).Seconds(), entry.TTL(x.start).Seconds()
 		look.Forbids, look.StaleLeft = entry.ForbidsStale(), entry.StaleLeft(x.start, x.r, rt.staleFor).Seconds()
 	}

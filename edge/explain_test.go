@@ -121,6 +121,10 @@ const (
 var situations = []situation{
 	{"free", nothing, "GET", "/spill/x", nil, "origin", noTurn},
 	{"free, without overflow", nothing, "GET", "/plain/x", nil, "origin", "shed; reason=origin-saturated"},
+	{
+		"a purge by nobody in particular", nothing, "PURGE", "/spill/x", nil,
+		"refused; reason=method-not-allowed", "refused; reason=method-not-allowed",
+	},
 	{"saturated", saturated, "GET", "/spill/x", nil, toFirst, noTurn},
 	{
 		"saturated, without overflow", saturated, "GET", "/plain/x", nil,

@@ -66,6 +66,8 @@ type CacheLook struct {
 	Entry bool    `json:"entry"`
 	Age   float64 `json:"age_seconds"`
 	TTL   float64 `json:"ttl_seconds"`
+	// Found describes the entry.
+	Found *cache.Look `json:"found,omitempty"`
 	// StaleLeft is for how long the entry may stand in for an origin that is full.
 	StaleLeft float64 `json:"stale_left_seconds"`
 	Forbids   bool    `json:"forbids_stale"` // the response does

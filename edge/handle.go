@@ -27,6 +27,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rt, why := settings.sites.match(r, x.path)
 	x.route = rt
+	if x.asksToPurge(rt, why) {
+		x.purge()
+		return
+	}
 	if why != outcome.None {
 		x.refuse(why)
 		return

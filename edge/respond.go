@@ -24,6 +24,7 @@ func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 	found := &x.found
 	h := x.w.Header()
 	copyHeader(h, found.Entry.Header())
+	x.hideTags(h)
 	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}
 	h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
 	x.expose(h)
@@ -35,6 +36,7 @@ func (x *exchange) response(resp *cache.Response, status cache.Status) {
 	defer resp.Body.Close()
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
+	x.hideTags(h)
 	h["Cache-Status"] = status.Append(h["Cache-Status"])
 	if resp.Status < 500 {
 		x.letIn(h)
@@ -207,6 +209,19 @@ func (x *exchange) wait(rt *route, why outcome.Reason) {
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	x.writeHeader(http.StatusServiceUnavailable)
+	x.write(text)
+}
+
+// purged answers a request to purge that was done.
+func (x *exchange) purged(entries int) {
+	x.outcome, x.reason = outcome.Local, outcome.Purged
+	h := x.w.Header()
+	h["Cache-Control"] = []string{"no-store"}
+	h["Content-Type"] = []string{"application/json"}
+	x.expose(h)
+	text := []byte(`{"status":"ok","purged":` + strconv.Itoa(entries) + "}\n")
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	x.writeHeader(http.StatusOK)
 	x.write(text)
 }
 
@@ -384,6 +399,16 @@ func (x *exchange) write(b []byte) bool {
 	}
 	x.cancel(why)
 	return false
+}
+
+// hideTags takes out what the origin says to this cache alone. Surrogate-Control
+// stays: the node does not obey it, so it is for somebody in front.
+func (x *exchange) hideTags(h http.Header) {
+	if x.s.settings.Load().showTags {
+		return
+	}
+	delete(h, "Surrogate-Key")
+	delete(h, "Cache-Tag")
 }
 
 // copyHeader shares the value slices: both sides only read them. What is for the

@@ -69,6 +69,8 @@ type settings struct {
 	tunnel          time.Duration // without a byte
 	errorPages      errorPages
 	priorityField   string // canonical; empty: nobody is asked
+	purgers         []netip.Prefix
+	showTags        bool
 }
 
 // NewServer returns a Server for the given configuration. Metrics are
@@ -121,6 +123,11 @@ func (s *Server) Prepare(c Config, sc []SiteConfig, origins map[string]origin.Co
 	if next.proxies, err = parsePrefixes("trusted_proxies", c.TrustedProxies); err != nil {
 		return nil, err
 	}
+	purging := s.cache.Purging()
+	if next.purgers, err = parsePrefixes("cache.purge.from", purging.From); err != nil {
+		return nil, err
+	}
+	next.showTags = purging.ShowTags
 	next.priorityField = http.CanonicalHeaderKey(c.PriorityHeader)
 	return func() { s.settings.Store(next) }, nil
 }

@@ -95,9 +95,10 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 	return newPatientWorld(t, proto, slots, 300*time.Millisecond, change)
 }
 
-// newPatientWorld is newWorldWith with the longest wait of what may not spill.
+// newPatientWorld is newWorldWith with the longest wait of what may not spill, and
+// the addresses that may purge.
 func newPatientWorld(
-	t testing.TB, proto string, slots int, wait time.Duration, change func(*edge.Config, []edge.RouteConfig),
+	t testing.TB, proto string, slots int, wait time.Duration, change func(*edge.Config, []edge.RouteConfig), purgers ...string,
 ) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
@@ -123,6 +124,7 @@ func newPatientWorld(
 	w.app, w.paid = o, functions
 	w.cache = cache.New(cache.Config{
 		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
+		Purge: cache.PurgeConfig{From: purgers},
 	})
 	background(t, w.cache.Revalidate)
 

@@ -393,6 +393,8 @@ func (n *node) adminOptions() admin.Options {
 		Handlers: map[string]http.Handler{
 			"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction),
 			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
+			"/purge": http.HandlerFunc(n.servePurge), "/cache/get": http.HandlerFunc(n.serveCached),
+			"/cache/list": http.HandlerFunc(n.serveList), "/cache/warm": http.HandlerFunc(n.serveWarm),
 			"/recorder": http.HandlerFunc(n.serveRecorder), "/online": http.HandlerFunc(n.serveOnline),
 		},
 	}

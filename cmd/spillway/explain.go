@@ -227,6 +227,8 @@ func cacheLookText(c *edge.CacheLook) string {
 		return fmt.Sprintf("no entry (%s)", c.Why)
 	case c.State == cache.Fresh:
 		return fmt.Sprintf("a hit: %s old, fresh for %s more", secondsText(c.Age), secondsText(c.TTL))
+	case c.Found != nil && c.Found.Soft:
+		return fmt.Sprintf("an entry, %s old, softly purged: it is validated before it answers", secondsText(c.Age))
 	case c.State == cache.StaleWhileRevalidate:
 		return fmt.Sprintf("an entry, %s old, expired %s ago, which answers while it is fetched anew", secondsText(c.Age), secondsText(-c.TTL))
 	case c.TTL > 0:

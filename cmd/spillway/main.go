@@ -67,7 +67,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
-		newBudgetCommand(),
+		newBudgetCommand(), newCacheCommand(), newPurgeCommand(),
 		newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

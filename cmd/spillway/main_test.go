@@ -25,12 +25,17 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the program as an operator does. Each script finds an origin
-// at $ORIGIN, which answers with the path.
+// at $ORIGIN, which answers with the path. What lies under /tagged/ may be stored.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
 			origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/tagged/") {
+					w.Header().Set("Cache-Control", "max-age=3600")
+					w.Header().Set("Surrogate-Key", "all "+r.URL.Path)
+					w.Header().Set("Cache-Groups", `"pages"`)
+				}
 				fmt.Fprintf(w, "origin serves %s\n", r.URL.Path)
 			}))
 			e.Defer(origin.Close)

@@ -9,6 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"spillway/edge"
+	"spillway/edge/cache"
 	"spillway/edge/waiting"
 )
 
@@ -80,6 +81,7 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 			counter(w, fmt.Sprintf("spillway_cache_requests_total{route=%q,status=%q}", r.Route, status), r.Requests[status])
 		}
 	}
+	writePurgeMetrics(w, &c)
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
 	}
@@ -87,6 +89,16 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	counter(w, `spillway_reloads_total{result="ok"}`, s.Config.Reloads)
 	counter(w, `spillway_reloads_total{result="refused"}`, s.Config.Refusals)
 	gauge(w, "spillway_config_refused", flag(len(s.Config.Refused.Problems) > 0))
+}
+
+func writePurgeMetrics(w io.Writer, c *cache.State) {
+	counter(w, `spillway_cache_purges_total{kind="url"}`, c.Purges.URL)
+	counter(w, `spillway_cache_purges_total{kind="prefix"}`, c.Purges.Prefix)
+	counter(w, `spillway_cache_purges_total{kind="tag"}`, c.Purges.Tag)
+	counter(w, `spillway_cache_purges_total{kind="group"}`, c.Purges.Group)
+	counter(w, `spillway_cache_purges_total{kind="all"}`, c.Purges.All)
+	counter(w, "spillway_cache_purged_entries_total", c.Purged)
+	counter(w, "spillway_cache_tags_ignored_total", c.TagsIgnored)
 }
 
 func writeOriginMetrics(w io.Writer, name string, s *nodeState) {

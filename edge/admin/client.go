@@ -42,6 +42,12 @@ func NewClient(address string) *Client {
 	}}
 }
 
+// Patient makes the client wait so long for each answer, instead of 10 s.
+func (c *Client) Patient(wait time.Duration) *Client {
+	c.http.Timeout = wait
+	return c
+}
+
 // Get returns what stands at the path.
 func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
 	return c.do(ctx, http.MethodGet, path)

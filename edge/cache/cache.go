@@ -50,6 +50,7 @@ type Cache struct {
 	store      *store
 	flights    *flights
 	variations *variations
+	purges     purges
 	fills      budget
 	counts     counts
 	// behind is what goes on when nobody waits for it.
@@ -59,6 +60,7 @@ type Cache struct {
 // counts are of events since the start.
 type counts struct {
 	stale, misses, bypassed, collapsed, stored, uncacheable, rejected, renewed, unrenewed atomic.Uint64
+	purges                                                                                purgeCounts
 	// Hits are the one counter that every core writes all the time: it is spread.
 	hits [16]struct {
 		atomic.Uint64
@@ -220,6 +222,19 @@ type State struct {
 	// those for which that failed; they are tried again.
 	Renewed   uint64 `json:"renewed"`
 	Unrenewed uint64 `json:"unrenewed"`
+
+	Purges      PurgeState `json:"purges"`
+	Purged      uint64     `json:"purged"`       // entries, softly or for good
+	TagsIgnored uint64     `json:"tags_ignored"` // tags and groups beyond what one response may have
+}
+
+// A PurgeState counts purges by kind, whatever they found.
+type PurgeState struct {
+	URL    uint64 `json:"url"`
+	Prefix uint64 `json:"prefix"`
+	Tag    uint64 `json:"tag"`
+	Group  uint64 `json:"group"`
+	All    uint64 `json:"all"`
 }
 
 // State returns a snapshot.
@@ -232,6 +247,7 @@ func (c *Cache) State() State {
 		Uncacheable: c.counts.uncacheable.Load(), Rejected: c.counts.rejected.Load(),
 		Background: c.behind.used(), Renewed: c.counts.renewed.Load(), Unrenewed: c.counts.unrenewed.Load(),
 	}
+	s.Purges, s.Purged, s.TagsIgnored = c.counts.purges.state(), c.counts.purges.entries.Load(), c.store.ignored.Load()
 	for i := range c.counts.hits {
 		s.Hits += c.counts.hits[i].Load()
 	}
@@ -243,6 +259,3 @@ func (c *Cache) State() State {
 	}
 	return s
 }
-
-// Purge forgets all entries. Fetches in flight go on; what they bring is stored.
-func (c *Cache) Purge() { c.store.purge() }

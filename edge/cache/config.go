@@ -23,4 +23,19 @@ type Config struct {
 	// expired entry may answer when there is an error (stale-if-error): then it gets
 	// that, and the fetch goes on and is stored. Zero waits as long as for any answer.
 	StaleWait time.Duration `koanf:"stale_wait" unit:"duration" default:"1s"`
+	Purge     PurgeConfig   `koanf:"purge"`
+}
+
+// Purging returns who may purge, as the cache was configured.
+func (c *Cache) Purging() PurgeConfig { return c.config.Purge }
+
+// PurgeConfig says who may purge over the network, and who sees the tags.
+type PurgeConfig struct {
+	// From are the addresses from which the method PURGE is taken. Without any it is
+	// refused; the operator purges over the admin listener.
+	From []string `koanf:"from" format:"prefix"`
+	// ShowTags leaves Surrogate-Key and Cache-Tag in responses, for caches between
+	// the node and its visitors. Without it they end here: they tell strangers what
+	// a site is made of, and nothing to browsers.
+	ShowTags bool `koanf:"show_tags" default:"false"`
 }

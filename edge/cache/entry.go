@@ -22,6 +22,7 @@ type Entry struct {
 	initialAge time.Duration
 	lifetime   time.Duration
 	bytes      int64
+	purged     bool // softly
 }
 
 // Status returns the response's status.

@@ -166,7 +166,7 @@ func (c *Cache) follow(ctx context.Context, f *flight, r *http.Request, found *R
 		return nil, fmt.Errorf("%w: panic", ErrLeaderFailed)
 	case !l.shared:
 		return nil, errNotShared
-	case !f.answers(r, found):
+	case !f.answers(r, found), c.outlived(f, found):
 		f.decline(false)
 		return nil, errNotForThis
 	}

@@ -155,7 +155,7 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 	}
 	if g != nil {
 		for _, f := range g.flights {
-			if f.epoch != c.flights.epoch(found.target.hash).Load() {
+			if f.epoch != c.flights.epoch(found.target.hash).Load() || c.outlived(f, found) {
 				continue
 			}
 			if joined, full := f.join(g, r, found, now, c.config.CollapseWaiters); full {

@@ -185,7 +185,7 @@ func (c *Cache) markUnshared(key uint64, l *landing) {
 }
 
 // keep stores an entry, unless its key has been invalidated since the fetch
-// began.
+// began, or one of its tags purged.
 func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
 	key := c.place(t, e)
 	if e.part != nil {
@@ -196,10 +196,10 @@ func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
 			return false
 		}
 	}
-	if c.flights.epoch(t.hash).Load() != epoch || !c.store.put(key, e, r) {
+	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) || !c.store.put(key, e, r) {
 		return false
 	}
-	if c.flights.epoch(t.hash).Load() != epoch {
+	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) {
 		c.store.removeEntry(key, e)
 		return false
 	}

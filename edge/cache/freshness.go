@@ -84,7 +84,7 @@ func (e *Entry) TTL(now time.Time) time.Duration {
 // satisfies reports whether the entry may answer, without validation, a request
 // with these directives (RFC 9111 section 4).
 func (e *Entry) satisfies(cc *directives, now time.Time) bool {
-	if e.control.noCache || cc.noCache {
+	if e.control.noCache || cc.noCache || e.purged {
 		return false
 	}
 	ttl := e.TTL(now)

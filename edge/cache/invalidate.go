@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Invalidate forgets what a request has made out of date, given the status and
@@ -21,6 +22,7 @@ func (c *Cache) invalidate(p *Policy, r *http.Request, status int, header http.H
 	}
 	t := c.target(r)
 	c.forgetAll(p, &t)
+	c.invalidateGroups(&t, header)
 	for _, name := range [...]string{"Location", "Content-Location"} {
 		for _, value := range header[name] {
 			if u, ok := sameOrigin(r, &t, value); ok {
@@ -31,11 +33,17 @@ func (c *Cache) invalidate(p *Policy, r *http.Request, status int, header http.H
 	}
 }
 
-// forget removes a key. The epoch is raised first: a fetch that stores after the
-// removal then sees that it must not.
-func (c *Cache) forget(t *target) {
-	c.flights.epoch(t.hash).Add(1)
-	c.store.remove(t)
+// forget removes a key.
+func (c *Cache) forget(t *target) { c.purgeTarget(t, false, time.Time{}) }
+
+// invalidateGroups removes what is in the groups that the response to an unsafe
+// request names, on the same origin (RFC 9875 section 3). What shares other groups
+// with those entries stays: it does not cascade (section 2.2.1).
+func (c *Cache) invalidateGroups(t *target, header http.Header) {
+	groups, _ := readGroups(header["Cache-Group-Invalidation"])
+	for _, group := range groups {
+		c.PurgeBy(t.selectGroup(group), false)
+	}
 }
 
 // safe lists the methods that change nothing (RFC 9110 section 9.2.1). Unknown

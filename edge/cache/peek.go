@@ -33,7 +33,7 @@ func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
 		return g
 	}
 	for _, f := range group.flights {
-		if f.epoch == c.flights.epoch(g.target.hash).Load() && f.joinable(group, r, &g.Result, now) {
+		if f.epoch == c.flights.epoch(g.target.hash).Load() && !c.outlived(f, &g.Result) && f.joinable(group, r, &g.Result, now) {
 			g.Joins = f.settled || f.joiners() < c.config.CollapseWaiters
 			return g
 		}

@@ -29,6 +29,7 @@ type slot struct {
 	entry *Entry
 	owner *resource
 	bytes int64
+	chain uint32 // of its keys in the inverted index
 
 	queue      *queue // nil: not in a queue
 	prev, next *slot

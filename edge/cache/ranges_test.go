@@ -20,9 +20,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A shelf is an origin whose only object changes. It has ranges and conditions as
+// A library is an origin whose only object changes. It has ranges and conditions as
 // net/http has them, and each version says which one it is.
-type shelf struct {
+type library struct {
 	mu       sync.Mutex
 	rng      *rand.Rand
 	versions [][]byte
@@ -32,14 +32,14 @@ type shelf struct {
 	asked    int
 }
 
-func (s *shelf) intn(n int) int {
+func (s *library) intn(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rng.IntN(n)
 }
 
 // change puts another object in place.
-func (s *shelf) change(size int) {
+func (s *library) change(size int) {
 	body := make([]byte, size)
 	for i := range body {
 		body[i] = byte(s.intn(256))
@@ -49,14 +49,14 @@ func (s *shelf) change(size int) {
 	s.mu.Unlock()
 }
 
-func (s *shelf) body(version string) []byte {
+func (s *library) body(version string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, _ := strconv.Atoi(version)
 	return s.versions[n]
 }
 
-func (s *shelf) fetch(ctx context.Context, r *http.Request) (*http.Response, error) {
+func (s *library) fetch(ctx context.Context, r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	version := len(s.versions) - 1
 	body := s.versions[version]
@@ -96,7 +96,7 @@ func (s *shelf) fetch(ctx context.Context, r *http.Request) (*http.Response, err
 type drops struct {
 	ctx context.Context
 	io.ReadCloser
-	s *shelf
+	s *library
 }
 
 func (d *drops) Read(p []byte) (int, error) {
@@ -109,7 +109,7 @@ func (d *drops) Read(p []byte) (int, error) {
 
 // verify checks an answer against the version that it says it is of, byte for
 // byte.
-func (s *shelf) verify(t interface{ Errorf(string, ...any) }, r *http.Request, status int, h http.Header, got []byte) {
+func (s *library) verify(t interface{ Errorf(string, ...any) }, r *http.Request, status int, h http.Header, got []byte) {
 	version := h.Get("Version")
 	whole := s.body(version)
 	wrong := func() {
@@ -151,7 +151,7 @@ func (s *shelf) verify(t interface{ Errorf(string, ...any) }, r *http.Request, s
 
 // ask makes one request through the cache, as the edge would, and checks what
 // comes. A body that is cut off must not look complete.
-func (s *shelf) ask(t interface{ Errorf(string, ...any) }, c *Cache, r *http.Request) {
+func (s *library) ask(t interface{ Errorf(string, ...any) }, c *Cache, r *http.Request) {
 	found := c.Lookup(r, time.Now())
 	if found.State == Fresh {
 		e := found.Entry
@@ -210,7 +210,7 @@ type inBubble struct{ *testing.T }
 func TestRangesAreTheObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(inBubble{t}, func(rt *rapid.T) {
-			s := &shelf{
+			s := &library{
 				rng: rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0)), cuts: rapid.Bool().Draw(rt, "cuts"),
 				kind: rapid.SampledFrom([]string{"strong", "strong", "weak", "date", "none"}).Draw(rt, "validator"),
 			}
@@ -253,7 +253,7 @@ func TestRangesAreTheObject(t *testing.T) {
 func TestConcurrentRanges(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			s := &shelf{
+			s := &library{
 				rng: rand.New(rand.NewPCG(seed, 1)), kind: []string{"strong", "weak", "date", "none"}[seed%4],
 				slow: true, cuts: seed%3 == 0,
 			}

@@ -18,14 +18,17 @@ const maxVariants = 16
 type store struct {
 	shards []shard // a power of two; none when the store is off
 	shift  uint    // the hash's bits above it choose the shard
+	// ignored counts the tags and groups that entries had too many of.
+	ignored atomic.Uint64
 }
 
 type shard struct {
 	mu    sync.RWMutex
 	index map[uint64]*resource
 	policy
-	bytes  atomic.Int64 // written under mu
-	slots  atomic.Int64 // the same
+	keyed  inverted[*slot] // by tags, groups and folders
+	bytes  atomic.Int64    // written under mu
+	slots  atomic.Int64    // the same
 	evicts atomic.Uint64
 	_      [64]byte // keeps neighbours off this cache line
 }
@@ -58,6 +61,7 @@ func newStore(memory, maxObject int64) *store {
 	for i := range s.shards {
 		s.shards[i].index = make(map[uint64]*resource)
 		s.shards[i].policy = newPolicy(memory / int64(n))
+		s.shards[i].keyed = newInverted[*slot]()
 	}
 	return s
 }
@@ -118,7 +122,8 @@ func (s *store) fits(bytes int64) bool {
 // put keeps an entry that answered r. It takes the place of the variants that
 // would have answered r: they are out of date.
 func (s *store) put(t *target, e *Entry, r *http.Request) bool {
-	size := e.bytes + t.size()
+	keys, ignored := entryKeys(t, e.header)
+	size := e.bytes + t.size() + int64(len(keys))*keyBytes
 	if !s.fits(size) {
 		return false
 	}
@@ -142,6 +147,8 @@ func (s *store) put(t *target, e *Entry, r *http.Request) bool {
 	sl.owner = res
 	res.variants = slices.Insert(res.variants, 0, sl)
 	sh.policy.add(sl, t.hash)
+	sl.chain = sh.keyed.add(sl, keys)
+	s.ignored.Add(uint64(ignored))
 	sh.bytes.Add(size)
 	sh.slots.Add(1)
 	return true
@@ -185,6 +192,7 @@ func (sh *shard) forget(sl *slot) {
 	if len(res.variants) == 0 {
 		delete(sh.index, res.target.hash)
 	}
+	sh.keyed.remove(sl.chain)
 	sh.bytes.Add(-sl.bytes)
 	sh.slots.Add(-1)
 }
@@ -193,22 +201,6 @@ func (sh *shard) drop(res *resource) {
 	for len(res.variants) > 0 {
 		sh.remove(res.variants[0])
 	}
-}
-
-// remove forgets all variants of a key.
-func (s *store) remove(t *target) bool {
-	sh := s.shard(t.hash)
-	if sh == nil {
-		return false
-	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	res := sh.index[t.hash]
-	if res == nil || !res.target.equal(t) {
-		return false
-	}
-	sh.drop(res)
-	return true
 }
 
 // removeEntry forgets one variant, if it is still kept.
@@ -228,18 +220,5 @@ func (s *store) removeEntry(t *target, e *Entry) {
 			sh.remove(sl)
 			return
 		}
-	}
-}
-
-// purge forgets everything.
-func (s *store) purge() {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		for _, res := range sh.index {
-			sh.drop(res)
-		}
-		sh.policy.ghost.clear()
-		sh.mu.Unlock()
 	}
 }

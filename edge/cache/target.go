@@ -24,6 +24,7 @@ type target struct {
 	varied    bool
 	sent      string
 	sentQuery bool
+	asked     uint64 // how many purges there had been; not part of the key
 }
 
 func (c *Cache) target(r *http.Request) target {
@@ -66,6 +67,7 @@ func (c *Cache) hashed(t target) target {
 	if t.hasQuery {
 		t.hash = ^t.hash // an empty query is not none
 	}
+	t.asked = c.purges.count.Load()
 	return t
 }
 

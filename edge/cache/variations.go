@@ -230,29 +230,35 @@ func (t *target) sentParts() (query string, has bool) {
 	return t.query, t.hasQuery
 }
 
-// forgetAll removes all keys that an exact target may be stored under: by the rules
+// keys are those that an exact target may be stored under, each once: by the rules
 // of the site's routes, and by what its responses said.
-func (c *Cache) forgetAll(p *Policy, t *target) {
-	c.forget(t)
+func (c *Cache) keys(p *Policy, t *target) []target {
+	keys := []target{*t}
+	add := func(key target, ok bool) {
+		if ok && !slices.ContainsFunc(keys, func(k target) bool { return k.equal(&key) }) {
+			keys = append(keys, key)
+		}
+	}
 	if p != nil {
 		for i := range p.rules {
 			key := *t
-			if c.rekey(&key, &p.rules[i]) {
-				c.forget(&key)
-				c.forgetVaried(&key)
-			}
+			add(key, c.rekey(&key, &p.rules[i]))
 		}
 	}
-	c.forgetVaried(t)
+	if c.variations.paths.Load() == 0 {
+		return keys
+	}
+	for _, exact := range keys {
+		for _, k := range c.variations.of(c.path(&exact)) {
+			add(c.varied(&exact, k))
+		}
+	}
+	return keys
 }
 
-func (c *Cache) forgetVaried(t *target) {
-	if c.variations.paths.Load() == 0 {
-		return
-	}
-	for _, k := range c.variations.of(c.path(t)) {
-		if key, ok := c.varied(t, k); ok {
-			c.forget(&key)
-		}
+// forgetAll removes a target under all of its keys.
+func (c *Cache) forgetAll(p *Policy, t *target) {
+	for _, key := range c.keys(p, t) {
+		c.forget(&key)
 	}
 }

@@ -109,4 +109,5 @@ const (
 
 	// Answers of the node itself.
 	Redirect Reason = "redirect"
+	Purged   Reason = "purged"
 )

@@ -1,0 +1,157 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Look is what an operator sees of an entry.
+type Look struct {
+	URL    string `json:"url"`
+	Status int    `json:"status"`
+	// Tier is where the entry is kept.
+	Tier  string  `json:"tier"`
+	Bytes int64   `json:"bytes"` // of the body
+	Age   float64 `json:"age_seconds"`
+	TTL   float64 `json:"ttl_seconds"`      // below zero, since when it is not fresh
+	Soft  bool    `json:"purged,omitempty"` // softly purged: it is validated before it answers
+	// Vary are the fields that the request must have, as "name: value"; without a
+	// value, must not have. Values of Cookie and Authorization are not told.
+	Vary   []string `json:"vary,omitempty"`
+	Tags   []string `json:"tags,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+}
+
+// tierMemory is the name of the store in memory.
+const tierMemory = "memory"
+
+// lookAt describes an entry.
+func lookAt(t *target, e *Entry, now time.Time) Look {
+	l := Look{
+		URL: t.url(), Status: e.status, Tier: tierMemory, Bytes: int64(len(e.body)),
+		Age: e.Age(now).Seconds(), TTL: e.TTL(now).Seconds(), Soft: e.purged,
+	}
+	for _, f := range e.vary {
+		switch {
+		case !f.present:
+			l.Vary = append(l.Vary, f.name)
+		case f.name == "Cookie", f.name == "Authorization", strings.HasPrefix(f.name, cookiePart): // a visitor's secret, and none of the operator's
+			l.Vary = append(l.Vary, f.name+": (hidden)")
+		default:
+			l.Vary = append(l.Vary, f.name+": "+f.value)
+		}
+	}
+	l.Tags, _ = readTags(e.header)
+	l.Groups, _ = readGroups(e.header["Cache-Groups"])
+	return l
+}
+
+func (t *target) url() string {
+	u := t.scheme + "://" + t.host + t.path
+	if t.hasQuery {
+		u += "?" + t.query
+	}
+	return u
+}
+
+// Look describes the entry that was found, or returns nil.
+func (r *Result) Look(now time.Time) *Look {
+	if r.Entry == nil {
+		return nil
+	}
+	l := lookAt(&r.target, r.Entry, now)
+	return &l
+}
+
+// errCursor is the error of a page that continues nothing.
+var errCursor = errors.New("the cursor is none that a list has returned")
+
+// stepsPerEntry bounds how many entries are looked at for one that is named, on one
+// page. Not a knob.
+const stepsPerEntry = 16
+
+// kept is what a list has found, to be described when the lock is given back.
+type kept struct {
+	target target
+	entry  *Entry
+}
+
+// List describes what a selection names, a page of at most limit entries at a time:
+// a page may hold fewer, or none, and still not be the last. next continues the
+// list; it is empty at the end. Entries that come and go meanwhile may be missing
+// or told twice. Its error says that the cursor is none.
+func (c *Cache) List(s Selection, cursor string, limit int, now time.Time) (page []Look, next string, err error) {
+	shard, at, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	var found []kept
+	if s.kind == KindURL {
+		for _, key := range c.keys(s.policy, &s.target) {
+			found = append(found, c.store.variants(&key)...)
+		}
+	} else {
+		limit = max(limit, 1)
+		steps, more := limit*stepsPerEntry, false
+		for ; shard < len(c.store.shards); shard, at = shard+1, 0 {
+			if found, at, more = c.store.shards[shard].list(&s, found, limit, &steps, at); more {
+				next = fmt.Sprintf("%d.%d", shard, at)
+				break
+			}
+		}
+	}
+	for i := range found {
+		page = append(page, lookAt(&found[i].target, found[i].entry, now))
+	}
+	return page, next, nil
+}
+
+// parseCursor reads a shard, and the link that the last page ended with.
+func parseCursor(cursor string) (shard int, at uint32, err error) {
+	if cursor == "" {
+		return 0, 0, nil
+	}
+	first, second, _ := strings.Cut(cursor, ".")
+	s, wrong := strconv.ParseUint(first, 10, 16)
+	l, alsoWrong := strconv.ParseUint(second, 10, 32)
+	if wrong != nil || alsoWrong != nil {
+		return 0, 0, errCursor
+	}
+	return int(s), uint32(l), nil
+}
+
+// list adds what a selection names in a shard, behind a link, and returns the link
+// that it came to, and whether there is more.
+func (sh *shard) list(s *Selection, found []kept, limit int, steps *int, from uint32) (_ []kept, at uint32, more bool) {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for at = from; ; {
+		sl, next, ok := sh.keyed.after(s.key, at)
+		if !ok || len(found) == limit || *steps == 0 {
+			return found, at, ok
+		}
+		at, *steps = next, *steps-1
+		if t := &sl.owner.target; s.names(t) {
+			found = append(found, kept{*t, sl.entry})
+		}
+	}
+}
+
+// variants returns all entries of a key.
+func (s *store) variants(t *target) (found []kept) {
+	sh := s.shard(t.hash)
+	if sh == nil {
+		return nil
+	}
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	if res := sh.index[t.hash]; res != nil && res.target.equal(t) {
+		for _, sl := range res.variants {
+			found = append(found, kept{res.target, sl.entry})
+		}
+	}
+	return found
+}

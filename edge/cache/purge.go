@@ -1,0 +1,128 @@
+package cache
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// purgeCounts are of purges by kind, and of what they found.
+type purgeCounts struct{ url, prefix, tag, group, all, entries atomic.Uint64 }
+
+func (p *purgeCounts) add(kind Kind, entries int) {
+	p.entries.Add(uint64(entries))
+	switch kind {
+	case KindURL:
+		p.url.Add(1)
+	case KindPrefix:
+		p.prefix.Add(1)
+	case KindTag:
+		p.tag.Add(1)
+	case KindGroup:
+		p.group.Add(1)
+	case KindAll:
+		p.all.Add(1)
+	}
+}
+
+func (p *purgeCounts) state() PurgeState {
+	return PurgeState{
+		URL: p.url.Load(), Prefix: p.prefix.Load(), Tag: p.tag.Load(), Group: p.group.Load(), All: p.all.Load(),
+	}
+}
+
+// Purge forgets everything.
+func (c *Cache) Purge() { c.PurgeBy(SelectAll(), false) }
+
+// PurgeBy forgets what a selection names, and returns how many entries that were.
+// With soft they stay and are stale from now on: they must be validated before they
+// answer, and may stand in where a stale answer may, for as long as if they had
+// expired now. What was softly purged before, and not validated since, counts no
+// more.
+//
+// Fetches that began before are joined by nobody who asks afterwards, and what they
+// bring is not stored. It takes time as there are entries to find, no matter how
+// many there are in all, and holds no lock for long.
+func (c *Cache) PurgeBy(s Selection, soft bool) (entries int) {
+	now := time.Now()
+	switch s.kind {
+	case "":
+		return 0
+	case KindURL:
+		for _, key := range c.keys(s.policy, &s.target) {
+			entries += c.purgeTarget(&key, soft, now)
+		}
+	default:
+		c.purges.begin(s.key)
+		for i := range c.store.shards {
+			entries += c.store.shards[i].sweep(&s, soft, now)
+		}
+	}
+	c.counts.purges.add(s.kind, entries)
+	return entries
+}
+
+// purgeTarget forgets the variants of a key, or makes them stale. The epoch is
+// raised first: a fetch that stores after the removal then sees that it must not.
+func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
+	c.flights.epoch(t.hash).Add(1)
+	sh := c.store.shard(t.hash)
+	if sh == nil {
+		return 0
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	res := sh.index[t.hash]
+	if res == nil || !res.target.equal(t) {
+		return 0
+	}
+	if !soft {
+		entries = len(res.variants)
+		sh.drop(res)
+		return entries
+	}
+	for _, sl := range res.variants {
+		if sh.soften(sl, now) {
+			entries++
+		}
+	}
+	return entries
+}
+
+// sweepBatch is how many entries are purged while a shard is locked: a fraction of
+// a millisecond. Not a knob.
+const sweepBatch = 512
+
+// sweep purges what a selection names in a shard, as much as there is when it
+// begins: the oldest first, and each that stays goes to the end of its ring, so
+// that nothing is missed when entries come and go between two batches.
+func (sh *shard) sweep(s *Selection, soft bool, now time.Time) (entries int) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.kind == KindAll && !soft {
+		sh.policy.ghost.clear()
+	}
+	for left := sh.keyed.length(s.key); left > 0; {
+		batch := min(left, sweepBatch)
+		for range batch {
+			sl, ok := sh.keyed.oldest(s.key)
+			if !ok {
+				return entries
+			}
+			named := s.names(&sl.owner.target)
+			if named && !soft {
+				sh.remove(sl)
+				entries++
+				continue
+			}
+			sh.keyed.rotate(s.key)
+			if named && sh.soften(sl, now) {
+				entries++
+			}
+		}
+		if left -= batch; left > 0 {
+			sh.mu.Unlock() // let visitors in
+			sh.mu.Lock()
+		}
+	}
+	return entries
+}
