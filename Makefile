@@ -22,8 +22,13 @@ demo: build ## show a flash crowd on this machine; ARGS="--for 30s --json"
 check: setup ## format, vet, lint, modules: everything but the tests
 	@scripts/check
 
-test: setup ## the tests, with the race detector, in random order
+test: setup ## the tests, with the race detector, in random order, and conformance
 	@scripts/test
+	@$(MAKE) --no-print-directory conformance
+
+conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-test ID"
+	@scripts/setup test
+	@go run ./scripts/conformance $(ARGS)
 
 test-more: ## browsers and other programs against the node, all simulated origins: some 25 minutes
 	@scripts/setup more
@@ -60,4 +65,4 @@ tour: build ## a flash crowd on five virtual machines, by Vagrant
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test test-more bench bench-crowd fuzz generate licenses sbom install tour clean
+.PHONY: help setup build demo check test conformance test-more bench bench-crowd fuzz generate licenses sbom install tour clean

@@ -29,6 +29,9 @@ func warn(c *Config, r *report) {
 	if c.Edge.Timeouts.Drain == 0 {
 		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
 	}
+	if c.Cache.ShareCookies {
+		r.warn("cache.share_cookies", "a cookie that is meant for one visitor reaches all", "remove it, unless no origin sets such cookies")
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		warnOrigin(c, name, r)
 		warnScaleOut(c, name, r)

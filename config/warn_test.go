@@ -37,6 +37,8 @@ func TestWarnings(t *testing.T) {
 		"f:1:18: warning: priority_header: without trusted_proxies nobody is believed, so it has no effect; list the proxies that write it")
 	f("proxy_protocol: ['::ffff:0:0/96']",
 		"f:1:18: warning: proxy_protocol[0]: everybody may pretend to be another client; list the addresses of your own proxies only")
+	f("cache: {share_cookies: true}",
+		"f:1:24: warning: cache.share_cookies: a cookie that is meant for one visitor reaches all; remove it, unless no origin sets such cookies")
 	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")
 
 	// Origins.

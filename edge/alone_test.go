@@ -7,12 +7,13 @@ import (
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/overflow"
 )
 
 func TestWhoWaitedInVainGoesAlone(t *testing.T) {
 	f := func(want bool, err error, stale bool) {
 		t.Helper()
-		if got := goesAlone(err, stale); got != want {
+		if got := goesAlone(err, &overflow.Facts{Stale: stale}); got != want {
 			t.Errorf("%v, stale %t: %t", err, stale, got)
 		}
 	}
@@ -28,4 +29,11 @@ func TestWhoWaitedInVainGoesAlone(t *testing.T) {
 	f(true, fmt.Errorf("%w: %w", cache.ErrLeaderFailed, errors.New("other")), true)
 	f(false, &ending{outcome.Stale, outcome.OriginSaturated}, true) // its own
 	f(false, nil, true)
+
+	// What expired may stand in for an origin that is down, and not for a full one.
+	ifDown := &overflow.Facts{StaleIfDown: true}
+	down := fmt.Errorf("%w: %w", cache.ErrLeaderFailed, &ending{outcome.Stale, outcome.OriginDown})
+	if goesAlone(down, ifDown) || !goesAlone(led(outcome.Stale), ifDown) {
+		t.Error("whether an expired entry answers does not follow from why it answered others")
+	}
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/http"
 	"time"
 
 	"spillway/edge/cache"
@@ -18,7 +19,8 @@ import (
 func (x *exchange) given(rt *route) overflow.Facts {
 	return overflow.Facts{
 		Policy: rt.policy, Method: x.r.Method, Barred: x.barred(),
-		Stale: x.mayBeStale(rt), StaleFirst: rt.staleFor > 0, StaleIfError: x.found.StaleIfError(x.start, x.r),
+		Stale: x.mayBeStale(rt), StaleFirst: rt.staleFor > 0,
+		StaleIfDown: x.standsIn((*cache.Entry).StaleIfDown), StaleIfError: x.found.StaleIfError(x.start, x.r),
 		Waits: x.guest.Waits, Behind: x.guest.Standing == waiting.Behind,
 		Called: x.guest.Waits && x.guest.Standing >= waiting.Called,
 	}
@@ -34,10 +36,12 @@ func (x *exchange) barred() outcome.Reason {
 
 // mayBeStale reports whether the expired entry that was found may answer.
 func (x *exchange) mayBeStale(rt *route) bool {
-	if x.found.Entry == nil || x.found.State == cache.Unavailable {
-		return false
-	}
-	return x.found.Entry.StaleFor(x.start, x.r, rt.staleFor)
+	return x.standsIn(func(e *cache.Entry, now time.Time, r *http.Request) bool { return e.StaleFor(now, r, rt.staleFor) })
+}
+
+// standsIn reports whether there is an expired entry, and a rule lets it answer.
+func (x *exchange) standsIn(rule func(*cache.Entry, time.Time, *http.Request) bool) bool {
+	return x.found.Entry != nil && x.found.State != cache.Unavailable && rule(x.found.Entry, x.start, x.r)
 }
 
 // down says why the route's origin takes no request at all, however few there are.

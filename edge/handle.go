@@ -6,6 +6,7 @@ import (
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
+	"spillway/edge/overflow"
 )
 
 // ServeHTTP is the path of every request, whatever protocol brought it.
@@ -113,7 +114,7 @@ func (x *exchange) fetch(rt *route) {
 
 	ctx := x.r.Context()
 	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
-	if goesAlone(err, given.Stale) && ctx.Err() == nil {
+	if goesAlone(err, &given) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	l.interim.close()
@@ -140,7 +141,7 @@ func (x *exchange) fetch(rt *route) {
 // and be paid for again; but they may have been turned away for what they are. Where
 // they were answered by an expired entry, it answers this request as well: a crowd
 // must not ask one by one an origin that is full.
-func goesAlone(err error, stale bool) bool {
+func goesAlone(err error, given *overflow.Facts) bool {
 	if errors.Is(err, cache.ErrCollapseFull) || errors.Is(err, cache.ErrCollapseTimeout) {
 		return true
 	}
@@ -148,7 +149,7 @@ func goesAlone(err error, stale bool) bool {
 		return false
 	}
 	if e := (*ending)(nil); errors.As(err, &e) {
-		return e.outcome != outcome.Failed && !(e.outcome == outcome.Stale && stale)
+		return e.outcome != outcome.Failed && !(e.outcome == outcome.Stale && given.MayBeStale(e.reason))
 	}
 	return true
 }

@@ -90,8 +90,10 @@ var layout = rules{
 		"origin/faas/sign":           {},
 		"origin/faas/web":            {"origin/faas", "origin/remote", "edge/outcome"},
 
-		"scripts/licenses": {},
-		"scripts/sbom":     {},
+		"scripts/conformance":         {"edge/admin"},
+		"scripts/conformance/interop": {},
+		"scripts/licenses":            {},
+		"scripts/sbom":                {},
 	},
 	owners: map[string][]string{
 		"charm.land/bubbletea/v2":                  {"cmd/spillway/demo", "cmd/surge"},
@@ -108,7 +110,7 @@ var layout = rules{
 		"github.com/knadh/koanf/providers/confmap": {"config"},
 		"github.com/knadh/koanf/v2":                {"config"},
 		"github.com/pires/go-proxyproto":           {"edge"},
-		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/contest/load", "cmd/surge/crowd", "edge", "edge/edgetest"},
+		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/contest/load", "cmd/surge/crowd", "edge", "edge/edgetest", "scripts/conformance"},
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"edge"},

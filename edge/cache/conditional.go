@@ -112,14 +112,15 @@ func forwarded(r *http.Request, stale *Entry) *http.Request {
 	return out
 }
 
-// validates reports whether a 304 speaks of this entry (RFC 9111 section
-// 4.3.4): its entity tag, when it has one, is the entry's.
+// validates reports whether a 304 speaks of this entry (RFC 9111 section 4.3.4):
+// the entity tag that it has is the entry's, or without one its Last-Modified is,
+// as far as both have one.
 func validates(e *Entry, h http.Header) bool {
-	etag := first(h, "Etag")
-	if etag == "" {
-		return true
+	if etag := first(h, "Etag"); etag != "" {
+		return strings.TrimPrefix(etag, "W/") == strings.TrimPrefix(first(e.header, "Etag"), "W/")
 	}
-	return strings.TrimPrefix(etag, "W/") == strings.TrimPrefix(first(e.header, "Etag"), "W/")
+	modified, stored := first(h, "Last-Modified"), first(e.header, "Last-Modified")
+	return modified == "" || stored == "" || modified == stored
 }
 
 // updated returns the entry's header with the fields of a 304 in it (RFC 9111
@@ -144,7 +145,7 @@ func updated(e *Entry, h http.Header) http.Header {
 // on it (RFC 9111 section 3.2). Content-Length is among neverStored.
 func keptOnUpdate(name string) bool {
 	switch name {
-	case "Content-Encoding", "Content-Range":
+	case "Content-Encoding", "Content-Md5", "Content-Range":
 		return true
 	}
 	return false

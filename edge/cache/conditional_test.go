@@ -76,14 +76,15 @@ func TestForwardedConditions(t *testing.T) {
 func TestRevalidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(config())
-		read(t, c, get("/"), answers(200, "body", "Cache-Control: max-age=10", `Etag: "a"`, "X: old", "Content-Encoding: br", "X-Kept: 1"))
+		read(t, c, get("/"), answers(200, "body", "Cache-Control: max-age=10", `Etag: "a"`, "X: old", "Content-Encoding: br",
+			"Content-MD5: old", "X-Kept: 1"))
 		time.Sleep(11 * time.Second)
 
 		var asked http.Header
 		resp, body := read(t, c, get("/"), func(_ context.Context, r *http.Request) (*http.Response, error) {
 			asked = r.Header
 			return response(304, "", "Cache-Control: max-age=20", `Etag: W/"a"`, "X: new", "X: newer",
-				"Content-Encoding: gzip", "Content-Length: 99", "Connection: X-Hop", "X-Hop: 1", "Age: 3"), nil
+				"Content-Encoding: gzip", "Content-MD5: new", "Content-Length: 99", "Connection: X-Hop", "X-Hop: 1", "Age: 3"), nil
 		})
 		if asked.Get("If-None-Match") != `"a"` {
 			t.Errorf("asked with %v", asked)
@@ -97,7 +98,7 @@ func TestRevalidation(t *testing.T) {
 			t.Fatalf("after the update: %v, age %v", found.State, found.Entry.Age(time.Now()))
 		}
 		for name, want := range map[string]string{
-			"X": "new", "X-Kept": "1", "Content-Encoding": "br", "Content-Length": "4", "X-Hop": "", "Connection": "", "Age": "",
+			"X": "new", "X-Kept": "1", "Content-Encoding": "br", "Content-Md5": "old", "Content-Length": "4", "X-Hop": "", "Connection": "", "Age": "",
 		} {
 			if got := found.Entry.Header().Get(name); got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
@@ -144,6 +145,30 @@ func TestWrong304IsAskedAgain(t *testing.T) {
 			t.Errorf("%q after %d calls", body, calls)
 		}
 	})
+}
+
+// TestValidates: RFC 9111 section 4.3.4 has a 304 speak of the entry whose
+// validators it has.
+func TestValidates(t *testing.T) {
+	const modified, later = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", "Last-Modified: Mon, 07 Nov 1994 08:49:37 GMT"
+	f := func(want bool, stored, told []string) {
+		t.Helper()
+		if got := validates(entryOf(200, stored...), header(told...)); got != want {
+			t.Errorf("%q validated by %q: %v, want %v", stored, told, got, want)
+		}
+	}
+	q := func(lines ...string) []string { return lines }
+	f(true, q(`Etag: "a"`), q(`Etag: "a"`))
+	f(true, q(`Etag: W/"a"`), q(`Etag: W/"a"`))
+	f(true, q(`Etag: W/"a"`), q(`Etag: "a"`)) // as servers do that compress
+	f(false, q(`Etag: "a"`), q(`Etag: "b"`))
+	f(false, q(modified), q(`Etag: "b"`, modified))
+	f(true, q(`Etag: "a"`, modified), q(`Etag: "a"`, later)) // the tag is the stronger one
+	f(true, q(modified), q(modified))
+	f(false, q(modified), q(later))
+	f(false, q(`Etag: "a"`, modified), q(later))
+	f(true, q(`Etag: "a"`), q(modified))
+	f(true, q(`Etag: "a"`, modified), nil)
 }
 
 func TestRevalidationThatForbidsToShare(t *testing.T) {

@@ -13,6 +13,10 @@ type Config struct {
 	// it arrives, in bytes. Of a larger object parts up to that many bytes are
 	// stored.
 	MaxObject int64 `koanf:"max_object" unit:"bytes" default:"8MiB" min:"1KiB"`
+	// ShareCookies lets answers that set a cookie be stored and shared, with the
+	// cookie, if they state their freshness (RFC 9111 section 7.3). An origin must
+	// then set none that is meant for one visitor.
+	ShareCookies bool `koanf:"share_cookies"`
 	// CollapseWaiters bounds how many requests wait for one fetch; what comes on
 	// top goes down the ladder.
 	CollapseWaiters int `koanf:"collapse_waiters" default:"10000" min:"1"`

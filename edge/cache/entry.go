@@ -56,6 +56,8 @@ type answer struct {
 	// adds: it brings a part of an entry's representation, and the header is the
 	// entry's with its own fields in it.
 	adds bool
+	// cookies: the operator lets what sets cookies be shared.
+	cookies bool
 }
 
 // newEntry makes the entry of an answer, but for its body. It is not ok when the
@@ -76,6 +78,12 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 	// the request may have been recognized by its cookie.
 	guess := len(r.Header["Cookie"]) == 0 || e.control.public
 	e.lifetime = a.policy.lifetime(&a, &e.control, lifetime(a.status, a.header, e.control, date, guess), guess)
+	if _, told := parseAge(a.header["Age"]); !told {
+		// How old it is nobody knows, so it may be too old. RFC 9111 section 5.1 would
+		// rather that a cache took the first of several values and no notice of what it
+		// cannot read; to validate first is always allowed.
+		e.lifetime = 0
+	}
 	return e, ok
 }
 

@@ -75,6 +75,9 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch 
 	if found.State == Unavailable {
 		return nil, ErrOnlyIfCached
 	}
+	if r.Method == http.MethodPost && found.Why == FwdMethod {
+		return c.post(ctx, r, &found, fetch)
+	}
 	if found.State == Bypass || bypass(r, hasBody(r)) != "" {
 		return c.pass(ctx, r, &found, fetch)
 	}

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"net/http"
 	"strings"
 	"time"
 )
@@ -29,28 +28,25 @@ func parseDelta(s string) (time.Duration, bool) {
 	return time.Duration(min(seconds, 1<<31)) * time.Second, true
 }
 
-// parseAge reads Age. Of a list, in one line or in several, only the first
-// member counts, and when that one is invalid the field is ignored (RFC 9111
-// section 5.1).
-func parseAge(lines []string) (time.Duration, bool) {
-	if len(lines) == 0 {
-		return 0, false
+// parseAge reads Age (RFC 9111 section 5.1). It is not ok when the field is there,
+// and not one number.
+func parseAge(lines []string) (age time.Duration, ok bool) {
+	switch len(lines) {
+	case 0:
+		return 0, true
+	case 1:
+		return parseDelta(trim(lines[0]))
 	}
-	first, _, _ := strings.Cut(lines[0], ",")
-	return parseDelta(trim(first))
+	return 0, false
 }
 
-// parseDate reads an HTTP date in one of its three forms (RFC 9110 section
-// 5.6.7). Of several lines the first counts.
+// parseDate reads an HTTP-date. Of several lines the first counts (RFC 9111
+// section 4.2.1).
 func parseDate(lines []string) (time.Time, bool) {
 	if len(lines) == 0 {
 		return time.Time{}, false
 	}
-	t, err := http.ParseTime(trim(lines[0]))
-	if err != nil {
-		return time.Time{}, false
-	}
-	return t.UTC().Truncate(time.Second), true
+	return httpTime(trim(lines[0]), time.Now())
 }
 
 // members calls f with each non-empty member of a comma-separated list of

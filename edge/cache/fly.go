@@ -25,13 +25,8 @@ func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (r
 	if err == nil && resp.StatusCode == http.StatusNotModified && stale != nil && stale.validators() {
 		resp.Body.Close()
 		if validates(stale, resp.Header) {
-			return reply{
-				answer: answer{
-					status: stale.status, header: updated(stale, resp.Header), length: stale.length(),
-					requested: requested, received: time.Now(), confirmed: true,
-				},
-				entry: stale, fwdStatus: http.StatusNotModified,
-			}, nil
+			told := answer{header: resp.Header, requested: requested, received: time.Now()}
+			return reply{answer: confirmed(stale, &told), entry: stale, fwdStatus: http.StatusNotModified}, nil
 		}
 		requested = time.Now()
 		resp, err = fetch(ctx, forwarded(r, nil).WithContext(ctx))
@@ -48,6 +43,14 @@ func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (r
 	}, nil
 }
 
+// confirmed is the answer that an entry is, once its server has told more of it.
+func confirmed(e *Entry, told *answer) answer {
+	return answer{
+		status: e.status, header: updated(e, told.header), length: e.length(),
+		requested: told.requested, received: told.received, confirmed: true,
+	}
+}
+
 // fly runs a flight from its fetch to the end of its body.
 func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Result, fetch Func) {
 	a, panicked, err := askSafely(ctx, r, found, fetch)
@@ -56,6 +59,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 		f.cancel()
 		return
 	}
+	c.updateByHead(&f.target, r, found, &a, f.epoch)
 	l := c.weigh(r, &a, found)
 	switch {
 	case a.entry != nil || l.shared && r.Method == http.MethodHead:
@@ -69,7 +73,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 
 // weigh applies the rules to a reply, those of the route's policy included.
 func (c *Cache) weigh(r *http.Request, a *reply, found *Result) landing {
-	a.policy, a.replaces = found.Policy, found.Entry != nil
+	a.policy, a.replaces, a.cookies = found.Policy, found.Entry != nil, c.config.ShareCookies
 	v := judge(r, a.answer, c.config.MaxObject)
 	store := v.store && c.store.fits(v.size(a.length))
 	if v.store && !store {
@@ -223,6 +227,7 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 		cancel()
 		return nil, err
 	}
+	c.updateByHead(t, r, found, &a, epoch)
 	l := c.weigh(r, &a, found)
 	switch key := c.flightKey(t, r); {
 	case l.shared:
@@ -235,20 +240,26 @@ func (c *Cache) alone(ctx context.Context, r *http.Request, found *Result, fetch
 		l.entry, l.stored = c.confirm(t, r, a.entry, &l, epoch)
 		return entryResponse(r, l.entry, &l, false), nil
 	}
+	return c.answerAlone(ctx, &flight{target: *t, leader: r, epoch: epoch, cancel: cancel}, &a, &l), nil
+}
+
+// answerAlone answers one request, and stores the answer on its way if it may be.
+func (c *Cache) answerAlone(ctx context.Context, f *flight, a *reply, l *landing) *Response {
 	if l.stored {
 		if l.fill = newFill(a.resp.Body, a.length, c.config.MaxObject, &c.fills, true, 1); l.fill == nil {
 			l.verdict.why = whyMemory
 		}
 	}
 	if l.fill == nil {
-		return directResponse(a.resp, &directBody{a.resp.Body, cancel}, l.verdict.why), nil
+		return directResponse(a.resp, &directBody{a.resp.Body, f.cancel}, l.verdict.why)
 	}
-	l.fill.cancel = cancel
-	resp := sharedResponse(&l, false, time.Now())
+	l.fill.cancel = f.cancel
+	resp := sharedResponse(l, false, time.Now())
 	resp.Body = l.fill.attach(ctx)
-	go func(t target) {
-		defer cancel()
-		c.bring(&t, r, l.fill, l.verdict.entry, epoch)
-	}(t.clone())
-	return resp, nil
+	f.target = f.target.clone()
+	go func() {
+		defer f.cancel()
+		c.bring(&f.target, f.leader, l.fill, l.verdict.entry, f.epoch)
+	}()
+	return resp
 }

@@ -132,6 +132,29 @@ func (e *Entry) StaleFor(now time.Time, r *http.Request, extra time.Duration) bo
 	return -ttl < e.staleWindow(r, extra)
 }
 
+// disconnectedMax is how long after its freshness an entry may stand in for an
+// origin that cannot be reached. Not a knob: what matters longer has a
+// stale-if-error.
+const disconnectedMax = 24 * time.Hour
+
+// StaleIfDown reports whether the entry may answer r because the origin cannot be
+// reached, or fails (RFC 9111 sections 4.2.4 and 4.3.3). Where the response or the
+// request limits that by a stale-if-error, the limit holds.
+func (e *Entry) StaleIfDown(now time.Time, r *http.Request) bool {
+	window := disconnectedMax
+	if e.control.staleIfError.set || requestDirectives(r.Header).staleIfError.set {
+		window = e.staleWindow(r, 0)
+	}
+	return !e.ForbidsStale() && -e.TTL(now) < window
+}
+
+// StaleIfError reports whether the entry is to answer r rather than an error of
+// the origin's own (RFC 5861 section 4): somebody has asked for that.
+func (e *Entry) StaleIfError(now time.Time, r *http.Request) bool {
+	window := e.staleWindow(r, 0)
+	return window > 0 && !e.ForbidsStale() && -e.TTL(now) < window
+}
+
 // staleWindow is how long after its freshness the entry may stand in.
 func (e *Entry) staleWindow(r *http.Request, extra time.Duration) time.Duration {
 	return max(extra, e.control.staleIfError.Duration, requestDirectives(r.Header).staleIfError.Duration)

@@ -50,6 +50,14 @@ func TestLifetime(t *testing.T) {
 	f(time.Hour, 200, date, "Expires:"+at(time.Hour), "Expires:"+at(2*time.Hour))
 	f(maxDelta, 200, date, "Expires: Fri, 31 Dec 9999 23:59:59 GMT")
 
+	// Without a known age there is no freshness.
+	for _, age := range []string{"ten", "-1", "1.0", "0, 0", "1;x=2", `"1"`} {
+		f(0, 200, "Cache-Control: max-age=9", "Age:"+age)
+		f(0, 200, date, "Expires:"+at(time.Hour), "Age:"+age)
+	}
+	f(0, 200, "Cache-Control: max-age=9", "Age: 0", "Age: 0")
+	f(9*time.Second, 200, "Cache-Control: max-age=9", "Age: 0")
+
 	// Heuristics: the statuses of RFC 9110 section 15.1, from Last-Modified only.
 	for _, status := range []int{200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501} {
 		f(10*time.Hour, status, date, "Last-Modified:"+at(-100*time.Hour))
@@ -86,7 +94,7 @@ func TestAge(t *testing.T) {
 	f(2*time.Second, 2*time.Second, 0)
 	f(5*time.Second, 2*time.Second, 3*time.Second)
 	f(15*time.Second, 2*time.Second, 3*time.Second, "Age: 10")
-	f(15*time.Second, 2*time.Second, 3*time.Second, "Age: 10, 50")
+	f(5*time.Second, 2*time.Second, 3*time.Second, "Age: 10, 50")
 	f(5*time.Second, 2*time.Second, 3*time.Second, "Age: ten")
 	f(time.Minute, 2*time.Second, 0, at(-time.Minute)) // apparent age
 	f(2*time.Second, 2*time.Second, 0, at(time.Minute))
@@ -152,6 +160,15 @@ func TestSatisfies(t *testing.T) {
 		f(false, "max-age=8, "+forbids, "max-stale")
 	}
 	f(true, "max-age=20, must-revalidate", "")
+
+	// RFC 8246 section 2.1: a reload does not validate what does not change.
+	f(true, "max-age=20, immutable", "max-age=0")
+	f(true, "max-age=20, immutable", "max-age=5")
+	f(false, "max-age=20, immutable", "no-cache")
+	f(false, "max-age=20, immutable", "min-fresh=11")
+	f(false, "max-age=20, immutable, no-cache", "max-age=5")
+	f(false, "max-age=8, immutable", "max-age=5")
+	f(false, "max-age=8, immutable", "")
 }
 
 func TestReloadWithinTheSameSecond(t *testing.T) {
@@ -189,4 +206,34 @@ func TestStaleFor(t *testing.T) {
 	f(true, "max-age=30", "no-cache", 0)
 	f(true, "max-age=30, must-revalidate", "max-age=0", 0)
 	f(false, "max-age=30, no-cache", "", time.Hour)
+}
+
+func TestStaleIfDown(t *testing.T) {
+	// Expired for ten seconds.
+	f := func(down, mistaken bool, response, request string) {
+		t.Helper()
+		e, r := entryOf(200, "Cache-Control:"+response), get("/", "Cache-Control:"+request)
+		now := epoch0.Add(20 * time.Second)
+		if got := e.StaleIfDown(now, r); got != down {
+			t.Errorf("response %q request %q, origin down: %v, want %v", response, request, got, down)
+		}
+		if got := e.StaleIfError(now, r); got != mistaken {
+			t.Errorf("response %q request %q, error: %v, want %v", response, request, got, mistaken)
+		}
+	}
+	f(true, false, "max-age=10", "") // RFC 9111 section 4.2.4: disconnected
+	f(true, false, "max-age=10", "no-cache")
+	f(true, true, "max-age=10, stale-if-error=11", "")
+	f(false, false, "max-age=10, stale-if-error=10", "") // its own bound
+	f(false, false, "max-age=10, stale-if-error=0", "")
+	f(true, true, "max-age=10", "stale-if-error=11")
+	f(false, false, "max-age=10", "stale-if-error=10")
+	f(true, false, "max-age=30", "stale-if-error=0")
+	for _, forbids := range []string{"must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache"} {
+		f(false, false, "max-age=10, stale-if-error=999, "+forbids, "stale-if-error=999")
+	}
+	e := entryOf(200, "Cache-Control: max-age=10")
+	if at := epoch0.Add(10*time.Second + disconnectedMax); e.StaleIfDown(at, get("/")) || !e.StaleIfDown(at.Add(-1), get("/")) {
+		t.Error("it stands in for a day, and no longer")
+	}
 }

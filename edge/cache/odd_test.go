@@ -21,20 +21,13 @@ func TestOddAgesAndDates(t *testing.T) {
 	}
 	const life = "Cache-Control: max-age=3600"
 	f(hour, life)
-	f(hour, life, "Age:")
-	f(hour, life, "Age: -1")
-	f(hour, life, "Age: +7200")
-	f(hour, life, "Age: 7200.0")
-	f(hour, life, "Age: 7200s")
-	f(hour, life, `Age: "7200"`)
-	f(hour, life, "Age: 0x1c20")
-	f(hour, life, "Age: 7200;x=1")
+	// Of an age that is not one number nobody knows how much it is.
+	for _, odd := range []string{"", "-1", "+7200", "7200.0", "7200s", `"7200"`, "0x1c20", "7200;x=1", "7200, 0", "0, 7200", "x, 7200"} {
+		f(0, life, "Age: "+odd)
+	}
+	f(0, life, "Age: 7200", "Age: 0")
 	f(-hour, life, "Age: 7200")
 	f(-hour, life, "Age: 007200")
-	f(-hour, life, "Age: 7200, 0")
-	f(-hour, life, "Age: 7200", "Age: 0")
-	f(hour, life, "Age: 0, 7200")
-	f(hour, life, "Age: x, 7200") // the first counts, and is none
 	for _, huge := range []string{"2147483648", "4294967296", "9223372036854775808", "18446744073709551616", "99999999999999999999999999"} {
 		f(hour-maxDelta, life, "Age: "+huge)
 		f(maxDelta, "Cache-Control: max-age="+huge)

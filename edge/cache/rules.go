@@ -65,7 +65,7 @@ func forbidden(r *http.Request, a *answer, control *directives, maxObject int64)
 		return "no-store"
 	case control.private: // RFC 9111 section 5.2.2.7
 		return "private"
-	case setsCookie(a.header):
+	case setsCookie(a.header) && !(a.cookies && control.explicit(a.header)):
 		return whySetCookie
 	case hasAuthorization(r) && !control.allowsAuthorization():
 		return "authorization"
@@ -111,10 +111,10 @@ func noStore(status int, request, response *directives) bool {
 }
 
 // setsCookie: RFC 6265 leaves storing Set-Cookie open; a cookie meant for one
-// visitor that reaches all is the worst leak a cache can have.
-func setsCookie(h http.Header) bool {
-	return len(h["Set-Cookie"]) > 0 || len(h["Set-Cookie2"]) > 0
-}
+// visitor that reaches all is the worst leak a cache can have, so that the operator
+// has to ask for it. Set-Cookie2 is a field like any other since RFC 6265 section
+// 9.3 has taken its meaning away.
+func setsCookie(h http.Header) bool { return len(h["Set-Cookie"]) > 0 }
 
 func hasAuthorization(r *http.Request) bool { return len(r.Header["Authorization"]) > 0 }
 
@@ -132,10 +132,16 @@ func worthStoring(e *Entry) bool {
 	if e.control.noCache {
 		return e.validators()
 	}
-	explicit := e.control.sMaxAge.set || e.control.maxAge.set || e.control.public || len(e.header["Expires"]) > 0 && !e.control.targeted
+	explicit := e.control.explicit(e.header) || e.control.public
 	return e.lifetime > 0 ||
 		(explicit || heuristicallyCacheable(e.status)) && e.validators() ||
 		explicit && (e.control.staleIfError.Duration > 0 || e.revalidationWindow() > 0)
+}
+
+// explicit reports whether an answer itself says how long it is fresh (RFC 9111
+// section 4.2.1).
+func (d *directives) explicit(h http.Header) bool {
+	return d.sMaxAge.set || d.maxAge.set || len(h["Expires"]) > 0 && !d.targeted
 }
 
 // shareable reports whether an answer may go to others who wait for it. It

@@ -75,6 +75,10 @@ func TestJudge(t *testing.T) {
 	f(storeOnly, get("/"), 200, "Cache-Control: max-age=0, stale-if-error=60")
 	f(storeOnly, get("/"), 200, "Expires: 0", `Etag: "a"`)
 
+	// An age that cannot be read.
+	f(nothing, get("/"), 200, fresh, "Age: 1, 1")
+	f(storeOnly, get("/"), 200, fresh, "Age: x", `Etag: "a"`)
+
 	// RFC 9111 section 3.5.
 	auth := get("/", "Authorization: Basic YTpi")
 	f(nothing, auth, 200, fresh)
@@ -87,7 +91,18 @@ func TestJudge(t *testing.T) {
 	// Set-Cookie.
 	f(nothing, get("/"), 200, fresh, "Set-Cookie: id=1")
 	f(nothing, get("/"), 200, "Cache-Control: public, max-age=60", "Set-Cookie: id=1")
-	f(nothing, get("/"), 200, fresh, "Set-Cookie2: id=1")
+	f(nothing, get("/"), 200, fresh, "Set-Cookie: id=1", "Set-Cookie2: id=1")
+	f(both, get("/"), 200, fresh, "Set-Cookie2: id=1")
+
+	// Where the operator has asked for it, but never by a guess.
+	for want, line := range map[string]string{both: fresh, nothing: "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"} {
+		v := judge(get("/"), answer{
+			status: 200, header: header(line, "Set-Cookie: id=1"), length: 10, requested: epoch0, received: epoch0, cookies: true,
+		}, 100)
+		if stored := v.store && v.share; stored != (want == both) {
+			t.Errorf("%s with a cookie that may be shared: stored %v (%s)", line, stored, v.why)
+		}
+	}
 
 	// A cookie in the request: only what is marked as shared.
 	cookie := get("/", "Cookie: id=1")

@@ -26,7 +26,8 @@ func (e *Entry) staleWhileRevalidate(cc *directives, now time.Time) bool {
 	if cc.noCache || cc.maxAge.set || cc.minFresh.set || cc.maxStale.set {
 		return false
 	}
-	return -e.TTL(now) < e.revalidationWindow()
+	ttl := e.TTL(now)
+	return ttl <= 0 && -ttl < e.revalidationWindow()
 }
 
 // staleIfError reports whether the entry has expired and may answer r when an error

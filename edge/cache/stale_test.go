@@ -26,6 +26,7 @@ func TestStaleWhileRevalidateWindow(t *testing.T) {
 	f(true, 1<<31*time.Second, "max-age=1, stale-while-revalidate=99999999999999", "")
 	for _, forbids := range []string{"must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache", `no-cache="x"`} {
 		f(false, 10*time.Second, "max-age=10, stale-while-revalidate=99, "+forbids, "")
+		f(false, 0, "max-age=10, stale-while-revalidate=99, "+forbids, "") // while it is fresh as well
 	}
 	// What the request says of age goes before (RFC 9111 section 5.2.1).
 	for _, request := range []string{"no-cache", "max-age=0", "max-age=99", "min-fresh=1", "max-stale=0", "max-age=x"} {

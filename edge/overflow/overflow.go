@@ -79,6 +79,9 @@ type Facts struct {
 	Stale bool
 	// StaleFirst puts it before the functions.
 	StaleFirst bool
+	// StaleIfDown says that it may be served when the origin cannot answer, however
+	// little Stale allows.
+	StaleIfDown bool
 
 	// Waits says that the request is one that may be sent to the waiting room,
 	// instead of being shed.
@@ -135,10 +138,20 @@ func Decide(f *Facts) Decision {
 	if blocked == outcome.None {
 		return Decision{Place: Function, Function: function, Reason: why}
 	}
-	if f.Stale && !shedsUnspent(f) {
+	if f.MayBeStale(f.NoOrigin) && !shedsUnspent(f) {
 		return Decision{Place: Stale, Reason: why}
 	}
 	return giveUp(f, why, blocked)
+}
+
+// MayBeStale reports whether the expired entry may be served to a request that
+// leaves the origin for this reason.
+func (f *Facts) MayBeStale(why outcome.Reason) bool {
+	switch why {
+	case outcome.OriginDown, outcome.OriginFailed, outcome.OriginTimeout, outcome.OriginThrottled:
+		return f.Stale || f.StaleIfDown
+	}
+	return f.Stale
 }
 
 // behind is where a request goes that must not overtake those who wait, even if

@@ -45,6 +45,21 @@ func TestDecide(t *testing.T) {
 	f(with(full(ready...), func(f *Facts) { f.Stale, f.StaleFirst = true, true }), Stale, outcome.OriginSaturated)
 	f(with(full(none(outcome.FunctionBusy)), func(f *Facts) { f.Stale = true }), Stale, outcome.OriginSaturated)
 
+	// What may be stale only for want of an origin waits for one that is full, and
+	// stands in for one that fails, after the functions.
+	down := func(why outcome.Reason, c ...Candidate) Facts {
+		return Facts{Policy: policy, BodyKept: true, NoOrigin: why, Functions: c, StaleIfDown: true}
+	}
+	for _, why := range []outcome.Reason{outcome.OriginDown, outcome.OriginFailed, outcome.OriginTimeout, outcome.OriginThrottled} {
+		f(down(why), Stale, why)
+		f(down(why, ready...), Function, why)
+		f(with(down(why), func(f *Facts) { f.Reached = true }), Stale, why)
+		f(with(down(why), func(f *Facts) { f.StaleIfDown = false }), Shed, why)
+	}
+	f(down(outcome.OriginSaturated), Shed, outcome.OriginSaturated)
+	f(with(full(), func(f *Facts) { f.StaleIfDown = true }), Shed, outcome.OriginSaturated)
+	f(Facts{StaleIfDown: true}, Queue, outcome.OriginSaturated)
+
 	// A spent budget: stale, unless it says shed.
 	f(with(full(none(outcome.BudgetSpent)), func(f *Facts) { f.Stale = true }), Stale, outcome.OriginSaturated)
 	f(with(full(Candidate{Reason: outcome.BudgetSpent, NoStale: true}), func(f *Facts) { f.Stale = true }), Shed, outcome.BudgetSpent)
@@ -178,8 +193,9 @@ func TestLadder(t *testing.T) {
 			Method:   rapid.SampledFrom([]string{"GET", "HEAD", "POST", "PUT"}).Draw(t, "method"),
 			BodyKept: rapid.Bool().Draw(t, "kept"), Permit: rapid.Bool().Draw(t, "permit"),
 			Stale: rapid.Bool().Draw(t, "stale"), StaleFirst: rapid.Bool().Draw(t, "first"),
-			Barred: rapid.SampledFrom([]outcome.Reason{outcome.None, outcome.Crawler}).Draw(t, "barred"),
-			Waits:  rapid.Bool().Draw(t, "waits"), Late: rapid.Bool().Draw(t, "late"),
+			StaleIfDown: rapid.Bool().Draw(t, "if down"),
+			Barred:      rapid.SampledFrom([]outcome.Reason{outcome.None, outcome.Crawler}).Draw(t, "barred"),
+			Waits:       rapid.Bool().Draw(t, "waits"), Late: rapid.Bool().Draw(t, "late"),
 		}
 		if f.Waits {
 			f.Called, f.Behind = rapid.Bool().Draw(t, "called"), rapid.Bool().Draw(t, "behind")
@@ -221,7 +237,7 @@ func TestLadder(t *testing.T) {
 				f.Functions[d.Function].Reason = outcome.FunctionTimeout
 				f.Reached = f.Reached || rapid.Bool().Draw(t, "ran")
 			case Stale:
-				if !f.Stale {
+				if !f.Stale && (!f.StaleIfDown || f.NoOrigin == outcome.None) {
 					t.Fatal("served an entry that is not there")
 				}
 				return
