@@ -26,7 +26,7 @@ func (c *Cache) ride(ctx context.Context, r *http.Request, found *Result, now ti
 			continue
 		}
 		e := f.landing.verdict.entry
-		if !e.mayAnswer(r) || !e.satisfies(&found.control, now) {
+		if !f.answers(r, found) || c.outlived(f, found) || !e.satisfies(&found.control, now) {
 			continue
 		}
 		if s, ok := e.only(r, f.landing.length); ok && f.landing.fill.expectFrom(s.first) {

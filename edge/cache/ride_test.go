@@ -157,3 +157,34 @@ func TestRangeDoesNotRideOnAnothersFill(t *testing.T) {
 	f(get("/", "Range: bytes=0-0", "Cache-Control: no-store"), fresh)
 	f(request("HEAD", "/", "Range: bytes=0-0"), fresh)
 }
+
+// Nor on another query's, once responses vary on all of it, nor on what was purged
+// while it came.
+func TestRangeDoesNotRideOnWhatHasChanged(t *testing.T) {
+	f := func(change func(*Cache), lines ...string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c, d := New(config()), &drip{}
+			read(t, c, get("/?utm=1"), answers(200, "old", "Cache-Control: max-age=1", `No-Vary-Search: params=("utm")`))
+			time.Sleep(2 * time.Second)
+			first, _, err := serve(c, get("/?utm=2"), d.fetch(10, append(lines, fresh)...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.w.Write([]byte("01234"))
+			synctest.Wait()
+			change(c)
+			for _, target := range []string{"/?utm=2", "/?utm=3"} {
+				resp, body := read(t, c, get(target, "Range: bytes=0-0"), answers(206, "x", "Content-Range: bytes 0-0/1"))
+				if own := target == "/?utm=2" && c.State().Purges.Tag == 0; resp.Joined != own || !own && body != "x" {
+					t.Errorf("%s %q: %q, %+v", target, lines, body, resp)
+				}
+			}
+			d.w.Close()
+			first.Body.Close()
+			synctest.Wait()
+		})
+	}
+	f(func(*Cache) {})
+	f(func(c *Cache) { c.PurgeBy(SelectTag("t"), false) }, "Surrogate-Key: t", `No-Vary-Search: params=("utm")`)
+}
