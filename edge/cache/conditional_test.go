@@ -232,3 +232,23 @@ func TestNotModifiedByDate(t *testing.T) {
 	f(true, "Sun, 06 Nov 1994 08:49:37 GMT")
 	f(false, "Mon, 07 Nov 1994 08:49:37 GMT")
 }
+
+// After a 304 with another Last-Modified, If-Range may want the whole, and of that
+// there is a part only.
+func TestConfirmedPartIsNoWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const date = "Sun, 06 Nov 1994 08:49:37 GMT"
+		c := New(config())
+		read(t, c, get("/", "Range: bytes=0-4"), tenBytes(0, 4, "Cache-Control: max-age=1", tag, "Last-Modified: "+date))
+		time.Sleep(2 * time.Second)
+		resp, body := read(t, c, get("/", "Range: bytes=0-1", "If-Range: "+date), func(_ context.Context, r *http.Request) (*http.Response, error) {
+			if len(r.Header["If-None-Match"]) > 0 {
+				return response(304, "", tag, "Last-Modified: Mon, 07 Nov 1994 08:49:37 GMT"), nil
+			}
+			return response(200, "0123456789", tag), nil
+		})
+		if resp.Status != 200 || body != "0123456789" {
+			t.Errorf("%d %q", resp.Status, body)
+		}
+	})
+}

@@ -17,8 +17,9 @@ type reply struct {
 }
 
 // ask sends out, which is r as it is forwarded. With the stale entry's validators
-// in it a 304 may come back; one that speaks of another entry is no answer to
-// what was asked, and then it asks again without conditions.
+// in it a 304 may come back; one that speaks of another entry, or after which a part
+// is not all that is wanted, is no answer to what was asked, and then it asks again
+// without conditions.
 func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (reply, error) {
 	requested := time.Now()
 	resp, err := fetch(ctx, out.WithContext(ctx))
@@ -26,7 +27,9 @@ func ask(ctx context.Context, r, out *http.Request, stale *Entry, fetch Func) (r
 		resp.Body.Close()
 		if validates(stale, resp.Header) {
 			told := answer{header: resp.Header, requested: requested, received: time.Now()}
-			return reply{answer: confirmed(stale, &told), entry: stale, fwdStatus: http.StatusNotModified}, nil
+			if a := confirmed(stale, &told); stale.holdsAs(a.header, r) {
+				return reply{answer: a, entry: stale, fwdStatus: http.StatusNotModified}, nil
+			}
 		}
 		requested = time.Now()
 		resp, err = fetch(ctx, forwarded(r, nil).WithContext(ctx))

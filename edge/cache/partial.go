@@ -43,6 +43,14 @@ func (e *Entry) holds(r *http.Request) bool {
 	return !slices.ContainsFunc(x.spans, func(s span) bool { return !e.part.covers(s) })
 }
 
+// holdsAs is holds for the entry with another header: with other validators If-Range
+// may want the whole.
+func (e *Entry) holdsAs(h http.Header, r *http.Request) bool {
+	as := *e
+	as.header = h
+	return as.holds(r)
+}
+
 // storablePart says whether a 206 may be stored: the answer to a GET with Range,
 // that has one part, and says where its bytes lie. What has fewer bytes than it
 // says counts by what came.
