@@ -20,6 +20,9 @@ func (c *Cache) updateByHead(t *target, r *http.Request, found *Result, a *reply
 		}
 		return
 	}
+	if e.purged && len(a.header["Etag"])+len(a.header["Last-Modified"]) == 0 {
+		return // it says nothing of what a purge wants to be validated
+	}
 	l := c.weigh(r, &reply{answer: confirmed(e, &a.answer), entry: e}, found)
 	c.confirm(t, r, e, &l, epoch)
 }

@@ -73,3 +73,22 @@ func TestHeadValidates(t *testing.T) {
 		}
 	})
 }
+
+// What a purge wants to be validated is not made fresh by a HEAD without validators.
+func TestHeadDoesNotUndoPurges(t *testing.T) {
+	f := func(want Freshness, lines ...string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := New(config())
+			read(t, c, get("/"), answers(200, "body", fresh, tag))
+			time.Sleep(time.Second)
+			c.PurgeBy(SelectAll(), true)
+			read(t, c, request("HEAD", "/"), answers(200, "", append(lines, fresh)...))
+			if got := state(c, get("/")); got != want {
+				t.Errorf("%q: %s, want %s", lines, got, want)
+			}
+		})
+	}
+	f(Fresh, tag)
+	f(Stale, "Content-Length: 4")
+}
