@@ -67,7 +67,7 @@ func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (co
 	if sh.marks.has(key^renewalKey, now) || g != nil && (!g.target.equal(&found.target) || c.underWay(g, r)) {
 		return nil, nil
 	}
-	sl, _ := c.store.get(&found.target, r)
+	sl, _ := c.usable(&found.target, r, found.Policy)
 	if sl == nil || sl.entry.TTL(now) > 0 {
 		return nil, nil // renewed or purged between the lookup and this moment
 	}

@@ -351,3 +351,27 @@ func TestBackgroundEnds(t *testing.T) {
 		}
 	})
 }
+
+// What another policy has stored since the lookup is not renewed for this one.
+func TestRenewalKeepsToItsPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(config())
+		revalidates(t, c)
+		before, after := under(t, PolicyConfig{}), under(t, PolicyConfig{Key: KeyConfig{Cookies: []string{"lang"}}})
+		r := get("/", "Cookie: lang=en")
+		const modified = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"
+		readUnder(t, c, after, r, answers(200, "en", window, modified))
+		time.Sleep(11 * time.Second)
+		found := Result{Policy: after}
+		c.Find(r, time.Now(), &found)
+		if found.State != StaleWhileRevalidate {
+			t.Fatal(found.State)
+		}
+		readUnder(t, c, before, get("/", "Cookie: lang=de"), answers(200, "de", "Cache-Control: max-age=0, stale-while-revalidate=60", modified))
+		c.Renew(r, &found, func() Func { return answers(304, "", window, modified) })
+		synctest.Wait()
+		if body, hit := readUnder(t, c, after, r, answers(200, "new", window)); hit && body == "de" {
+			t.Errorf("answered with %q of another policy", body)
+		}
+	})
+}
