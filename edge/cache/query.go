@@ -128,6 +128,6 @@ func (c *Cache) rekey(t *target, rule *queryRule) bool {
 		return false
 	}
 	t.query, t.hasQuery = query, query != ""
-	*t = c.hashed(*t)
+	*t = c.rehashed(*t)
 	return true
 }

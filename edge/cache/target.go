@@ -71,6 +71,15 @@ func (c *Cache) hashed(t target) target {
 	return t
 }
 
+// rehashed is hashed for another key of a request that has asked already: a purge that
+// comes between must not be missed.
+func (c *Cache) rehashed(t target) target {
+	asked := t.asked
+	t = c.hashed(t)
+	t.asked = asked
+	return t
+}
+
 // normalHost applies RFC 9110 section 4.2.3: letter case and the scheme's own
 // port mean nothing.
 func normalHost(scheme, host string) string {

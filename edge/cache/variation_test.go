@@ -374,3 +374,23 @@ func TestVariationsAreBounded(t *testing.T) {
 		t.Error("a known kind is refused")
 	}
 }
+
+// TestNoVarySearchPurgedDuringFill: a response that was asked for before a purge is not
+// stored after it, whatever key its No-Vary-Search makes.
+func TestNoVarySearchPurgedDuringFill(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		c := New(config())
+		answer := noVary(`params=("utm")`)
+		if known {
+			read(t, c, get("/?utm=0"), answer)
+			c.Purge()
+		}
+		read(t, c, get("/?utm=1"), func(ctx context.Context, r *http.Request) (*http.Response, error) {
+			c.Purge()
+			return answer(ctx, r)
+		})
+		if got := state(c, get("/?utm=1")); got != Miss {
+			t.Errorf("known %t: %s after a purge", known, got)
+		}
+	}
+}

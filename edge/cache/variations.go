@@ -126,7 +126,7 @@ func (c *Cache) exact(t *target) target {
 	exact := *t
 	exact.query, exact.hasQuery = t.sent, t.sentQuery
 	exact.varied, exact.sent, exact.sentQuery = false, "", false
-	return c.hashed(exact)
+	return c.rehashed(exact)
 }
 
 // varied returns the key of an exact target under a variation.
@@ -138,7 +138,7 @@ func (c *Cache) varied(exact *target, k known) (target, bool) {
 	t := *exact
 	t.varied, t.sent, t.sentQuery = true, exact.query, exact.hasQuery
 	t.query, t.hasQuery = variedQueryMarker+serialText(k.serial)+canonical, false
-	return c.hashed(t), true
+	return c.rehashed(t), true
 }
 
 // serialText is of one length, so that what follows it begins at one place.
