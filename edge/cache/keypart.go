@@ -17,6 +17,10 @@ const (
 	cookiePart  = "=cookie:"
 	queryPart   = "=query:" // and the rule by which the query of the key was made
 	cookieJoint = "; "      // stands in no cookie's value
+
+	// maxCookies bounds the cookies that are looked through, for each stored variant
+	// anew. Browsers keep no more of one site.
+	maxCookies = 192
 )
 
 // partValue returns what a request has for a part.
@@ -30,20 +34,31 @@ func partValue(h http.Header, part string) (value string, present bool) {
 	return cookieValue(h, part[len(cookiePart):])
 }
 
-// cookieValue returns the value of a cookie; all of them where several have the
-// name, for nobody knows which one the server takes.
+// cookieValue returns the value of a cookie. It is all of the field where several have
+// the name, for nobody knows which one the server takes, and where there are too many.
 func cookieValue(h http.Header, name string) (value string, present bool) {
-	eachCookie(h, func(cookie, v string) bool {
-		switch {
-		case cookie != name:
-		case present:
-			value += cookieJoint + v
-		default:
-			value, present = v, true
-		}
-		return true
-	})
+	several := countCookies(h) > maxCookies
+	if !several {
+		eachCookie(h, func(cookie, v string) bool {
+			if cookie == name {
+				several = present
+				value, present = v, true
+			}
+			return !several
+		})
+	}
+	if several {
+		return strings.Join(h["Cookie"], cookieJoint), true
+	}
 	return value, present
+}
+
+// countCookies returns how many cookies there are at most.
+func countCookies(h http.Header) (n int) {
+	for _, line := range h["Cookie"] {
+		n += strings.Count(line, ";") + 1
+	}
+	return n
 }
 
 // eachCookie calls f with each cookie of a request, until it returns false.

@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,8 +48,12 @@ func TestCookieValue(t *testing.T) {
 	f("", true, "Cookie: a=")
 	f("", true, "Cookie: a")
 	f("x=y", true, "Cookie: a=x=y;")
-	f("1; 2", true, "Cookie: a=1; b=0; a=2") // nobody knows which one counts
-	f("1; 2", true, "Cookie: a=1", "Cookie: a=2")
+	f("a=1; b=0; a=2", true, "Cookie: a=1; b=0; a=2") // nobody knows which one counts
+	f("a=1; a=2", true, "Cookie: a=1", "Cookie: a=2")
+	many := strings.Repeat("b=1; ", maxCookies)
+	f("1", true, "Cookie: "+many[5:]+"a=1")
+	f(many+"a=1", true, "Cookie: "+many+"a=1")
+	f(many+"b=1", true, "Cookie: "+many+"b=1")
 }
 
 // under returns a policy of these settings.

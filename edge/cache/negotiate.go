@@ -22,6 +22,10 @@ type preference struct {
 // ten; a longer list is compared byte for byte.
 const maxPreferences = 16
 
+// maxCompared bounds the bytes of a value that is compared by its meaning, which is
+// done for each stored variant anew. A longer one is compared byte for byte.
+const maxCompared = 512
+
 type preferences struct {
 	all [maxPreferences]preference
 	n   int
@@ -158,6 +162,9 @@ func prefers(value, name string) bool {
 // sameMeaning reports whether two values of a field that differ mean the same
 // (RFC 9111 section 4.1).
 func sameMeaning(name, a, b string) bool {
+	if max(len(a), len(b)) > maxCompared {
+		return false
+	}
 	switch name {
 	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
 		return samePreferences(a, b)
@@ -218,6 +225,9 @@ func (e *Entry) suits(r *http.Request) bool {
 }
 
 func (e *Entry) preferredBy(name, value string) bool {
+	if len(value) > maxCompared {
+		return false
+	}
 	switch name {
 	case "Accept-Language":
 		language := first(e.header, "Content-Language")

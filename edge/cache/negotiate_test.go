@@ -47,6 +47,10 @@ func TestSameMeaning(t *testing.T) {
 	long := strings.Repeat("a-b,", maxPreferences+1)
 	f(true, language, long, long)
 	f(false, language, long+"x", "x,"+long)
+	padded := "en" + strings.Repeat(",", maxCompared-2)
+	f(true, language, "en", padded)
+	f(false, language, "en", padded+",") // what is long is not looked at, whatever it holds
+	f(false, "Foo", "1,2"+padded, "1, 2"+padded)
 
 	f(true, encoding, "gzip, br", "br,gzip")
 	f(true, encoding, "x-gzip", "GZIP")
