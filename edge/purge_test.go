@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,6 +193,32 @@ func TestWarm(t *testing.T) {
 			t.Errorf("%q is warmed: %+v", bad, got)
 		}
 	}
+}
+
+// TestWarmWantsWhatIsFresh: what has expired is waited for, and is no success when it
+// stands in for an error.
+func TestWarmWantsWhatIsFresh(t *testing.T) {
+	w := newPurgedWorld(t, "h2", asItIs)
+	var fails atomic.Bool
+	w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
+		if fails.Load() {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		rw.Header().Set("Cache-Control", "max-age=60, stale-while-revalidate=600, stale-if-error=600")
+		rw.Header().Set("Age", "100")
+	})
+	f := func(result, why string, status int) {
+		t.Helper()
+		got, err := w.server.Warm(t.Context(), edge.Inquiry{URL: "https://" + edgetest.Host + "/plain/a"})
+		if err != nil || got.Result != result || got.Why != why || got.Status != status {
+			t.Errorf("%+v, %v, want %s %s", got, err, result, why)
+		}
+	}
+	f(edge.WarmStored, "", 200)
+	f(edge.WarmStored, "", 200)
+	fails.Store(true)
+	f(edge.WarmFailed, "stale-if-error", 200)
 }
 
 // A warming is paid for by nobody.

@@ -12,7 +12,7 @@ import (
 // What became of a URL that was to be stored.
 const (
 	WarmStored      = "stored"
-	WarmFresh       = "fresh"        // it was stored already
+	WarmFresh       = "fresh"        // it was stored already, or another request fetched it
 	WarmNotStorable = "not_storable" // it may not be stored; why says the rule
 	WarmFailed      = "failed"       // there was no answer, or it broke off
 )
@@ -40,6 +40,9 @@ func (s *Server) Warm(ctx context.Context, q Inquiry) (Warming, error) {
 	}
 	r.TLS.HandshakeComplete = true
 	r.Header.Set("Sec-Purpose", "prefetch")
+	if r.Header["Cache-Control"] == nil {
+		r.Header.Set("Cache-Control", "min-fresh=0") // waits for what is fetched anew
+	}
 	w := &unread{header: http.Header{}}
 	result := Warming{URL: q.URL}
 	if !w.serve(s, r.WithContext(ctx)) {
@@ -48,9 +51,9 @@ func (s *Server) Warm(ctx context.Context, q Inquiry) (Warming, error) {
 	}
 	result.Status, result.Bytes = w.status, w.bytes
 	if result.Result, result.Why = warmed(w.header); w.status >= 500 {
-		result.Result = WarmFailed
+		result.Result, result.Why = WarmFailed, ""
 	}
-	if result.Result == WarmFailed {
+	if result.Result == WarmFailed && result.Why == "" {
 		result.Why = fmt.Sprintf("%d %s", w.status, http.StatusText(w.status))
 	}
 	return result, nil
@@ -69,17 +72,19 @@ func warmed(h http.Header) (result, why string) {
 		return WarmFailed, ""
 	}
 	is := func(name string) bool { v, _ := item.Params.Get(name); return v == true }
-	ttl, _ := item.Params.Get("ttl")
-	switch left, _ := ttl.(int64); {
+	detail, told := item.Params.Get("detail")
+	_, answered := item.Params.Get("fwd-status")
+	switch {
 	case is("stored"):
 		return WarmStored, ""
-	case is("hit") && left >= 0:
+	case is("hit") && !told:
 		return WarmFresh, ""
-	case is("hit"):
-		return WarmFailed, "" // an expired entry stood in
-	}
-	if detail, ok := item.Params.Get("detail"); ok {
+	case !answered: // an entry stood in
+		return WarmFailed, fmt.Sprint(detail)
+	case told:
 		return WarmNotStorable, fmt.Sprint(detail)
+	case is("collapsed"):
+		return WarmFresh, ""
 	}
 	forward, _ := item.Params.Get("fwd")
 	return WarmNotStorable, fmt.Sprint(forward)

@@ -168,7 +168,7 @@ func writeCached(out io.Writer, c *cached) error {
 	}
 	line("cache", "%s", cacheLookText(c.Cache))
 	if e := c.Cache.Found; e != nil {
-		line("entry", "status %d, %s, in %s", e.Status, sizeText(e.Bytes), e.Tier)
+		line("entry", "status %d, %s, in %s", e.Status, bodyText(e), e.Tier)
 		line("vary", "%s", listText(e.Vary))
 		line("tags", "%s", listText(e.Tags))
 		line("groups", "%s", listText(e.Groups))
@@ -179,12 +179,22 @@ func writeCached(out io.Writer, c *cached) error {
 	for i := range c.Variants {
 		v := &c.Variants[i]
 		line("  "+cmp.Or(strings.Join(v.Vary, ", "), "for all"),
-			"status %d, %s, in %s, %s", v.Status, sizeText(v.Bytes), v.Tier, ageText(v))
+			"status %d, %s, in %s, %s", v.Status, bodyText(v), v.Tier, ageText(v))
 	}
 	return w.Flush()
 }
 
 func listText(words []string) string { return oneLine(cmp.Or(strings.Join(words, ", "), "none")) }
+
+func bodyText(l *cache.Look) string {
+	switch {
+	case l.Whole > 0:
+		return sizeText(l.Bytes) + " of " + sizeText(l.Whole)
+	case l.Whole < 0:
+		return sizeText(l.Bytes) + " of more"
+	}
+	return sizeText(l.Bytes)
+}
 
 func ageText(l *cache.Look) string {
 	switch {

@@ -101,7 +101,7 @@ func (l *listing) write(out io.Writer) error {
 	fmt.Fprintf(w, "URL\tSTATUS\tSIZE\tTIER\tAGE\tVARY\n")
 	for i := range l.Entries {
 		e := &l.Entries[i]
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", oneLine(e.URL), e.Status, sizeText(e.Bytes), e.Tier, ageText(e), listText(e.Vary))
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", oneLine(e.URL), e.Status, bodyText(e), e.Tier, ageText(e), listText(e.Vary))
 	}
 	if l.Next != "" {
 		fmt.Fprintf(w, "\nthere is more; go on by --after %s\n", l.Next)

@@ -223,6 +223,10 @@ func cacheLookText(c *edge.CacheLook) string {
 	switch {
 	case !c.Used:
 		return "not used by this route, or for such a request"
+	case c.State == cache.Bypass:
+		return fmt.Sprintf("not asked for such a request (%s)", c.Why)
+	case c.Why == cache.FwdPartial:
+		return "a part, which lacks what is asked for (partial)"
 	case !c.Entry:
 		return fmt.Sprintf("no entry (%s)", c.Why)
 	case c.State == cache.Fresh:

@@ -13,14 +13,19 @@ type Look struct {
 	URL    string `json:"url"`
 	Status int    `json:"status"`
 	// Tier is where the entry is kept.
-	Tier  string  `json:"tier"`
-	Bytes int64   `json:"bytes"` // of the body
+	Tier  string `json:"tier"`
+	Bytes int64  `json:"bytes"` // of the body
+	// Whole is the size of the body of which the entry holds a part, -1 when unknown;
+	// zero for an entry that is whole.
+	Whole int64   `json:"whole_bytes,omitempty"`
 	Age   float64 `json:"age_seconds"`
 	TTL   float64 `json:"ttl_seconds"`      // below zero, since when it is not fresh
 	Soft  bool    `json:"purged,omitempty"` // softly purged: it is validated before it answers
 	// Vary are the fields that the request must have, as "name: value"; without a
-	// value, must not have. Values of Cookie and Authorization are not told.
-	Vary   []string `json:"vary,omitempty"`
+	// value, must not have. Values of cookies and Authorization are not told.
+	Vary []string `json:"vary,omitempty"`
+	// Query is the policy's rule for queries by which the entry was stored.
+	Query  string   `json:"query_rule,omitempty"`
 	Tags   []string `json:"tags,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 }
@@ -34,14 +39,21 @@ func lookAt(t *target, e *Entry, now time.Time) Look {
 		URL: t.url(), Status: e.status, Tier: tierMemory, Bytes: int64(len(e.body)),
 		Age: e.Age(now).Seconds(), TTL: e.TTL(now).Seconds(), Soft: e.purged,
 	}
+	if e.part != nil {
+		l.Whole = e.part.size
+	}
 	for _, f := range e.vary {
+		name := strings.TrimPrefix(f.name, string(partMark))
+		rule, isRule := strings.CutPrefix(f.name, queryPart)
 		switch {
+		case isRule: // nothing that a request has
+			l.Query = rule
 		case !f.present:
-			l.Vary = append(l.Vary, f.name)
+			l.Vary = append(l.Vary, name)
 		case f.name == "Cookie", f.name == "Authorization", strings.HasPrefix(f.name, cookiePart): // a visitor's secret, and none of the operator's
-			l.Vary = append(l.Vary, f.name+": (hidden)")
+			l.Vary = append(l.Vary, name+": (hidden)")
 		default:
-			l.Vary = append(l.Vary, f.name+": "+f.value)
+			l.Vary = append(l.Vary, name+": "+f.value)
 		}
 	}
 	l.Tags, _ = readTags(e.header)

@@ -633,6 +633,35 @@ func TestLookOfAVariant(t *testing.T) {
 	}
 }
 
+// What a policy keeps beside the fields of Vary is told in words, but for the values
+// of cookies.
+func TestLookUnderAPolicy(t *testing.T) {
+	c, p := New(config()), under(t, PolicyConfig{Key: KeyConfig{IgnoreQuery: []string{"utm_*"}, Cookies: []string{"group", "none"}, Device: true}})
+	r := get("/", "Cookie: group=secret")
+	readUnder(t, c, p, r, answers(200, "x", "Cache-Control: max-age=60"))
+	g := c.Peek(r, time.Now(), p)
+	l := g.Look(time.Now())
+	if !slices.Equal(l.Vary, []string{"cookie:group: (hidden)", "cookie:none", "device: desktop"}) || !strings.Contains(l.Query, "utm_*") {
+		t.Errorf("%+v", l)
+	}
+}
+
+// A part is not shown as if it were the whole.
+func TestLookAtAPart(t *testing.T) {
+	f := func(status, size int, want int64, lines ...string) {
+		t.Helper()
+		c := New(config())
+		read(t, c, get("/", "Range: bytes=0-2"), answers(status, "abc"[:size], append(lines, "Cache-Control: max-age=60", `Etag: "a"`)...))
+		page, _, _ := c.List(SelectAll(), "", 10, time.Now())
+		if len(page) != 1 || page[0].Bytes != int64(size) || page[0].Whole != want {
+			t.Errorf("%+v, want a whole of %d", page, want)
+		}
+	}
+	f(200, 3, 0)
+	f(206, 3, 10, "Content-Range: bytes 0-2/10")
+	f(206, 3, -1, "Content-Range: bytes 0-2/*")
+}
+
 // BenchmarkPurgeTag purges 10,000 entries of a tag among 100,000 others.
 func BenchmarkPurgeTag(b *testing.B) { benchPurge(b, SelectTag("hot"), false) }
 
