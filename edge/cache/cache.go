@@ -12,10 +12,11 @@
 // Parts are stored as well, and completed by asking for what is missing. An entry
 // with a part answers what lies wholly within it, and never as if it were whole.
 //
-// When in doubt a response is not shared: responses with Set-Cookie, answers to
-// requests with Authorization that RFC 9111 section 3.5 does not release, and
-// responses without a freshness of their own go to the one who asked. A body
-// that is cut short is never stored, and nobody gets it as if it were whole.
+// When in doubt a response is not shared: responses with Set-Cookie, unless
+// Config.ShareCookies says otherwise, answers to requests with Authorization that
+// RFC 9111 section 3.5 does not release, and responses whose freshness nobody can
+// tell go to the one who asked. A body that is cut short is a part, if it has a
+// strong validator, and nobody gets it as if it were whole.
 //
 // What the operator of a route knows better than its responses is a Policy, given to
 // each lookup: freshness where none is said, what tells requests apart, and what
