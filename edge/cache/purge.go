@@ -48,6 +48,7 @@ func (c *Cache) PurgeBy(s Selection, soft bool) (entries int) {
 	case "":
 		return 0
 	case KindURL:
+		c.purges.begin(c.path(&s.target))
 		for _, key := range c.keys(s.policy, &s.target) {
 			entries += c.purgeTarget(&key, soft, now)
 		}

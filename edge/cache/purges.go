@@ -5,7 +5,8 @@ import "sync/atomic"
 // purges number the purges by key, and remember the number of the last one of each
 // key. A request knows how many there were when it asked; so what it brings is known
 // to be from before a purge, although its tags come only with its answer. URLs have
-// epochs of their own, of flights.
+// epochs of their own, of flights; their paths are numbered here for answers that prove
+// to be those of other queries as well.
 type purges struct {
 	count atomic.Uint64
 	// last has a place for many keys. Two in one place cost a store at most.
@@ -42,6 +43,9 @@ func (c *Cache) purgedSince(t *target, e *Entry) bool {
 		return false // as nearly always
 	}
 	keys, _ := entryKeys(t, e.header)
+	if t.varied {
+		keys = append(keys, c.path(t)) // it answers other queries, too: one of them may have been purged
+	}
 	return c.purges.since(keys, t.asked)
 }
 

@@ -394,3 +394,31 @@ func TestNoVarySearchPurgedDuringFill(t *testing.T) {
 		}
 	}
 }
+
+// What is purged while an answer comes is not stored, by whatever query it was asked
+// for: that the answer is one for others, too, is known last.
+func TestPurgeReachesVariedFills(t *testing.T) {
+	f := func(purge func(*Cache)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c, d := New(config()), &drip{}
+			first, _, err := serve(c, get("/?utm=2"), d.fetch(10, fresh, "Surrogate-Key: t", `No-Vary-Search: params=("utm")`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			purge(c)
+			d.w.Write([]byte("0123456789"))
+			d.w.Close()
+			first.Body.Close()
+			synctest.Wait()
+			for _, target := range []string{"/?utm=1", "/?utm=2"} {
+				if got := state(c, get(target)); got != Miss {
+					t.Errorf("%s: %s", target, got)
+				}
+			}
+		})
+	}
+	f(func(c *Cache) { c.PurgeBy(SelectTag("t"), false) })
+	f(func(c *Cache) { c.PurgeBy(c.SelectURL(get("/?utm=1"), nil), true) })
+	f(func(c *Cache) { c.Invalidate(request("POST", "/?utm=1"), 200, nil) })
+}

@@ -199,15 +199,16 @@ func (c *Cache) place(t *target, e *Entry) *target {
 	if v == nil && !t.varied {
 		return t
 	}
-	exact := c.exact(t)
+	key := c.exact(t)
 	if v != nil {
 		if k, ok := c.variations.learn(c.path(t), v); ok {
-			if key, ok := c.varied(&exact, k); ok {
-				return &key
+			if varied, ok := c.varied(&key, k); ok {
+				key = varied
 			}
 		}
 	}
-	return &exact
+	key.asked = t.asked // not now: a purge may have come since
+	return &key
 }
 
 // shares reports whether an entry that answers f may answer another target of its
@@ -258,6 +259,7 @@ func (c *Cache) keys(p *Policy, t *target) []target {
 
 // forgetAll removes a target under all of its keys.
 func (c *Cache) forgetAll(p *Policy, t *target) {
+	c.purges.begin(c.path(t))
 	for _, key := range c.keys(p, t) {
 		c.forget(&key)
 	}
