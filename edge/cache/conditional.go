@@ -132,6 +132,9 @@ func updated(e *Entry, h http.Header) http.Header {
 			merged[name] = values
 		}
 	}
+	if tag := e.header["Etag"]; strings.HasPrefix(first(e.header, "Etag"), "W/") {
+		merged["Etag"] = tag // what is as good is not the same to the byte: RFC 9110 section 8.8.1
+	}
 	if age := h["Age"]; len(age) > 0 {
 		merged["Age"] = age
 	}

@@ -454,3 +454,18 @@ func TestUnion(t *testing.T) {
 		}
 	}
 }
+
+// A 304 makes no strong validator of a weak one, by which bytes of two
+// representations would be put together.
+func TestWeakPartsStayWeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(config())
+		read(t, c, get("/", "Range: bytes=0-4"), answers(206, "AAAAA", "Cache-Control: max-age=1", `Etag: W/"a"`, "Content-Range: bytes 0-4/10"))
+		time.Sleep(2 * time.Second)
+		read(t, c, get("/", "Range: bytes=0-4"), answers(304, "", fresh, tag))
+		hit(t, c, 206, "AAAAA", "Range: bytes=0-4")
+		if resp, body := read(t, c, get("/", "Range: bytes=0-9"), tenBytes(5, 9, fresh, tag)); body != "56789" {
+			t.Errorf("%d %q", resp.Status, body)
+		}
+	})
+}
