@@ -252,7 +252,7 @@ func staleText(c *edge.CacheLook) string {
 	case c.Forbids:
 		return "must not stand in: the response forbids it (RFC 9111 section 4.2.4)"
 	}
-	return "too old to stand in"
+	return "not while the origin is full: it has no window for that, or is past it"
 }
 
 func collapsingText(c *edge.CacheLook) string {
