@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -68,6 +69,9 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 	e := &Entry{
 		status: a.status, header: storedHeader(a.header, a.received),
 		control: control, vary: a.policy.withParts(nominate(r.Header, names), r.Header), received: a.received,
+	}
+	for i := range e.vary {
+		e.vary[i].value = strings.Clone(e.vary[i].value) // a part of a field keeps all of it alive
 	}
 	if a.length >= 0 && a.status != http.StatusNoContent { // RFC 9110 section 8.6
 		e.header["Content-Length"] = []string{strconv.FormatInt(a.length, 10)}

@@ -152,6 +152,34 @@ func TestEntrySizeIsHonest(t *testing.T) {
 	}
 }
 
+// Neither what requests had beside the key, nor what tells variants apart, makes an
+// entry larger than it is said to be.
+func TestEntrySizeCountsTheRequest(t *testing.T) {
+	const n = 1000
+	padding := strings.Repeat("x", 3<<10)
+	f := func(name string, p *Policy, ask func(i int) *http.Request, lines ...string) {
+		t.Helper()
+		cfg := config()
+		cfg.Memory = 64 << 20
+		c := New(cfg)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range n {
+			readUnder(t, c, p, ask(i), answers(200, "", append(lines, fresh)...))
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if said, took := c.State().Bytes/n, int64(after.HeapAlloc-before.HeapAlloc)/n; took > said {
+			t.Errorf("%s: an entry takes %d, and is said to take %d", name, took, said)
+		}
+		runtime.KeepAlive(c)
+	}
+	f("query", nil, func(i int) *http.Request { return get(fmt.Sprintf("/?w=%d&utm=%s", i, padding)) }, `No-Vary-Search: params=("utm")`)
+	byCookie := under(t, PolicyConfig{Key: KeyConfig{Cookies: []string{"a"}}})
+	f("cookie", byCookie, func(i int) *http.Request { return get(fmt.Sprint("/", i), "Cookie: a=1; b="+padding) }, "Cache-Control: public")
+}
+
 func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
 	c := New(Config{Memory: 4 << 20, MaxObject: 64 << 10, CollapseWaiters: 1, CollapseWait: time.Second})
 	hot := func(f func(path string)) {

@@ -109,4 +109,4 @@ func (t *target) clone() target {
 }
 
 // size is what the key's strings take in memory.
-func (t *target) size() int64 { return int64(len(t.host) + len(t.path) + len(t.query)) }
+func (t *target) size() int64 { return int64(len(t.host) + len(t.path) + len(t.query) + len(t.sent)) }
