@@ -9,13 +9,16 @@ import (
 // post sends a POST, which no cache answers, and keeps what came back where RFC
 // 9110 section 9.3.3 lets that answer later GET and HEAD requests.
 func (c *Cache) post(ctx context.Context, r *http.Request, found *Result, fetch Func) (*Response, error) {
-	requested := time.Now()
+	requested, before := time.Now(), c.target(r)
+	epoch := c.flights.epoch(before.hash).Load()
 	fetching, cancel := context.WithCancel(ctx)
 	resp, err := fetch(fetching, r)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
+	// A purge or another change meanwhile: the answer may be from before that.
+	overtaken := c.flights.epoch(before.hash).Load() != epoch || c.purges.count.Load() != before.asked
 	c.invalidate(found.Policy, r, resp.StatusCode, resp.Header)
 	a := reply{
 		answer: answer{
@@ -30,7 +33,7 @@ func (c *Cache) post(ctx context.Context, r *http.Request, found *Result, fetch 
 	c.setTarget(r, found)
 	f := &flight{target: found.target, leader: &asked, epoch: c.flights.epoch(found.target.hash).Load(), cancel: cancel}
 	var l landing
-	if t := c.target(r); c.describesTarget(r, &t, &a.answer) {
+	if t := c.target(r); !overtaken && c.describesTarget(r, &t, &a.answer) {
 		l = c.weigh(&asked, &a, found)
 		l.stored = l.stored && l.verdict.entry.control.explicit(resp.Header)
 	}

@@ -99,6 +99,23 @@ func TestPostOvertakesGet(t *testing.T) {
 	})
 }
 
+// What a POST has brought may be from before a purge that came while it was at work.
+func TestPurgeOvertakesPost(t *testing.T) {
+	for name, purge := range map[string]func(c *Cache){
+		"tag": func(c *Cache) { c.PurgeBy(SelectTag("a"), false) },
+		"url": func(c *Cache) { c.PurgeBy(c.SelectURL(get("/form"), nil), false) },
+	} {
+		c := New(config())
+		read(t, c, request("POST", "/form"), func(context.Context, *http.Request) (*http.Response, error) {
+			purge(c)
+			return response(200, "before", fresh, "Content-Location: /form", "Surrogate-Key: a"), nil
+		})
+		if got := state(c, get("/form")); got != Miss {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // What is cut short is not stored, nor what was never sent.
 func TestBrokenPostIsNotStored(t *testing.T) {
 	c := New(config())
