@@ -156,6 +156,7 @@ func (l *ladder) timed(h *hedge, req *http.Request) (*http.Response, error) {
 // returns nil if none may be. Whatever comes of it, it is not called again.
 func (l *ladder) startHedge(ctx context.Context, r *http.Request) (<-chan answered, context.CancelFunc) {
 	key := l.visitor.key(r.Header)
+	l.facts.Background = l.facts.Background || l.unwanted.Load()
 	l.refreshCandidates(key)
 	number, ok := overflow.Hedge(&l.facts)
 	if !ok || !l.route.hedge.spend() {

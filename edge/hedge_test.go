@@ -2,10 +2,13 @@ package edge
 
 import (
 	"math/rand/v2"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/overflow"
 )
 
 func TestHedgeLearnsWhatIsLate(t *testing.T) {
@@ -89,4 +92,21 @@ func TestHedgeKeepsToItsShare(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A visitor who has been answered by what had expired waits for no function.
+func TestHedgeIsForVisitors(t *testing.T) {
+	functions, _ := someFunctions(1)
+	policy := overflow.New(overflow.Config{To: []string{"f"}, Methods: []string{"GET"}})
+	for _, unwanted := range []bool{false, true} {
+		l := &ladder{
+			route: &route{policy: policy, functions: functions, shedUnpaid: []bool{false}, hedge: newHedge(1)}, // nothing saved
+			facts: overflow.Facts{Policy: policy, Method: "GET", BodyKept: true},
+		}
+		l.unwanted.Store(unwanted)
+		l.startHedge(t.Context(), httptest.NewRequest("GET", "/", nil))
+		if _, may := overflow.Hedge(&l.facts); may == unwanted {
+			t.Errorf("unwanted %t: may hedge %t", unwanted, may)
+		}
+	}
 }
