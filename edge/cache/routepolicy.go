@@ -24,7 +24,8 @@ type PolicyConfig struct {
 	// off.
 	ForceTTL time.Duration `koanf:"force_ttl" unit:"duration"`
 	// NegativeTTL is how long errors are fresh that say nothing of their freshness: by
-	// status, or by class as 4xx and 5xx.
+	// status, or by class as 4xx and 5xx, without those that say something of the request
+	// alone.
 	NegativeTTL map[string]time.Duration `koanf:"negative_ttl" unit:"duration" format:"status"`
 	// StaleWhileRevalidate and StaleIfError are the windows of RFC 5861 for answers
 	// that have none. Zero is none.
@@ -261,5 +262,19 @@ func (p *Policy) negativeTTL(status int) time.Duration {
 	if ttl, ok := p.negative[status]; ok {
 		return ttl
 	}
+	if aboutRequest(status) {
+		return 0
+	}
 	return p.negative[status/100]
+}
+
+// aboutRequest lists the errors that say something of how a request was made, which
+// is no part of its key: one visitor who asks badly must not answer for all. Only who
+// names such a status means it.
+func aboutRequest(status int) bool {
+	switch status {
+	case 400, 402, 406, 409, 411, 412, 413, 415, 416, 417, 421, 422, 426, 428:
+		return true
+	}
+	return false
 }

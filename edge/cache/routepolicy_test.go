@@ -90,6 +90,10 @@ func TestPolicyLifetime(t *testing.T) {
 	for _, status := range []int{401, 403, 407, 408, 425, 429, 431} {
 		f(no, all, plain, status)
 	}
+	for _, status := range []int{400, 406, 411, 412, 413, 415, 417, 421, 426, 428} {
+		f(no, all, plain, status)
+	}
+	f(time.Minute, PolicyConfig{NegativeTTL: map[string]time.Duration{"400": time.Minute}}, plain, 400) // by its name
 }
 
 // TestNegativeNeverReplacesWhatExpired: an error must not push out what could stand
