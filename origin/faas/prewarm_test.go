@@ -204,7 +204,7 @@ func TestWarmUpsThatFailHarmNobody(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			return answering(200, "", true)(ctx, r)
 		}), nil, slog.New(slog.DiscardHandler))
-		for range 100 { // ten seconds
+		for range 75 { // until after the third probe, and before the fourth
 			f.Prewarm(time.Now(), 20)
 			time.Sleep(100 * time.Millisecond)
 			if why := f.Ready("v"); why != outcome.None {
@@ -299,8 +299,8 @@ func TestWarmUpsProveNothing(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		// Five until the breaker opens, and a probe after 1, 2 and 4 seconds.
-		if s := f.State(); asked > 5+3 || s.WarmUps == 0 {
+		// Five until the breaker opens, and a probe after 1, 2, 3 and 4 seconds.
+		if s := f.State(); asked > 5+4 || s.WarmUps == 0 {
 			t.Errorf("visitors met the broken function %d times: %+v", asked, s)
 		}
 	})

@@ -16,6 +16,9 @@ const (
 	// comparison has a standard deviation of a factor of 1.4; dips mend the rest.
 	descent = 4
 	clearly = 1.5
+	// rounding is what arithmetic may be off by: origins that differ in speed alone
+	// must lead to the same.
+	rounding = 1e-9
 	// saturated is the rise of ln latency that shows that the origin queues.
 	saturated = 0.35
 
@@ -186,7 +189,7 @@ func (c *controller) leap() bool {
 	case at.n < startEstimates, c.start.failures() > 0:
 		return false
 	case queued(at, s.over):
-		if k := math.Exp(at.mean()); s.doubted && c.bound() && k < clearly*float64(s.first) {
+		if k := math.Exp(at.mean()) * (1 + rounding); s.doubted && c.bound() && k < clearly*float64(s.first) {
 			c.descend(int(k))
 		} else {
 			c.enterSteady(at.mean())
