@@ -18,7 +18,8 @@ func (c *Cache) post(ctx context.Context, r *http.Request, found *Result, fetch 
 		return nil, err
 	}
 	// A purge or another change meanwhile: the answer may be from before that.
-	overtaken := c.flights.epoch(before.hash).Load() != epoch || c.purges.count.Load() != before.asked
+	keys, _ := entryKeys(&before, resp.Header)
+	overtaken := c.flights.epoch(before.hash).Load() != epoch || c.purges.since(append(keys, c.path(&before)), before.asked)
 	c.invalidate(found.Policy, r, resp.StatusCode, resp.Header)
 	a := reply{
 		answer: answer{

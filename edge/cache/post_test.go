@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -113,6 +114,20 @@ func TestPurgeOvertakesPost(t *testing.T) {
 		if got := state(c, get("/form")); got != Miss {
 			t.Errorf("%s: %s", name, got)
 		}
+	}
+}
+
+// Changes of other URLs are none of its business.
+func TestOthersDoNotOvertakePost(t *testing.T) {
+	c := New(config())
+	read(t, c, request("POST", "/form"), func(context.Context, *http.Request) (*http.Response, error) {
+		for n := range 3 {
+			c.Invalidate(request("POST", fmt.Sprintf("/other/%d", n)), 200, nil)
+		}
+		return response(200, "after", fresh, "Content-Location: /form"), nil
+	})
+	if got := state(c, get("/form")); got != Fresh {
+		t.Error(got)
 	}
 }
 
