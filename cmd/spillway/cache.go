@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -124,30 +123,11 @@ also spillway explain, which goes on to the origin and the functions.`,
 			if err != nil {
 				return err
 			}
-			return askCache(cmd.Context(), client, "/cache/get?"+query.Encode(), f.asJSON, cmd.OutOrStdout(), writeCached)
+			return printAnswer(cmd.Context(), client, "/cache/get?"+query.Encode(), f.asJSON, cmd.OutOrStdout(), writeCached)
 		},
 	}
 	cmd.Flags().StringArrayVarP(&header, "header", "H", nil, "a `field` of the request, as 'Name: value'; may be repeated")
 	return cmd
-}
-
-// askCache asks the node, and prints its answer by write if not as JSON.
-func askCache[T any](
-	ctx context.Context, client *admin.Client, path string, asJSON bool, out io.Writer, write func(io.Writer, *T) error,
-) error {
-	body, err := client.Post(ctx, path)
-	if err != nil {
-		return notRunning(err)
-	}
-	if asJSON {
-		_, err := out.Write(body)
-		return err
-	}
-	answer := new(T)
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("read what the node says of its cache: %w", err)
-	}
-	return write(out, answer)
 }
 
 // A cached is what the cache has for a URL. Without Cache the request would not come

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,13 +79,9 @@ func askList(ctx context.Context, client *admin.Client, query url.Values, limit 
 	for len(all.Entries) < limit {
 		query.Set("limit", strconv.Itoa(min(limit-len(all.Entries), mostListed)))
 		query.Set("after", all.Next)
-		body, err := client.Post(ctx, "/cache/list?"+query.Encode())
+		page, _, err := askNode[listing](ctx, client, "/cache/list?"+query.Encode())
 		if err != nil {
-			return nil, notRunning(err)
-		}
-		var page listing
-		if err := json.Unmarshal(body, &page); err != nil {
-			return nil, fmt.Errorf("read the list of entries: %w", err)
+			return nil, err
 		}
 		all.Entries = append(all.Entries, page.Entries...)
 		if all.Next = page.Next; page.Next == "" {

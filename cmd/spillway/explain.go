@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"spillway/edge"
-	"spillway/edge/admin"
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
 	"spillway/edge/recorder"
@@ -50,9 +48,9 @@ of the last minute, which the flight recorder may have kept: hits it does not ke
 				return err
 			}
 			if query.Has("id") {
-				return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout(), writeRecorded)
+				return printAnswer(cmd.Context(), node, "/explain?"+query.Encode(), asJSON, cmd.OutOrStdout(), writeRecorded)
 			}
-			return askExplain(cmd.Context(), node, query, asJSON, cmd.OutOrStdout(), writeExplanation)
+			return printAnswer(cmd.Context(), node, "/explain?"+query.Encode(), asJSON, cmd.OutOrStdout(), writeExplanation)
 		},
 	}
 	cmd.Flags().StringVar(&method, "method", http.MethodGet, "the `method` of the request")
@@ -85,25 +83,6 @@ func inquiryQuery(target, method, client string, header []string) (url.Values, e
 		}
 	}
 	return url.Values{"url": {target}, "method": {method}, "client": {client}, "header": header}, nil
-}
-
-// askExplain asks the node to explain, and prints its answer by write if not as JSON.
-func askExplain[T any](
-	ctx context.Context, node *admin.Client, query url.Values, asJSON bool, out io.Writer, write func(io.Writer, *T) error,
-) error {
-	body, err := node.Post(ctx, "/explain?"+query.Encode())
-	if err != nil {
-		return notRunning(err)
-	}
-	if asJSON {
-		_, err := out.Write(body)
-		return err
-	}
-	explained := new(T)
-	if err := json.Unmarshal(body, explained); err != nil {
-		return fmt.Errorf("read the explanation: %w", err)
-	}
-	return write(out, explained)
 }
 
 // serveExplain explains a request: POST /explain?url=URL, and method, client and

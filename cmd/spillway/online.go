@@ -46,13 +46,9 @@ type onlineCheck struct {
 // online asks the node of that address whether the configuration of that hash works
 // now.
 func online(ctx context.Context, client *admin.Client, hash string) (*onlineReport, error) {
-	body, err := client.Post(ctx, "/online")
+	r, _, err := askNode[onlineReport](ctx, client, "/online")
 	if err != nil {
-		return nil, notRunning(err)
-	}
-	var r onlineReport
-	if err := json.Unmarshal(body, &r); err != nil {
-		return nil, fmt.Errorf("read answer of the node: %w", err)
+		return nil, err
 	}
 	c := onlineCheck{What: "node", Name: "configuration", OK: r.Hash == hash, Result: "runs this one, hash " + hash}
 	if !c.OK {

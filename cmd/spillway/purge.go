@@ -149,13 +149,9 @@ func askPurge(ctx context.Context, client *admin.Client, query url.Values, soft 
 		if soft {
 			part.Set("soft", "1")
 		}
-		body, err := client.Post(ctx, "/purge?"+part.Encode())
+		one, _, err := askNode[purgeReport](ctx, client, "/purge?"+part.Encode())
 		if err != nil {
-			return nil, notRunning(err)
-		}
-		var one purgeReport
-		if err := json.Unmarshal(body, &one); err != nil {
-			return nil, fmt.Errorf("read answer to purge: %w", err)
+			return nil, err
 		}
 		report.Named = append(report.Named, one.Named...)
 		report.Purged += one.Purged

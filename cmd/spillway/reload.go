@@ -39,13 +39,9 @@ the problems are printed, and the exit code is 1.`,
 }
 
 func askReload(ctx context.Context, client *admin.Client, out, errs io.Writer) error {
-	body, err := client.Post(ctx, "/reload")
+	r, _, err := askNode[reloaded](ctx, client, "/reload")
 	if err != nil {
-		return notRunning(err)
-	}
-	var r reloaded
-	if err := json.Unmarshal(body, &r); err != nil {
-		return fmt.Errorf("read answer to reload: %w", err)
+		return err
 	}
 	if len(r.Problems) > 0 {
 		fmt.Fprintln(errs, r.Problems)
