@@ -58,8 +58,10 @@ func renewal(r *http.Request, e *Entry) *http.Request {
 // departRenewal begins a flight that nobody waits for, yet. It returns nil if there
 // is to be none.
 func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (context.Context, *flight) {
-	out := renewal(r, found.Entry)
-	key := c.flightKey(&found.target, out)
+	was, key := found.Entry, found.target.hash // of a GET for all of it
+	if was.part != nil {
+		key = c.flightKey(&found.target, renewal(r, was))
+	}
 	sh := c.flights.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -76,7 +78,7 @@ func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (co
 	if !ok {
 		return nil, nil
 	}
-	f := c.depart(sh, key, out, found)
+	f := c.depart(sh, key, renewal(r, was), found)
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.waiting, f.leaderLeft, f.detached, f.release = 0, true, true, c.behind.end
 	return ctx, f
