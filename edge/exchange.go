@@ -26,7 +26,7 @@ type exchange struct {
 	connect *socketStream // of a WebSocket over HTTP/2 or HTTP/3
 	route   *route
 	visitor visitor
-	found   cache.Result // what the cache has for it
+	found   cache.Result // what the cache has for it, until end
 	looked  bool         // the cache was asked
 	guest   waiting.Guest
 	// priority is how important the request is, 0 to 7.
@@ -62,6 +62,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 // cut off counts like any other.
 func (x *exchange) end() {
 	took := time.Since(x.start)
+	x.found.Release() // Write has copied or sent all that it was given
 	x.leaveRoom()
 	if x.status == 0 {
 		x.outcome, x.reason = outcome.Failed, outcome.Aborted

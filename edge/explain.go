@@ -40,6 +40,7 @@ func (s *Server) Explain(q Inquiry) (*Explanation, error) {
 		return nil, err
 	}
 	x := &exchange{s: s, r: r, start: time.Now(), path: sentPath(r)}
+	defer x.found.Release()
 	settings := s.settings.Load()
 	x.visitor = newVisitor(r, settings.proxies)
 	e := &Explanation{Method: r.Method, URL: q.URL, Client: ClientLook{

@@ -17,6 +17,20 @@ const gcPercent = 400
 // kernel ends the node.
 const memoryShare = 0.75
 
+// heapLeast is the part of that limit which the cache never takes from the heap,
+// however large it is said to be.
+const heapLeast = 0.25
+
+// leaveToCache lowers the runtime's limit by what the cache holds outside of the
+// heap, which the runtime does not see, unless the environment sets the limit.
+// It comes after admission has counted how many connections fit into all of it.
+func leaveToCache(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		limit := debug.SetMemoryLimit(-1)
+		debug.SetMemoryLimit(max(limit-bytes, int64(heapLeast*float64(limit))))
+	}
+}
+
 // tuneMemory sets the garbage collector for a node, unless the environment
 // does.
 func tuneMemory() {

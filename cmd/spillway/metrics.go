@@ -70,6 +70,7 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	gauge(w, "spillway_cache_bytes", c.Bytes)
 	gauge(w, "spillway_cache_limit_bytes", c.Limit)
 	gauge(w, "spillway_cache_entries", c.Entries)
+	gauge(w, "spillway_cache_pinned_bytes", c.Pinned)
 	gauge(w, "spillway_cache_fill_bytes", c.FillBytes)
 	counter(w, "spillway_cache_stored_total", c.Stored)
 	counter(w, "spillway_cache_evicted_total", c.Evicted)

@@ -58,6 +58,7 @@ func run(ctx context.Context, path string, log *slog.Logger, summary io.Writer, 
 	if err != nil {
 		return err
 	}
+	leaveToCache(c.Cache.Memory)
 	log.Info("started", "version", version(), "config", path, "hash", c.Hash(),
 		"listen", n.addresses(), "admin", n.admin.Addr())
 	return serve(ctx, n, log, signals)

@@ -29,7 +29,7 @@ func BenchmarkLookupHit(b *testing.B) {
 	now := epoch0.Add(time.Second)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if c.Lookup(requests[i%len(requests)], now).State != Fresh {
+		if looked(c, requests[i%len(requests)], now) != Fresh {
 			b.Fatal("no hit")
 		}
 	}
@@ -43,7 +43,7 @@ func BenchmarkLookupHitViral(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		r := requests[0].Clone(context.Background())
 		for pb.Next() {
-			if c.Lookup(r, now).State != Fresh {
+			if looked(c, r, now) != Fresh {
 				b.Error("no hit")
 			}
 		}
@@ -55,7 +55,7 @@ func BenchmarkLookupMiss(b *testing.B) {
 	r := get("/nothing")
 	b.ReportAllocs()
 	for b.Loop() {
-		if c.Lookup(r, epoch0).State != Miss {
+		if looked(c, r, epoch0) != Miss {
 			b.Fatal("a hit")
 		}
 	}
@@ -139,7 +139,7 @@ func TestHitAllocatesNothing(t *testing.T) {
 	put(c, "/a?", 10)
 	now := epoch0.Add(time.Second)
 	if n := testing.AllocsPerRun(100, func() {
-		if c.Lookup(r, now).State != Fresh {
+		if looked(c, r, now) != Fresh {
 			t.Error("no hit")
 		}
 	}); n != 0 {

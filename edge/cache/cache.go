@@ -24,8 +24,10 @@
 // others are answered.
 //
 // Memory is bounded: entries by Config.Memory, bodies in flight by a quarter of
-// it, the memory of uncacheable keys by a constant. What a visitor is being sent
-// stays alive until it is sent, whether the store still holds it or not.
+// it, the memory of uncacheable keys by a constant. Bodies of entries lie outside
+// of the garbage-collected heap. What a visitor is being sent is pinned until it
+// is sent, whether the store still holds it or not, and counts meanwhile: what
+// was found must be released, by Result.Release or by closing Response.Body.
 //
 // An entry that may answer while it is revalidated (RFC 5861) is fetched anew by
 // Renew, in the background that Revalidate runs: one fetch for each, a bounded number
@@ -71,15 +73,16 @@ type counts struct {
 
 // New returns an empty cache.
 func New(c Config) *Cache {
-	return &Cache{
+	ca := &Cache{
 		config:  c,
 		seed:    maphash.MakeSeed(),
-		store:   newStore(c.Memory, c.MaxObject),
 		flights: newFlights(), variations: newVariations(),
 		// A quarter, so that a crowd of different large objects cannot double what
 		// the cache takes; one object must always fit.
 		fills: budget{limit: max(c.Memory/4, c.MaxObject)},
 	}
+	ca.store = newStore(c.Memory, c.MaxObject, &ca.fills)
+	return ca
 }
 
 // A Freshness says what a lookup found.
@@ -106,7 +109,8 @@ const (
 // A Result is what a lookup found.
 type Result struct {
 	State Freshness
-	// Entry is set when State is Fresh, Stale or StaleWhileRevalidate.
+	// Entry is set when State is Fresh, Stale or StaleWhileRevalidate. It is pinned
+	// until Release.
 	Entry *Entry
 	// Why says why the request goes forward, in the words of RFC 9211. It is empty
 	// when State is Fresh or StaleWhileRevalidate.
@@ -121,7 +125,25 @@ type Result struct {
 	partial *Entry
 }
 
-// Lookup finds the entry that answers r. A hit allocates nothing.
+// Release ends the use of Entry, whose body must not be read any more. It may be
+// called twice, but once only of all copies of a Result.
+func (r *Result) Release() {
+	r.Entry.release()
+	r.partial.release()
+	r.Entry, r.partial = nil, nil
+}
+
+// retain pins what was found again, for one who goes on when it is released.
+func (r *Result) retain() (release func()) {
+	entry, partial := r.Entry.retain(), r.partial.retain()
+	return func() {
+		entry()
+		partial()
+	}
+}
+
+// Lookup finds the entry that answers r. A hit on what is asked for often
+// allocates nothing. The Result must be released.
 func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
 	c.Find(r, now, &res)
 	return res
@@ -131,8 +153,9 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
 // has a stack of its own, which starts small: copying results on it would make
 // it grow, which costs more than the lookup.
 func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
-	if sl := c.look(r, now, res); sl != nil {
-		sl.touch()
+	c.look(r, now, res)
+	if res.Entry != nil {
+		res.Entry.touch()
 	}
 	switch {
 	case res.State == Fresh:
@@ -146,33 +169,31 @@ func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 	}
 }
 
-// look finds what Find returns, with the slot of the entry, and changes nothing.
-func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
+// look finds what Find returns, and changes nothing.
+func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 	if res.Policy.bypasses(r) {
 		res.State, res.Why = Bypass, FwdBypass
-		return nil
+		return
 	}
 	if why := bypass(r, announcesBody(r)); why != "" {
 		res.State, res.Why = Bypass, why
-		return nil
+		return
 	}
 	res.control = requestDirectives(r.Header)
 	c.setTarget(r, res)
-	sl, known := c.find(r, now, res)
-	if sl != nil && !sl.entry.holds(r) {
-		res.partial, sl = sl.entry, nil
+	e, known := c.find(r, now, res)
+	if e != nil && !e.holds(r) {
+		res.partial, e = e, nil
 	}
-	if sl != nil {
-		res.Entry = sl.entry
-	}
+	res.Entry = e
 	switch {
-	case sl != nil && res.Entry.satisfies(&res.control, now):
+	case e != nil && e.satisfies(&res.control, now):
 		res.State = Fresh
-		return sl
-	case sl != nil && res.Entry.staleWhileRevalidate(&res.control, now):
+		return
+	case e != nil && e.staleWhileRevalidate(&res.control, now):
 		res.State = StaleWhileRevalidate
-		return sl
-	case sl != nil:
+		return
+	case e != nil:
 		res.State, res.Why = Stale, FwdStale
 		if res.Entry.TTL(now) > 0 && !res.Entry.control.noCache {
 			res.Why = FwdRequest
@@ -187,7 +208,6 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) (sl *slot) {
 	if res.control.onlyIfCached {
 		res.State = Unavailable
 	}
-	return sl
 }
 
 // setTarget sets the key of r under the policy.
@@ -203,6 +223,8 @@ type State struct {
 	Bytes   int64 `json:"bytes"` // held by entries
 	Limit   int64 `json:"limit"` // of Bytes
 	Entries int64 `json:"entries"`
+	// Pinned is the part of Bytes that is being sent. It cannot be evicted.
+	Pinned int64 `json:"pinned"`
 	// FillBytes are held by bodies in flight, FillLimit bounds them.
 	FillBytes int64 `json:"fill_bytes"`
 	FillLimit int64 `json:"fill_limit"`
@@ -255,7 +277,8 @@ func (c *Cache) State() State {
 	for i := range c.store.shards {
 		sh := &c.store.shards[i]
 		s.Bytes += sh.bytes.Load()
-		s.Entries += sh.slots.Load()
+		s.Entries += sh.entries.Load()
+		s.Pinned += sh.pinned.Load()
 		s.Evicted += sh.evicts.Load()
 	}
 	return s

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -153,18 +154,25 @@ func joinedReply(resp *http.Response, e *Entry, g gap, requested time.Time) repl
 	}
 	joined := *resp
 	joined.StatusCode, joined.Header, joined.ContentLength, joined.Trailer = a.status, a.header, a.length, nil
-	joined.Body = joinedBody{io.MultiReader(
+	joined.Body = &joinedBody{io.MultiReader(
 		bytes.NewReader(e.bytesOf(span{g.want.first, g.lacks.first})),
 		&exactly{resp.Body, g.lacks.length()},
 		bytes.NewReader(e.bytesOf(span{g.lacks.end, g.want.end})),
-	), resp.Body}
+	), resp.Body, sync.OnceFunc(e.retain())}
 	return reply{answer: a, resp: &joined, fwdStatus: http.StatusPartialContent}
 }
 
-// A joinedBody is what is stored and what comes, read in one.
+// A joinedBody is what is stored and what comes, read in one. What is stored is
+// pinned until it is closed: it may be read when the request is over.
 type joinedBody struct {
 	io.Reader
-	io.Closer
+	comes   io.Closer
+	release func()
+}
+
+func (b *joinedBody) Close() error {
+	b.release()
+	return b.comes.Close()
 }
 
 // exactly reads so many bytes. Fewer are an error, so that what is stored never

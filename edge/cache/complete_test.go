@@ -199,7 +199,7 @@ func TestStalePart(t *testing.T) {
 			return c
 		}
 		c := held()
-		if found := c.Lookup(get("/", "Range: bytes=1-2"), time.Now()); found.State != Stale || found.Entry == nil {
+		if found := lookup(t, c, get("/", "Range: bytes=1-2"), time.Now()); found.State != Stale || found.Entry == nil {
 			t.Errorf("%s", found.State)
 		}
 		s := &turns{fetches: []Func{answers(304, "", fresh, tag)}}
@@ -211,7 +211,7 @@ func TestStalePart(t *testing.T) {
 		synctest.Wait()
 		hit(t, c, 206, "01234", "Range: bytes=0-4")
 		miss(t, c, FwdPartial)
-		if h := c.Lookup(get("/", "Range: bytes=1-2"), time.Now()).Entry.Header(); h.Get("Content-Length") != "" {
+		if h := lookup(t, c, get("/", "Range: bytes=1-2"), time.Now()).Entry.Header(); h.Get("Content-Length") != "" {
 			t.Errorf("a part has the length of a whole: %v", h)
 		}
 
@@ -254,7 +254,7 @@ func TestRangeOfAStaleWhole(t *testing.T) {
 		read(t, c, get("/", "Range: bytes=1-2"), s.fetch)
 		synctest.Wait()
 		hit(t, c, 200, "0123456789")
-		if h := c.Lookup(get("/"), time.Now()).Entry.Header(); h.Get("X") != "1" || h.Get("Content-Length") != "10" {
+		if h := lookup(t, c, get("/"), time.Now()).Entry.Header(); h.Get("X") != "1" || h.Get("Content-Length") != "10" {
 			t.Error(h)
 		}
 	})

@@ -93,7 +93,7 @@ func TestRevalidation(t *testing.T) {
 			t.Errorf("%q %+v", body, resp)
 		}
 		time.Sleep(16 * time.Second)
-		found := c.Lookup(get("/"), time.Now())
+		found := lookup(t, c, get("/"), time.Now())
 		if found.State != Fresh || found.Entry.Age(time.Now()) != 19*time.Second {
 			t.Fatalf("after the update: %v, age %v", found.State, found.Entry.Age(time.Now()))
 		}
@@ -182,7 +182,7 @@ func TestRevalidationThatForbidsToShare(t *testing.T) {
 			if body != "body" || resp.Stored || !resp.Revalidated {
 				t.Errorf("%s: %q %+v", line, body, resp)
 			}
-			found := c.Lookup(get("/"), time.Now())
+			found := lookup(t, c, get("/"), time.Now())
 			if (found.Entry == nil) != gone || found.State == Fresh {
 				t.Errorf("%s: then %v", line, found.State)
 			}
@@ -200,7 +200,7 @@ func TestHeadFromGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(config())
 		read(t, c, get("/"), answers(200, "body", "Cache-Control: max-age=10", `Etag: "a"`))
-		if found := c.Lookup(request("HEAD", "/"), time.Now()); found.State != Fresh || found.Entry.Header().Get("Content-Length") != "4" {
+		if found := lookup(t, c, request("HEAD", "/"), time.Now()); found.State != Fresh || found.Entry.Header().Get("Content-Length") != "4" {
 			t.Errorf("%+v", found)
 		}
 		time.Sleep(11 * time.Second)

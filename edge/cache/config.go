@@ -4,8 +4,9 @@ import "time"
 
 // Config sets the size and the limits of a cache.
 type Config struct {
-	// Memory bounds the bytes that entries hold in memory: bodies, headers, keys
-	// and index. Bodies on their way in may take a quarter of it on top. Zero
+	// Memory bounds the bytes that entries hold in memory, outside of the heap:
+	// bodies, headers, keys and index. Bodies on their way in, and copies for slow
+	// readers where no more may be pinned, may take a quarter of it on top. Zero
 	// switches the cache off: nothing is stored, and identical requests are still
 	// collapsed.
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB"`

@@ -28,6 +28,19 @@ type directives struct {
 	maxAge, sMaxAge, minFresh, maxStale, staleIfError, staleWhileRevalidate delta
 }
 
+// flags and deltas are all parts of the directives, in the order in which a
+// record keeps them.
+func (d *directives) flags() [11]*bool {
+	return [...]*bool{
+		&d.present, &d.noStore, &d.noCache, &d.private, &d.public, &d.mustRevalidate, &d.proxyRevalidate,
+		&d.mustUnderstand, &d.onlyIfCached, &d.immutable, &d.targeted,
+	}
+}
+
+func (d *directives) deltas() [6]*delta {
+	return [...]*delta{&d.maxAge, &d.sMaxAge, &d.minFresh, &d.maxStale, &d.staleIfError, &d.staleWhileRevalidate}
+}
+
 // requestDirectives reads a request's Cache-Control. Pragma counts only without
 // one (RFC 9111 section 5.4).
 func requestDirectives(h http.Header) (d directives) {

@@ -9,8 +9,9 @@ import (
 )
 
 // An Entry is a stored response. It never changes: a newer response, or one that
-// a 304 has updated, is another entry. What was looked up stays valid however
-// long it takes to serve, for the garbage collector keeps it.
+// a 304 has updated, is another entry. The body of one that was looked up stays
+// valid until it is released, however long it takes to serve; all else of it is
+// the garbage collector's.
 type Entry struct {
 	status int
 	header http.Header
@@ -22,8 +23,9 @@ type Entry struct {
 	received   time.Time
 	initialAge time.Duration
 	lifetime   time.Duration
-	bytes      int64
 	purged     bool // softly
+
+	hold hold
 }
 
 // Status returns the response's status.
@@ -34,8 +36,9 @@ func (e *Entry) Status() int { return e.status }
 // Content-Length. It is shared: map entries may be copied into another header, but nothing of it may be changed.
 func (e *Entry) Header() http.Header { return e.header }
 
-// Body returns the whole body. It is shared and must not be changed. An entry that
-// holds a part only was found for a request that Excerpt answers, and has none.
+// Body returns the whole body. It is shared, must not be changed, and must not be
+// read once the entry is released. An entry that holds a part only was found for a
+// request that Excerpt answers, and has none.
 func (e *Entry) Body() []byte {
 	if e.part != nil {
 		return nil
@@ -91,15 +94,15 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 	return e, ok
 }
 
-// complete returns the entry with its body.
+// complete returns the entry with its body, which must be on the heap, for nothing
+// pins it.
 func (e *Entry) complete(body []byte) *Entry {
 	whole := *e
-	whole.body, whole.part = body, nil
+	whole.body, whole.part, whole.hold = body, nil, hold{}
 	if len(e.header["Content-Length"]) == 0 && e.status != http.StatusNoContent {
 		whole.header = maps.Clone(e.header)
 		whole.header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
-	whole.bytes = int64(cap(body)) + whole.headerSize()
 	return &whole
 }
 
@@ -164,24 +167,19 @@ func namedByConnection(h http.Header, name string) (named bool) {
 	return named
 }
 
-// An entry costs more than its strings: the structs, the index, the tables of
-// the header's map, the rounding of the allocator. The figures are measured by
-// a test; they are not a knob.
-const (
-	entryOverhead = 768
-	fieldOverhead = 104
-)
-
+// headerSize bounds what the entry takes in the store beside its key and body:
+// numbers of up to ten bytes, texts with their lengths.
 func (e *Entry) headerSize() int64 {
-	size := int64(entryOverhead)
+	const number, control = 10, 64
+	size := int64(8*number + control)
 	for name, values := range e.header {
-		size += fieldOverhead + int64(len(name))
+		size += 2*number + int64(len(name))
 		for _, v := range values {
-			size += 16 + int64(len(v))
+			size += number + int64(len(v))
 		}
 	}
 	for i := range e.vary {
-		size += 48 + int64(len(e.vary[i].value))
+		size += 2*number + 1 + int64(len(e.vary[i].name)+len(e.vary[i].value))
 	}
 	return size
 }

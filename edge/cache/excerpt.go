@@ -119,7 +119,8 @@ var aboutTheWhole = [...]string{
 }
 
 // Pieces returns the body: one piece for one range, else each range behind the
-// head of its part. They are shared and must not be changed.
+// head of its part. They are shared, must not be changed, and must not be read once
+// the entry is released.
 func (x *Excerpt) Pieces() [][]byte {
 	switch len(x.spans) {
 	case 0:
@@ -139,7 +140,13 @@ func (x *Excerpt) answer(resp *Response) {
 		resp.ContentLength += int64(len(piece))
 	}
 	resp.Status = x.Apply(resp.Header)
-	resp.Entry, resp.Body = nil, io.NopCloser(io.MultiReader(readers...))
+	resp.Entry, resp.Body = nil, excerptBody{io.MultiReader(readers...), resp.Body}
+}
+
+// An excerptBody keeps the entry pinned.
+type excerptBody struct {
+	io.Reader
+	io.Closer
 }
 
 // bytesOf returns the bytes of a span that the entry holds.

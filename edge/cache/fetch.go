@@ -45,7 +45,7 @@ type Response struct {
 	// it implements io.WriterTo, writing copies nothing.
 	Body io.ReadCloser
 	// Entry is set when the answer is complete already, and no range of it. Its body
-	// may be sent in one Write, instead of Body.
+	// may be sent in one Write, instead of Body, until Body is closed.
 	Entry *Entry
 	// ContentLength is the body's length, -1 when unknown.
 	ContentLength int64
@@ -70,7 +70,8 @@ type Response struct {
 //
 // The caller's context ends its wait and its reading. It must live until the
 // body is closed. Where the entry may answer when there is an error (RFC 5861 section
-// 4), the caller waits no longer than Config.StaleWait, and then gets ErrLate.
+// 4), the caller waits no longer than Config.StaleWait, and then gets ErrLate. What was
+// found is released by the caller, after Fetch.
 func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch Func) (*Response, error) {
 	if found.State == Unavailable {
 		return nil, ErrOnlyIfCached
@@ -183,9 +184,11 @@ func (c *Cache) lead(
 ) (*Response, error) {
 	fetching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.cancel = cancel
+	release := found.retain() // the flight may outlive the leader
 	go func() {
+		defer c.arrive(f)
+		defer release()
 		c.fly(fetching, f, r, found, fetch)
-		c.arrive(f)
 	}()
 	select {
 	case <-f.decided:
@@ -253,10 +256,10 @@ func sharedResponse(l *landing, joined bool, now time.Time) *Response {
 	}
 }
 
-// entryResponse is an answer to r that is complete.
+// entryResponse is an answer to r that is complete. Closing it releases the entry.
 func entryResponse(r *http.Request, e *Entry, l *landing, joined bool) *Response {
 	resp := &Response{
-		Status: e.status, Header: withAge(e, time.Now()), Body: wholeBody{bytes.NewReader(e.Body())}, Entry: e,
+		Status: e.status, Header: withAge(e, time.Now()), Body: &wholeBody{bytes.NewReader(e.Body()), e}, Entry: e,
 		ContentLength: int64(len(e.Body())), Joined: joined, Stored: l.stored, Revalidated: l.revalidated,
 		FwdStatus: l.fwdStatus, Detail: l.verdict.why,
 	}
@@ -273,10 +276,20 @@ func withAge(e *Entry, now time.Time) http.Header {
 	return h
 }
 
-// A wholeBody keeps the io.WriterTo of its reader.
-type wholeBody struct{ *bytes.Reader }
+// A wholeBody keeps the io.WriterTo of its reader, and an entry pinned.
+type wholeBody struct {
+	*bytes.Reader
+	entry *Entry // nil once closed
+}
 
-func (wholeBody) Close() error { return nil }
+func (b *wholeBody) Close() error {
+	if b.entry != nil {
+		b.Reset(nil)
+		b.entry.release()
+		b.entry = nil
+	}
+	return nil
+}
 
 // A directBody is read by the leader alone, out of a fetch that it might have
 // shared.

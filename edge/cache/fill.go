@@ -35,6 +35,8 @@ type fill struct {
 	ended    bool
 	err      error         // why it ended early
 	whole    []byte        // the body, once complete
+	kept     *Entry        // whose body the whole is, pinned
+	closed   bool          // the whole is released
 	pending  int           // readers that will come: they wait for their turn to attach
 	readers  []*reader     // those that have come
 	arrived  chan struct{} // closed when bytes arrive or the fill ends; nil while nobody waits
@@ -263,17 +265,18 @@ func (f *fill) assemble() ([]byte, error) {
 	return body, nil
 }
 
-// end tells the readers that the body is complete, or why it will never be.
-// stored means that the store counts the body's memory from now on.
-func (f *fill) end(whole []byte, stored bool, err error) {
+// end tells the readers that the body is complete, or why it will never be. Where
+// it was stored they go on in the store's copy, which is pinned until they have
+// left, and the memory of the fill is given back.
+func (f *fill) end(whole []byte, kept *Entry, err error) {
 	f.mu.Lock()
 	f.ended, f.whole, f.err = true, whole, err
+	if kept != nil {
+		f.whole, f.kept = kept.body, kept
+		f.giveBack()
+	}
 	if whole != nil {
 		f.first, f.last = nil, nil // readers go on in the whole
-	}
-	if stored {
-		f.keep = false
-		f.giveBack()
 	}
 	f.leaveIfUnread()
 	f.wake()
@@ -292,6 +295,14 @@ func (f *fill) giveBack() {
 	f.taken = 0
 }
 
+// unpin ends the readers' use of the store's copy. Who comes later finds that.
+func (f *fill) unpin() {
+	if f.kept != nil {
+		f.kept.release()
+		f.kept, f.whole, f.closed = nil, nil, true
+	}
+}
+
 // leaveIfUnread stops a fill that nobody reads and nobody will store, and gives
 // its memory back when it has ended.
 func (f *fill) leaveIfUnread() {
@@ -300,6 +311,7 @@ func (f *fill) leaveIfUnread() {
 	}
 	if f.ended {
 		f.giveBack()
+		f.unpin()
 	} else if !f.keep {
 		f.cancel()
 		f.wakePump()

@@ -288,7 +288,7 @@ func TestExpectedReadersThatDoNotCome(t *testing.T) {
 		t.Error("goes on for nobody")
 	}
 	body, err := f.pump()
-	f.end(body, false, err)
+	f.end(body, nil, err)
 	if b.used.Load() != 0 {
 		t.Errorf("%d bytes are left", b.used.Load())
 	}

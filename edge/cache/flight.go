@@ -138,7 +138,7 @@ func sameRange(a, b http.Header) bool {
 type admission struct {
 	lead  *flight // fetch it, for all who come
 	join  *flight // somebody fetches it
-	entry *Entry  // it was stored a moment ago
+	entry *Entry  // it was stored a moment ago; pinned
 	err   error   // too many wait already
 	// None of them: fetch it alone.
 }
@@ -166,10 +166,12 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 		}
 	}
 	// Between the lookup and this moment a flight may have landed.
-	if sl, _ := c.usable(&found.target, r, found.Policy); sl != nil && sl.entry != found.Entry &&
-		sl.entry.holds(r) && sl.entry.satisfies(&found.control, now) {
-		sl.touch()
-		return admission{entry: sl.entry}
+	if e, _ := c.usable(&found.target, r, found.Policy); e != nil {
+		if !e.same(found.Entry) && e.holds(r) && e.satisfies(&found.control, now) {
+			e.touch()
+			return admission{entry: e}
+		}
+		e.release()
 	}
 	return admission{lead: c.depart(sh, key, r, found)}
 }

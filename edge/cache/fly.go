@@ -161,11 +161,20 @@ func (c *Cache) landFill(f *flight, a reply, l landing) {
 // the end only after that, so that who comes next finds it.
 func (c *Cache) bring(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) (stored bool) {
 	body, err := fl.pump()
-	stored = err == nil && body != nil && fl.keep && c.keep(t, e.kept(r, body), r, epoch)
+	var kept *Entry
+	if err == nil && body != nil && fl.keep {
+		e := e.kept(r, body)
+		kept = c.keepPinned(t, e, r, epoch)
+		stored = kept != nil
+		if stored && (kept.hold.tight || e.part != nil) { // a part may have been joined to others
+			kept.release()
+			kept = nil
+		}
+	}
 	if err != nil {
 		c.salvage(t, r, fl, e, epoch)
 	}
-	fl.end(body, stored, err)
+	fl.end(body, kept, err)
 	return stored
 }
 
@@ -194,24 +203,37 @@ func (c *Cache) markUnshared(key uint64, l *landing) {
 // keep stores an entry, unless its key has been invalidated since the fetch
 // began, or one of its tags purged.
 func (c *Cache) keep(t *target, e *Entry, r *http.Request, epoch uint32) bool {
+	kept := c.keepPinned(t, e, r, epoch)
+	kept.release()
+	return kept != nil
+}
+
+// keepPinned is keep, and returns the entry as it was stored, pinned, or nil.
+func (c *Cache) keepPinned(t *target, e *Entry, r *http.Request, epoch uint32) *Entry {
 	key := c.place(t, e)
 	if e.part != nil {
 		combining := c.flights.combining(key.hash)
 		combining.Lock()
 		defer combining.Unlock()
-		if e = c.merged(key, e, r); e == nil {
-			return false
+		old, _ := c.store.get(key, r)
+		defer old.release()
+		if e = c.merged(old, e); e == nil {
+			return nil
 		}
 	}
-	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) || !c.store.put(key, e, r) {
-		return false
-	}
 	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) {
-		c.store.removeEntry(key, e)
-		return false
+		return nil
 	}
-	c.counts.stored.Add(1)
-	return true
+	kept := c.store.putPinned(key, e, r)
+	if kept != nil && (c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e)) {
+		c.store.removeEntry(key, kept)
+		kept.release()
+		return nil
+	}
+	if kept != nil {
+		c.counts.stored.Add(1)
+	}
+	return kept
 }
 
 // alone fetches for one request. What may be stored is stored. Without an entry

@@ -38,9 +38,10 @@ func sameRepresentation(stored, h http.Header) bool {
 	return true
 }
 
-// expired returns the entry as one whose freshness ends now.
+// expired returns the entry as one whose freshness ends now. It is good as long as
+// the entry is pinned.
 func (e *Entry) expired(now time.Time) *Entry {
 	ended := *e
-	ended.lifetime = min(e.lifetime, e.Age(now))
+	ended.hold, ended.lifetime = hold{}, min(e.lifetime, e.Age(now))
 	return &ended
 }

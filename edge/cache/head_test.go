@@ -27,7 +27,7 @@ func TestHeadUpdates(t *testing.T) {
 				t.Errorf("the HEAD itself was answered %d", resp.Status)
 			}
 			time.Sleep(time.Second)
-			found := c.Lookup(get("/"), time.Now())
+			found := lookup(t, c, get("/"), time.Now())
 			got := leaves
 			switch e := found.Entry; {
 			case e == nil:

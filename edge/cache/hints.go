@@ -42,11 +42,9 @@ func (c *Cache) sibling(t *target) *Entry {
 			asked.Header[f.name] = []string{f.value}
 		}
 	}
-	sl, _ := c.store.get(t, asked)
-	if sl == nil {
-		return nil
-	}
-	return sl.entry
+	e, _ := c.store.get(t, asked)
+	e.release() // its header is the heap's
+	return e
 }
 
 // EarlyLinks returns the links of a Link field (RFC 8288) that browsers act on when

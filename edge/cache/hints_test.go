@@ -68,7 +68,7 @@ func TestHints(t *testing.T) {
 		c := New(config())
 		stored(c)
 		r, now := get("/", request...), time.Now().Add(after)
-		found := c.Lookup(r, now)
+		found := lookup(t, c, r, now)
 		got := c.Hints(r, &found, now)
 		if want != slices.Equal(got, []string{"</a.css>; rel=preload"}) || !want && got != nil {
 			t.Errorf("%s: %q (%s, %s)", name, got, found.State, found.Why)

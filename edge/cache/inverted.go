@@ -33,7 +33,7 @@ type link[R comparable] struct {
 	more       uint32 // the next of the chain
 }
 
-// linksPerPage is small, so that small caches are small: 6 KiB of pointers.
+// linksPerPage is small, so that small caches are small: 5 KiB without a pointer.
 const linksPerPage = 256
 
 // keyBytes is what a key of an entry counts as in memory: a link, and its ring and
@@ -57,22 +57,16 @@ func (x *inverted[R]) add(ref R, keys []uint64) (chain uint32) {
 	return chain
 }
 
-// remove takes a slot out from under all of its keys.
-func (x *inverted[R]) remove(chain uint32) {
-	for chain != 0 {
+// remove takes a slot out from under all of its keys, and returns how many those are.
+func (x *inverted[R]) remove(chain uint32) (keys int64) {
+	for ; chain != 0; keys++ {
 		l := x.at(chain)
 		x.unlink(chain)
 		next := l.more
 		*l = link[R]{more: x.freeLinks}
 		x.freeLinks, chain = chain, next
 	}
-}
-
-// refer makes a chain lead to another slot, which takes the place of its own.
-func (x *inverted[R]) refer(chain uint32, ref R) {
-	for ; chain != 0; chain = x.at(chain).more {
-		x.at(chain).ref = ref
-	}
+	return keys
 }
 
 // length is how many slots a key has.

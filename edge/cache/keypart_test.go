@@ -71,6 +71,7 @@ func readUnder(t *testing.T, c *Cache, p *Policy, r *http.Request, fetch Func) (
 	t.Helper()
 	found := Result{Policy: p}
 	c.Find(r, time.Now(), &found)
+	defer found.Release()
 	if found.State == Fresh {
 		return string(found.Entry.Body()), true
 	}

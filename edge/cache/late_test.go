@@ -127,7 +127,7 @@ func TestLateAnswerThatIsNotShared(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		found := c.Lookup(get("/"), time.Now())
+		found := lookup(t, c, get("/"), time.Now())
 		if s := c.State(); string(found.Entry.Body()) != "new" || s.Background != 0 || origin.calls.Load() != 3 {
 			t.Errorf("%q after %d fetches, %+v", found.Entry.Body(), origin.calls.Load(), s)
 		}
@@ -180,7 +180,7 @@ func TestLateAndFailed(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if found := c.Lookup(get("/"), time.Now()); found.State != Stale || string(found.Entry.Body()) != "old" || c.State().Background != 0 {
+		if found := lookup(t, c, get("/"), time.Now()); found.State != Stale || string(found.Entry.Body()) != "old" || c.State().Background != 0 {
 			t.Errorf("%s, %+v", found.State, c.State())
 		}
 	})

@@ -170,7 +170,7 @@ func TestKeysAreWhatWasSent(t *testing.T) {
 		read(t, c, sent(target), answers(200, target, fresh))
 	}
 	for _, target := range targets {
-		if found := c.Lookup(sent(target), time.Now()); found.State != Fresh || string(found.Entry.Body()) != target {
+		if found := lookup(t, c, sent(target), time.Now()); found.State != Fresh || string(found.Entry.Body()) != target {
 			t.Errorf("%q: %s", target, found.State)
 		}
 	}

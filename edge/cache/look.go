@@ -85,7 +85,8 @@ var errCursor = errors.New("the cursor is none that a list has returned")
 // page. Not a knob.
 const stepsPerEntry = 16
 
-// kept is what a list has found, to be described when the lock is given back.
+// kept is what a list has found, to be described when the lock is given back: all but
+// the bytes of the body, which is not pinned.
 type kept struct {
 	target target
 	entry  *Entry
@@ -141,13 +142,13 @@ func (sh *shard) list(s *Selection, found []kept, limit int, steps *int, from ui
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	for at = from; ; {
-		sl, next, ok := sh.keyed.after(s.key, at)
+		i, next, ok := sh.keyed.after(s.key, at)
 		if !ok || len(found) == limit || *steps == 0 {
 			return found, at, ok
 		}
 		at, *steps = next, *steps-1
-		if t := &sl.owner.target; s.names(t) {
-			found = append(found, kept{*t, sl.entry})
+		if t := sh.key(i); s.names(&t) {
+			found = append(found, kept{t, sh.entry(i)})
 		}
 	}
 }
@@ -160,10 +161,8 @@ func (s *store) variants(t *target) (found []kept) {
 	}
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	if res := sh.index[t.hash]; res != nil && res.target.equal(t) {
-		for _, sl := range res.variants {
-			found = append(found, kept{res.target, sl.entry})
-		}
+	for _, e := range sh.variants(t) {
+		found = append(found, kept{*t, e})
 	}
 	return found
 }

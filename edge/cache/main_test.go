@@ -72,9 +72,10 @@ func serve(c *Cache, r *http.Request, fetch Func) (*Response, Result, error) {
 		e := found.Entry
 		return &Response{
 			Status: e.Status(), Header: e.Header(), Entry: e,
-			Body: io.NopCloser(bytes.NewReader(e.Body())),
+			Body: &wholeBody{bytes.NewReader(e.Body()), e},
 		}, found, nil
 	}
+	defer found.Release()
 	resp, err := c.Fetch(r.Context(), r, found, fetch)
 	return resp, found, err
 }
@@ -95,4 +96,25 @@ func read(t *testing.T, c *Cache, r *http.Request, fetch Func) (*Response, strin
 }
 
 // state is what a lookup now says.
-func state(c *Cache, r *http.Request) Freshness { return c.Lookup(r, time.Now()).State }
+func state(c *Cache, r *http.Request) Freshness { return looked(c, r, time.Now()) }
+
+// looked is what a lookup says; what it found is released.
+func looked(c *Cache, r *http.Request, now time.Time) Freshness {
+	found := c.Lookup(r, now)
+	defer found.Release()
+	return found.State
+}
+
+// lookup finds what answers a request, until the test ends.
+func lookup(t *testing.T, c *Cache, r *http.Request, now time.Time) Result {
+	found := c.Lookup(r, now)
+	t.Cleanup(func() { found.Release() })
+	return found
+}
+
+// peek is lookup without a trace.
+func peek(t *testing.T, c *Cache, r *http.Request, now time.Time, p *Policy) Glance {
+	g := c.Peek(r, now, p)
+	t.Cleanup(func() { g.Release() })
+	return g
+}

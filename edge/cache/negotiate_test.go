@@ -259,7 +259,7 @@ func TestHitAllocatesNothingForNormalisation(t *testing.T) {
 	for _, language := range []string{"de, en;q=0.5", "EN;q=0.50,de", "de"} {
 		asked := get("/", "Accept-Language: "+language)
 		if n := testing.AllocsPerRun(100, func() {
-			if c.Lookup(asked, now).State != Fresh {
+			if looked(c, asked, now) != Fresh {
 				t.Error("no hit")
 			}
 		}); n != 0 {

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"maps"
 	"net/http"
 	"slices"
@@ -87,8 +88,7 @@ func (e *Entry) holding(body []byte, p *part) *Entry {
 		return e.complete(body)
 	}
 	held := *e
-	held.body, held.part = body, p
-	held.bytes = int64(cap(body)) + held.headerSize() + 16*int64(len(p.spans)) + int64(len(p.asked)+len(p.said))
+	held.body, held.part, held.hold = body, p, hold{}
 	return &held
 }
 
@@ -104,10 +104,11 @@ func (e *Entry) cut(body []byte, size int64) *Entry {
 // confirmed returns the entry with the body of the stale one that a 304 has
 // confirmed.
 func (e *Entry) confirmed(stale *Entry) *Entry {
+	body := bytes.Clone(stale.body) // goes to many, for as long as each of them takes
 	if stale.part == nil {
-		return e.complete(stale.body)
+		return e.complete(body)
 	}
-	return e.holding(stale.body, stale.part)
+	return e.holding(body, stale.part)
 }
 
 // sameAs reports whether a response with this header is of the representation
@@ -139,7 +140,8 @@ func (e *Entry) spans() []span {
 
 // combine returns the entry with what an older one of the same representation
 // holds besides (RFC 9111 section 3.4): the newer header stands. It is nil when
-// that would be more than the largest object, or too many spans.
+// that would be more than the largest object, or too many spans. It is good as long
+// as the older one is pinned.
 func (e *Entry) combine(old *Entry, maxObject int64) *Entry {
 	p := &part{spans: union(old.spans(), e.spans()), size: e.size()}
 	length := int64(0)
@@ -191,16 +193,14 @@ func place(body []byte, spans []span, e *Entry) {
 func (fs *flights) combining(hash uint64) *sync.Mutex { return &fs.shard(hash).combining }
 
 // merged returns what is to be stored of a part that has come, given what there
-// is; nil when that stays as it is.
-func (c *Cache) merged(t *target, e *Entry, r *http.Request) *Entry {
-	sl, _ := c.store.get(t, r)
+// is, which may be nothing; nil when that stays as it is.
+func (c *Cache) merged(old, e *Entry) *Entry {
 	switch {
-	case sl == nil:
+	case old == nil:
 		return e
-	case sl.entry.sameAs(e.header) && sl.entry.size() == e.size():
-		return e.combine(sl.entry, c.config.MaxObject)
-	case sl.entry.part == nil && sl.entry.TTL(e.received) > 0 &&
-		(strongValidator(sl.entry.header) == "" || strongValidator(e.header) == ""):
+	case old.sameAs(e.header) && old.size() == e.size():
+		return e.combine(old, c.config.MaxObject)
+	case old.part == nil && old.TTL(e.received) > 0 && (strongValidator(old.header) == "" || strongValidator(e.header) == ""):
 		return nil // fresh, whole, and not known to be another one
 	}
 	return e
@@ -221,13 +221,13 @@ func (c *Cache) salvage(t *target, r *http.Request, fl *fill, e *Entry, epoch ui
 	}
 }
 
-// salvage returns a copy of what has come of a body of known length that is to
-// be stored, if it was cut short.
+// salvage returns what has come of a body of known length that is to be stored, if
+// it was cut short.
 func (f *fill) salvage() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.keep || f.length < 0 || f.size >= f.length {
 		return nil
 	}
-	return slices.Clone(f.last.data[:f.size])
+	return f.last.data[:f.size]
 }

@@ -26,7 +26,7 @@ func tenBytes(first, last int, lines ...string) Func {
 func hit(t *testing.T, c *Cache, status int, body string, lines ...string) {
 	t.Helper()
 	r := get("/", lines...)
-	found := c.Lookup(r, time.Now())
+	found := lookup(t, c, r, time.Now())
 	if found.State != Fresh {
 		t.Errorf("%q: %s", lines, found.State)
 		return
@@ -39,7 +39,7 @@ func hit(t *testing.T, c *Cache, status int, body string, lines ...string) {
 // miss expects that what is stored does not do.
 func miss(t *testing.T, c *Cache, why Fwd, lines ...string) {
 	t.Helper()
-	if found := c.Lookup(get("/", lines...), time.Now()); found.State != Miss || found.Why != why || found.Entry != nil {
+	if found := lookup(t, c, get("/", lines...), time.Now()); found.State != Miss || found.Why != why || found.Entry != nil {
 		t.Errorf("%q: %s %s", lines, found.State, found.Why)
 	}
 }
@@ -78,10 +78,10 @@ func TestPartIsNotTheWhole(t *testing.T) {
 		} {
 			miss(t, c, FwdPartial, lines...)
 		}
-		if found := c.Lookup(request("HEAD", "/", "Range: bytes=4-5"), time.Now()); found.State != Miss {
+		if found := lookup(t, c, request("HEAD", "/", "Range: bytes=4-5"), time.Now()); found.State != Miss {
 			t.Errorf("HEAD: %s", found.State)
 		}
-		if found := c.Lookup(get("/", "Cache-Control: only-if-cached"), time.Now()); found.State != Unavailable {
+		if found := lookup(t, c, get("/", "Cache-Control: only-if-cached"), time.Now()); found.State != Unavailable {
 			t.Errorf("only-if-cached: %s", found.State)
 		}
 	})
@@ -138,7 +138,7 @@ func TestSameRangeGetsTheSameAnswer(t *testing.T) {
 			read(t, c, get("/", asked), answers(206, body, fresh, said))
 			synctest.Wait()
 			hit(t, c, 206, body, asked)
-			found := c.Lookup(get("/", asked), time.Now())
+			found := lookup(t, c, get("/", asked), time.Now())
 			if _, h, _ := excerptOf(found.Entry, get("/", asked)); "Content-Range: "+h.Get("Content-Range") != said {
 				t.Errorf("%v, want %s", h, said)
 			}
@@ -170,7 +170,7 @@ func TestPartOfUnknownSize(t *testing.T) {
 		for _, line := range []string{"bytes=6-9", "bytes=6-", "bytes=-1"} {
 			miss(t, c, FwdPartial, "Range: "+line)
 		}
-		_, h, _ := excerptOf(c.Lookup(get("/", "Range: bytes=6-7"), time.Now()).Entry, get("/", "Range: bytes=6-7"))
+		_, h, _ := excerptOf(lookup(t, c, get("/", "Range: bytes=6-7"), time.Now()).Entry, get("/", "Range: bytes=6-7"))
 		if h.Get("Content-Range") != "bytes 6-7/*" {
 			t.Error(h)
 		}
@@ -195,7 +195,7 @@ func TestPartsAreCombined(t *testing.T) {
 			}
 			hit(t, c, 206, "34567", "Range: bytes=3-7")
 			// The newer fields stand in, the others stay.
-			e := c.Lookup(get("/", "Range: bytes=0-1"), time.Now()).Entry
+			e := lookup(t, c, get("/", "Range: bytes=0-1"), time.Now()).Entry
 			if e == nil || e.Header().Get("X") != "2" || e.Header().Get("Y") != "1" || e.Header().Get("Content-Range") != "" {
 				t.Errorf("%+v", e)
 			}
@@ -203,7 +203,7 @@ func TestPartsAreCombined(t *testing.T) {
 			read(t, c, get("/", "Range: bytes=-2"), tenBytes(8, 9, append(second, fresh)...))
 			synctest.Wait()
 			hit(t, c, 200, "0123456789")
-			if e := c.Lookup(get("/"), time.Now()).Entry; e == nil || e.Header().Get("Content-Length") != "10" {
+			if e := lookup(t, c, get("/"), time.Now()).Entry; e == nil || e.Header().Get("Content-Length") != "10" {
 				t.Errorf("%+v", e)
 			}
 			if s := c.State(); s.Entries != 1 || s.FillBytes != 0 {
@@ -251,8 +251,9 @@ func TestPartsThatComeAtOnce(t *testing.T) {
 		wg.Go(func() { c.keep(&target, e, r, 0) })
 	}
 	wg.Wait()
-	sl, _ := c.store.get(&target, r)
-	if got := sl.entry.spans(); !slices.Equal(got, []span{{0, parts * length}}) {
+	e, _ := c.store.get(&target, r)
+	defer e.release()
+	if got := e.spans(); !slices.Equal(got, []span{{0, parts * length}}) {
 		t.Errorf("%v", got)
 	}
 	audit(t, c.store)
@@ -403,7 +404,7 @@ func TestPartsAreBounded(t *testing.T) {
 					strings.Repeat("x", length), fresh, tag, "Content-Range: "+contentRange(s, 1<<20)))
 				synctest.Wait()
 			}
-			e := c.Lookup(get("/", "Range: bytes=0-3"), time.Now()).Entry
+			e := lookup(t, c, get("/", "Range: bytes=0-3"), time.Now()).Entry
 			if e == nil || len(e.part.spans) != most {
 				t.Errorf("%d bytes each: %+v", length, e)
 			}

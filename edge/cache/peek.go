@@ -16,7 +16,7 @@ type Glance struct {
 }
 
 // Peek looks at what there is for r under a policy, and leaves no trace: nothing is counted, no
-// entry lives longer for it, and no fetch begins.
+// entry lives longer for it once the Glance is released, and no fetch begins.
 func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
 	g.Policy = p
 	c.look(r, now, &g.Result)

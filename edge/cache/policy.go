@@ -1,7 +1,5 @@
 package cache
 
-import "sync/atomic"
-
 // A policy decides what to evict: S3-FIFO (Yang et al., SOSP 2023), weighted by
 // bytes. New entries enter a small queue; those that are asked for again while
 // they are in it move to the main queue, the others leave and are remembered as
@@ -9,6 +7,7 @@ import "sync/atomic"
 // things asked for once, the bulk of any crowd's traffic, passes through a tenth
 // of the memory only. A hit writes one counter and takes no lock.
 type policy struct {
+	nodes []slot // the arena's
 	quota int64
 	small queue
 	main  queue
@@ -18,24 +17,6 @@ type policy struct {
 // smallShare is the part of the quota that the small queue may hold, as in the
 // paper. Not a knob.
 const smallShare = 10
-
-func newPolicy(memory int64) policy {
-	g := newGhost(memory)
-	return policy{quota: max(0, memory-g.size()), ghost: g}
-}
-
-// A slot is an entry's place in the policy and in the index.
-type slot struct {
-	entry *Entry
-	owner *resource
-	bytes int64
-	chain uint32 // of its keys in the inverted index
-
-	queue      *queue // nil: not in a queue
-	prev, next *slot
-	frequency  atomic.Int32 // of hits, up to maxFrequency
-	proven     bool         // it replaces a slot of the main queue
-}
 
 const maxFrequency = 3
 
@@ -54,121 +35,94 @@ func (s *slot) inherit(old *slot) {
 }
 
 // add lets a slot in.
-func (p *policy) add(s *slot, hash uint64) {
-	if s.proven || p.ghost.take(hash) {
-		s.proven = true
-		p.main.push(s)
-		return
+func (p *policy) add(i uint32) {
+	s := &p.nodes[i]
+	s.proven = s.proven || p.ghost.take(s.hash)
+	if s.proven {
+		p.push(&p.main, i)
+	} else {
+		p.push(&p.small, i)
 	}
-	p.small.push(s)
 }
 
-func (p *policy) unlink(s *slot) { s.queue.remove(s) }
+// maxPassed is how many records that are being sent one eviction passes over.
+// Where there are more, what comes is not worth the search, and is not stored.
+const maxPassed = 64
 
-// evict takes the slot out that is worth least. There must be one. It ends: each
-// step takes a slot out, moves one to the main queue, or lowers a frequency that
-// no hit can raise while the shard is locked.
-func (p *policy) evict() *slot {
-	for {
-		if p.small.tail != nil && (p.small.bytes > p.quota/smallShare || p.main.tail == nil) {
-			s := p.small.tail
-			p.small.remove(s)
-			if s.frequency.Load() <= 1 {
-				p.ghost.add(s.owner.target.hash)
-				return s
-			}
-			s.frequency.Store(0)
-			s.proven = true
-			p.main.push(s)
-			continue
+// evict takes the slot out that is worth least, or none. A record that is being
+// sent is worth something, and its memory would not come free. It ends: each
+// step takes a slot out, passes over one, moves one to the main queue, or lowers
+// a frequency that no hit can raise while the shard is locked.
+func (p *policy) evict() uint32 {
+	for passed := 0; passed < maxPassed; {
+		small := p.small.tail != 0 && (p.small.bytes > p.quota/smallShare || p.main.tail == 0)
+		i := p.main.tail
+		if small {
+			i = p.small.tail
 		}
-		s := p.main.tail
-		p.main.remove(s)
+		if i == 0 {
+			return 0
+		}
+		s := &p.nodes[i]
+		p.unlink(i)
 		f := s.frequency.Load()
-		if f == 0 {
-			return s
+		switch {
+		case s.pins.Load() != 0:
+			passed++
+		case small && f <= 1:
+			p.ghost.add(s.hash)
+			return i
+		case small:
+			s.frequency.Store(0)
+		case f == 0:
+			return i
+		default:
+			s.frequency.Store(f - 1)
 		}
-		s.frequency.Store(f - 1)
-		p.main.push(s)
+		s.proven = true
+		p.push(&p.main, i)
 	}
+	return 0
 }
 
 // A queue is a FIFO of slots; slots can be taken out of its middle.
 type queue struct {
-	head, tail *slot
+	head, tail uint32
 	bytes      int64
 }
 
-func (q *queue) push(s *slot) {
-	s.queue, s.prev, s.next = q, nil, q.head
-	if q.head != nil {
-		q.head.prev = s
-	} else {
-		q.tail = s
+func (p *policy) push(q *queue, i uint32) {
+	s := &p.nodes[i]
+	s.state = inMain
+	if q == &p.small {
+		s.state = inSmall
 	}
-	q.head = s
-	q.bytes += s.bytes
+	s.prev, s.next = 0, q.head
+	if q.head != 0 {
+		p.nodes[q.head].prev = i
+	} else {
+		q.tail = i
+	}
+	q.head = i
+	q.bytes += s.size()
 }
 
-func (q *queue) remove(s *slot) {
-	if s.prev != nil {
-		s.prev.next = s.next
+// unlink takes a slot out of its queue.
+func (p *policy) unlink(i uint32) {
+	s, q := &p.nodes[i], &p.main
+	if s.state == inSmall {
+		q = &p.small
+	}
+	if s.prev != 0 {
+		p.nodes[s.prev].next = s.next
 	} else {
 		q.head = s.next
 	}
-	if s.next != nil {
-		s.next.prev = s.prev
+	if s.next != 0 {
+		p.nodes[s.next].prev = s.prev
 	} else {
 		q.tail = s.prev
 	}
-	q.bytes -= s.bytes
-	s.queue, s.prev, s.next = nil, nil, nil
+	q.bytes -= s.size()
+	s.state, s.prev, s.next = reserved, 0, 0
 }
-
-// A ghost table remembers the hashes of what the small queue let go. It is of
-// fixed size and without pointers: sets of eight fingerprints, each a FIFO.
-type ghost struct {
-	sets [][ghostWays]uint32
-}
-
-const (
-	ghostWays = 8
-	// bytesPerGhost is the size of the entries that the table is made for. With
-	// smaller ones it remembers a part of what it could.
-	bytesPerGhost = 4 << 10
-)
-
-func newGhost(memory int64) ghost {
-	n := 1
-	for int64(n)*ghostWays*bytesPerGhost < memory {
-		n *= 2
-	}
-	return ghost{make([][ghostWays]uint32, n)}
-}
-
-func (g *ghost) size() int64 { return int64(len(g.sets)) * ghostWays * 4 }
-
-func (g *ghost) set(hash uint64) (*[ghostWays]uint32, uint32) {
-	return &g.sets[hash&uint64(len(g.sets)-1)], uint32(hash>>24) | 1 // never zero, the empty place
-}
-
-func (g *ghost) add(hash uint64) {
-	set, fingerprint := g.set(hash)
-	copy(set[1:], set[:])
-	set[0] = fingerprint
-}
-
-// take reports whether the hash is remembered, and forgets it.
-func (g *ghost) take(hash uint64) bool {
-	set, fingerprint := g.set(hash)
-	for i, f := range set {
-		if f == fingerprint {
-			copy(set[i:], set[i+1:])
-			set[ghostWays-1] = 0
-			return true
-		}
-	}
-	return false
-}
-
-func (g *ghost) clear() { clear(g.sets) }

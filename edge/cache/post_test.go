@@ -152,7 +152,7 @@ func TestBrokenPostIsNotStored(t *testing.T) {
 		t.Errorf("reading ended with %v", err)
 	}
 	resp.Body.Close()
-	if found := c.Lookup(get("/form"), time.Now()); found.State != Miss {
+	if found := lookup(t, c, get("/form"), time.Now()); found.State != Miss {
 		t.Errorf("then %v", found.State)
 	}
 }

@@ -72,17 +72,11 @@ func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	res := sh.index[t.hash]
-	if res == nil || !res.target.equal(t) {
-		return 0
-	}
-	if !soft {
-		entries = len(res.variants)
-		sh.drop(res)
-		return entries
-	}
-	for _, sl := range res.variants {
-		if sh.soften(sl, now) {
+	for i := range sh.variants(t) {
+		if !soft {
+			sh.remove(i)
+			entries++
+		} else if sh.soften(i, now) {
 			entries++
 		}
 	}
@@ -101,22 +95,23 @@ func (sh *shard) sweep(s *Selection, soft bool, now time.Time) (entries int) {
 	defer sh.mu.Unlock()
 	if s.kind == KindAll && !soft {
 		sh.policy.ghost.clear()
+		defer func() { sh.shed(sh.held, 0, 0) }() // to the kernel
 	}
 	for left := sh.keyed.length(s.key); left > 0; {
 		batch := min(left, sweepBatch)
 		for range batch {
-			sl, ok := sh.keyed.oldest(s.key)
+			i, ok := sh.keyed.oldest(s.key)
 			if !ok {
 				return entries
 			}
-			named := s.names(&sl.owner.target)
+			named := sh.named(s, i)
 			if named && !soft {
-				sh.remove(sl)
+				sh.remove(i)
 				entries++
 				continue
 			}
 			sh.keyed.rotate(s.key)
-			if named && sh.soften(sl, now) {
+			if named && sh.soften(i, now) {
 				entries++
 			}
 		}
@@ -126,4 +121,13 @@ func (sh *shard) sweep(s *Selection, soft bool, now time.Time) (entries int) {
 		}
 	}
 	return entries
+}
+
+// named reports whether a slot that was found by the key is meant.
+func (sh *shard) named(s *Selection, i uint32) bool {
+	if s.kind != KindPrefix {
+		return true
+	}
+	t := sh.key(i)
+	return s.names(&t)
 }

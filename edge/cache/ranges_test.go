@@ -153,6 +153,7 @@ func (s *library) verify(t interface{ Errorf(string, ...any) }, r *http.Request,
 // comes. A body that is cut off must not look complete.
 func (s *library) ask(t interface{ Errorf(string, ...any) }, c *Cache, r *http.Request) {
 	found := c.Lookup(r, time.Now())
+	defer found.Release()
 	if found.State == Fresh {
 		e := found.Entry
 		if e.NotModified(r) {

@@ -23,7 +23,7 @@ func (f *fill) expect() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	// Without readers, and not to be kept, it has been stopped already.
-	if f.window || f.err != nil || !f.keep && !f.ended && len(f.readers)+f.pending == 0 {
+	if f.window || f.closed || f.err != nil || !f.keep && !f.ended && len(f.readers)+f.pending == 0 {
 		return false
 	}
 	f.pending++

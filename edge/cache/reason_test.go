@@ -102,7 +102,7 @@ func TestReasonOfHits(t *testing.T) {
 			c := New(config())
 			read(t, c, get("/"), answers(200, "x", "Cache-Control: "+control))
 			time.Sleep(15 * time.Second)
-			found := c.Lookup(get("/", "Cache-Control: "+request), time.Now())
+			found := lookup(t, c, get("/", "Cache-Control: "+request), time.Now())
 			if got := found.Status(time.Now()).String(); got != "spillway; "+want {
 				t.Errorf("got %s, want spillway; %s", got, want)
 			}

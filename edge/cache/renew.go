@@ -29,9 +29,10 @@ func (c *Cache) Renew(r *http.Request, found *Result, prepare func() Func) {
 	}
 	fetch := working(prepare())
 	go func() {
+		defer c.arrive(f)
+		defer was.Release()
 		c.fly(ctx, f, f.leader, &was, fetch)
 		c.noteRenewal(f, was.Entry)
-		c.arrive(f)
 	}()
 }
 
@@ -56,7 +57,8 @@ func renewal(r *http.Request, e *Entry) *http.Request {
 }
 
 // departRenewal begins a flight that nobody waits for, yet. It returns nil if there
-// is to be none.
+// is to be none. Else what was found is replaced by what there is, pinned for the
+// flight.
 func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (context.Context, *flight) {
 	was, key := found.Entry, found.target.hash // of a GET for all of it
 	if was.part != nil {
@@ -69,15 +71,17 @@ func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (co
 	if sh.marks.has(key^renewalKey, now) || g != nil && (!g.target.equal(&found.target) || c.underWay(g, r)) {
 		return nil, nil
 	}
-	sl, _ := c.usable(&found.target, r, found.Policy)
-	if sl == nil || sl.entry.TTL(now) > 0 {
+	e, _ := c.usable(&found.target, r, found.Policy)
+	if e == nil || e.TTL(now) > 0 {
+		e.release()
 		return nil, nil // renewed or purged between the lookup and this moment
 	}
-	found.Entry = sl.entry
 	ctx, ok := c.behind.begin()
 	if !ok {
+		e.release()
 		return nil, nil
 	}
+	found.Entry, found.partial = e, nil
 	f := c.depart(sh, key, renewal(r, was), found)
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.waiting, f.leaderLeft, f.detached, f.release = 0, true, true, c.behind.end

@@ -35,7 +35,7 @@ func revalidates(t *testing.T, c *Cache) (end func()) {
 // revalidated is renewed by renew.
 func visit(t *testing.T, c *Cache, r *http.Request, renew Func) (state Freshness, body string) {
 	t.Helper()
-	found := c.Lookup(r, time.Now())
+	found := lookup(t, c, r, time.Now())
 	if found.State == StaleWhileRevalidate {
 		c.Renew(r, &found, func() Func { return renew })
 		return found.State, string(found.Entry.Body())
@@ -108,7 +108,7 @@ func TestRenewalValidates(t *testing.T) {
 		head := request("HEAD", "/", `If-None-Match: "mine"`, "Accept: a/b", "Cache-Control: only-if-cached")
 		head.Body, head.ContentLength = io.NopCloser(strings.NewReader("unread")), -1
 		head.ProtoMajor = 3
-		found := c.Lookup(head, time.Now())
+		found := lookup(t, c, head, time.Now())
 		c.Renew(head, &found, func() Func {
 			return func(_ context.Context, r *http.Request) (*http.Response, error) {
 				asked <- r
@@ -212,7 +212,7 @@ func TestWhatIsNotRenewed(t *testing.T) {
 		}
 		// Somebody who wants a fresh answer waits for it; those who take a stale one ask
 		// no more.
-		late := c.Lookup(get("/"), time.Now())
+		late := lookup(t, c, get("/"), time.Now())
 		go visit(t, c, get("/", "Cache-Control: no-cache"), origin.fetch("new", 200, window))
 		synctest.Wait()
 		visit(t, c, get("/"), noFetch(t))

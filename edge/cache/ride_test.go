@@ -68,7 +68,7 @@ func TestRangeDoesNotMarkTheWhole(t *testing.T) {
 	for _, line := range []string{"bytes=0-1", "items=0-1", "bytes=1-0"} {
 		read(t, c, get("/", "Range: "+line), answers(206, "ab", "Cache-Control: private", "Content-Range: bytes 0-1/9"))
 	}
-	if g := c.Peek(get("/"), time.Now(), nil); g.Alone {
+	if g := peek(t, c, get("/"), time.Now(), nil); g.Alone {
 		t.Error("a crowd would not collapse")
 	}
 }

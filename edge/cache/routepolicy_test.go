@@ -107,6 +107,7 @@ func TestNegativeNeverReplacesWhatExpired(t *testing.T) {
 		readUnder(t, c, p, get("/"), answers(500, "bad"))
 		found := Result{Policy: p}
 		c.Find(get("/"), time.Now(), &found)
+		defer found.Release()
 		if found.State != Stale || found.Entry.Status() != 200 || !found.Entry.StaleFor(time.Now(), get("/"), 0) {
 			t.Errorf("%s, %+v", found.State, found.Entry)
 		}
@@ -128,6 +129,7 @@ func TestPolicyStaleIfError(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			found := Result{Policy: p}
 			c.Find(get("/"), time.Now(), &found)
+			defer found.Release()
 			if found.Entry == nil {
 				t.Fatalf("%s: nothing is stored", control)
 			}

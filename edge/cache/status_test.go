@@ -74,7 +74,7 @@ func testLookupStatus(t *testing.T) {
 	if got := resp.CacheStatus(&found).String(); got != "spillway; fwd=uri-miss; fwd-status=200; stored" {
 		t.Error(got)
 	}
-	hit := c.Lookup(get("/"), time.Now())
+	hit := lookup(t, c, get("/"), time.Now())
 	if got := hit.Status(hit.Entry.received.Add(10 * time.Second)); !got.Hit || got.TTL != 50*time.Second {
 		t.Errorf("%+v", got)
 	}

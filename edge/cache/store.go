@@ -1,69 +1,93 @@
 package cache
 
 import (
+	"encoding/binary"
+	"iter"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // maxVariants bounds the entries under one key. What Vary makes out of one URI
 // is chosen by visitors; without a bound one URI could push out all others.
 const maxVariants = 16
 
-// A store keeps entries in memory, at most as many bytes as it is given. It is
-// cut into shards, each with its own lock, index, policy and share of the bytes,
-// so that the bound holds without any lock over all of them. Nothing outside of
-// this file and policy.go knows how entries are kept.
+// A store keeps entries in memory, at most as many bytes as it is given: records,
+// index, ghosts and decoded heads together. It is cut into shards, each with its
+// own lock, indexes, policy and share of the bytes, so that the bound holds without
+// any lock over all of them. Nothing outside of this file, arena.go, pin.go,
+// policy.go, record.go, purge.go and soften.go knows how entries are kept.
 type store struct {
 	shards []shard // a power of two; none when the store is off
 	shift  uint    // the hash's bits above it choose the shard
+	base   time.Time
+	copies *budget // for what may not be pinned
+	heads  sync.Pool
 	// ignored counts the tags and groups that entries had too many of.
 	ignored atomic.Uint64
 }
 
+// A shard holds records in an arena. A record is found by its bucket: a chain of
+// slots, the newest first, without pointers. The records of one key are its
+// variants.
 type shard struct {
-	mu    sync.RWMutex
-	index map[uint64]*resource
+	mu sync.RWMutex
+	arena
 	policy
-	keyed  inverted[*slot] // by tags, groups and folders
-	bytes  atomic.Int64    // written under mu
-	slots  atomic.Int64    // the same
-	evicts atomic.Uint64
-	_      [64]byte // keeps neighbours off this cache line
-}
-
-// A resource is a key with its variants, the newest first. Two keys with the
-// same 64-bit hash push each other out: with a secret seed that happens by
-// accident only, once in ages.
-type resource struct {
-	target   target
-	variants []*slot
+	buckets []uint32
+	decoded []atomic.Pointer[Entry] // by slot; see entry
+	keyed   inverted[uint32]        // by tags, groups and folders
+	filed   int64                   // bytes that the keys of records count
+	base    time.Time
+	lastID  uint64
+	bytes   atomic.Int64 // of records and their keys; written under mu
+	entries atomic.Int64 // in the index; the same
+	pinned  atomic.Int64 // bytes of records that are being sent
+	evicts  atomic.Uint64
+	_       [64]byte // keeps neighbours off this cache line
 }
 
 // A shard must have room for a few of the largest objects, else one of them
-// would empty it.
+// would empty it, and for many pages.
 const (
 	maxShards       = 64
 	objectsPerShard = 8
+	leastShard      = 256 << 10
 )
 
-func newStore(memory, maxObject int64) *store {
-	s := &store{}
+func newStore(memory, maxObject int64, copies *budget) *store {
+	s := &store{base: time.Now(), copies: copies, heads: sync.Pool{New: func() any { return new([]byte) }}}
 	if memory <= 0 {
 		return s
 	}
 	n, bits := 1, uint(0)
-	for n < maxShards && memory/int64(2*n) >= objectsPerShard*maxObject {
+	for n < maxShards && memory/int64(2*n) >= max(objectsPerShard*maxObject, leastShard) {
 		n, bits = 2*n, bits+1
 	}
 	s.shards, s.shift = make([]shard, n), 64-bits
 	for i := range s.shards {
-		s.shards[i].index = make(map[uint64]*resource)
-		s.shards[i].policy = newPolicy(memory / int64(n))
-		s.shards[i].keyed = newInverted[*slot]()
+		s.shards[i].init(memory/int64(n), maxDecoded/n, s.base)
 	}
 	return s
+}
+
+// bytesPerBucket is the size of the entries that the index is made for. With
+// smaller ones its chains are longer.
+const bytesPerBucket = 1 << 10
+
+func (sh *shard) init(memory int64, decoded int, base time.Time) {
+	places := max(1, min(int64(decoded), memory/decodedShare/decodedSize))
+	buckets := max(1, memory/bytesPerBucket)
+	sets := ghostSets(memory)
+	extra := buckets*4 + sets*ghostWays*4
+	limit := max(slotSize, memory-extra-places*decodedSize)
+	sh.base, sh.decoded, sh.keyed = base, make([]atomic.Pointer[Entry], places), newInverted[uint32]()
+	arena, rest := newArena(limit, extra)
+	sh.arena = arena
+	sh.buckets, rest = carve[uint32](rest, buckets)
+	sh.policy = policy{nodes: sh.slots, quota: limit}
+	sh.ghost.sets, _ = carve[[ghostWays]uint32](rest, sets)
 }
 
 // shard returns the shard of a hash, nil when the store is off.
@@ -74,30 +98,48 @@ func (s *store) shard(hash uint64) *shard {
 	return &s.shards[hash>>s.shift&uint64(len(s.shards)-1)]
 }
 
-// get returns the newest slot whose entry may answer r, and whether the key is
-// known at all.
-func (s *store) get(t *target, r *http.Request) (sl *slot, known bool) {
+// get returns the newest entry that may answer r, pinned, and whether the key is
+// known at all. What cannot be pinned is known, and not returned.
+func (s *store) get(t *target, r *http.Request) (e *Entry, known bool) {
 	sh := s.shard(t.hash)
 	if sh == nil {
 		return nil, false
 	}
+	e, known, roomy := sh.get(t, r)
+	if e != nil && !roomy {
+		e = s.copied(e)
+	}
+	return e, known
+}
+
+func (sh *shard) get(t *target, r *http.Request) (e *Entry, known, roomy bool) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	res := sh.index[t.hash]
-	if res == nil || !res.target.equal(t) {
-		return nil, false
-	}
-	for _, sl := range res.variants {
-		if sl.entry.mayAnswer(r) {
-			return sl, true
+	for _, e := range sh.variants(t) {
+		if known = true; e.mayAnswer(r) {
+			return e, known, sh.pin(&e.hold)
 		}
 	}
-	for _, sl := range res.variants {
-		if sl.entry.suits(r) {
-			return sl, true
+	for _, e := range sh.variants(t) {
+		if e.suits(r) {
+			return e, known, sh.pin(&e.hold)
 		}
 	}
-	return nil, true
+	return nil, known, false
+}
+
+// variants are the slots and entries of a key, the newest first, under the shard's
+// lock. The entries are not pinned.
+func (sh *shard) variants(t *target) iter.Seq2[uint32, *Entry] {
+	return func(yield func(uint32, *Entry) bool) {
+		for i := sh.first(t); i != 0; {
+			next := sh.match(sh.slots[i].chain, t) // the slot may go
+			if !yield(i, sh.entry(i)) {
+				return
+			}
+			i = next
+		}
+	}
 }
 
 // vary returns the fields by which the newest response to a key was chosen.
@@ -108,102 +150,203 @@ func (s *store) vary(t *target) []nominated {
 	}
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	if res := sh.index[t.hash]; res != nil && res.target.equal(t) {
-		return res.variants[0].entry.vary
+	if i := sh.first(t); i != 0 {
+		return sh.entry(i).vary
 	}
 	return nil
 }
 
+// first returns the newest record of a key, or none.
+func (sh *shard) first(t *target) uint32 { return sh.match(*sh.bucket(t.hash), t) }
+
+// match returns the first record of a key in the rest of a chain.
+func (sh *shard) match(i uint32, t *target) uint32 {
+	for i != 0 {
+		s := &sh.slots[i]
+		if s.hash == t.hash && hasKey(sh.arena.bytes(i, int64(s.head)), t) {
+			return i
+		}
+		i = s.chain
+	}
+	return 0
+}
+
+func (sh *shard) bucket(hash uint64) *uint32 { return &sh.buckets[hash%uint64(len(sh.buckets))] }
+
 // fits reports whether an entry of this size could ever be kept.
 func (s *store) fits(bytes int64) bool {
-	return len(s.shards) > 0 && bytes <= s.shards[0].quota
+	if len(s.shards) == 0 {
+		return false
+	}
+	sh := &s.shards[0]
+	return bytes >= 0 && bytes <= sh.limit-2*sh.page-4*slotSize
 }
 
 // put keeps an entry that answered r. It takes the place of the variants that
 // would have answered r: they are out of date.
 func (s *store) put(t *target, e *Entry, r *http.Request) bool {
+	h, ok := s.write(t, e, r)
+	if ok {
+		h.shard.unpin(h.slot, h.size)
+	}
+	return ok
+}
+
+// putPinned is put, and returns the entry as get would, or nil.
+func (s *store) putPinned(t *target, e *Entry, r *http.Request) *Entry {
+	h, ok := s.write(t, e, r)
+	if !ok {
+		return nil
+	}
+	kept := *e
+	kept.hold, kept.body = h, h.shard.body(h.slot)
+	return &kept
+}
+
+// write makes a record of an entry, pinned. The body is copied, and no lock is
+// held meanwhile.
+func (s *store) write(t *target, e *Entry, r *http.Request) (h hold, ok bool) {
+	scratch := s.heads.Get().(*[]byte)
+	defer s.heads.Put(scratch)
+	head := appendHead((*scratch)[:0], t, e, s.base)
+	*scratch = head
 	keys, ignored := entryKeys(t, e.header)
-	size := e.bytes + t.size() + int64(len(keys))*keyBytes
-	if !s.fits(size) {
-		return false
+	size, filed := int64(len(head)+len(e.body)), int64(len(keys))*keyBytes
+	if !s.fits(size + filed) {
+		return hold{}, false
 	}
 	sh := s.shard(t.hash)
+	i := sh.reserve(size, filed)
+	if i == 0 {
+		return hold{}, false
+	}
+	record := sh.arena.bytes(i, size)
+	copy(record[copy(record, head):], e.body)
+	at := &sh.slots[i]
+	at.hash, at.head, at.body = t.hash, uint32(len(head)), uint32(len(e.body))
+	s.ignored.Add(uint64(ignored))
+	return sh.publish(i, t, r, keys), true
+}
+
+// head is that of a record.
+func (sh *shard) head(i uint32) []byte { return sh.arena.bytes(i, int64(sh.slots[i].head)) }
+
+// body is that of a record. Nobody can append to it.
+func (sh *shard) body(i uint32) []byte {
+	s := &sh.slots[i]
+	return sh.arena.bytes(i, int64(s.head)+int64(s.body))[s.head:]
+}
+
+// taken is what counts against the limit.
+func (sh *shard) taken() int64 { return sh.arena.taken() + sh.filed }
+
+// reserve makes room for a record and for so many bytes of its keys, and returns a
+// slot for it, or none.
+func (sh *shard) reserve(size, filed int64) uint32 {
+	n := uint32((size + unit - 1) / unit)
+	needs := int64(n)*unit + filed
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	res := sh.index[t.hash]
-	if res != nil && !res.target.equal(t) {
-		sh.drop(res)
-		res = nil
+	if size+filed > sh.limit-int64(sh.made)*slotSize-2*sh.page-sh.pinned.Load() {
+		return 0 // however much is evicted
 	}
-	sl := &slot{entry: e, bytes: size}
-	if res != nil {
-		sh.replace(res, r, sl)
+	for {
+		i, over := sh.find(n), needs
+		if i != 0 {
+			over = sh.taken() + sh.cost(i, n) + filed - sh.limit
+		}
+		switch {
+		case i != 0 && over <= 0:
+			sh.take(i, n)
+			sh.filed += filed
+			sh.bytes.Add(sh.slots[i].size() + filed)
+			return i
+		case i != 0 && sh.loose && sh.shed(over, i, n) > 0:
+		case !sh.makeRoom(min(over, needs)):
+			return 0
+		}
 	}
-	sh.makeRoom(size) // may drop what is left of the resource
-	if res = sh.index[t.hash]; res == nil {
-		res = &resource{target: t.clone()}
-		sh.index[t.hash] = res
+}
+
+// makeRoom evicts until so many bytes more are free, and reports whether any
+// are.
+func (sh *shard) makeRoom(bytes int64) bool {
+	freed := int64(0)
+	for freed < bytes {
+		victim := sh.policy.evict()
+		if victim == 0 {
+			break
+		}
+		freed += sh.slots[victim].size() + sh.forget(victim)
+		sh.evicts.Add(1)
 	}
-	sl.owner = res
-	res.variants = slices.Insert(res.variants, 0, sl)
-	sh.policy.add(sl, t.hash)
-	sl.chain = sh.keyed.add(sl, keys)
-	s.ignored.Add(uint64(ignored))
-	sh.bytes.Add(size)
-	sh.slots.Add(1)
-	return true
+	return freed > 0
+}
+
+// publish puts a written record into the index, and pins it.
+func (sh *shard) publish(i uint32, t *target, r *http.Request, keys []uint64) hold {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.replace(i, t, r)
+	sh.insert(i, keys)
+	h := sh.hold(i)
+	h.tight = !sh.pin(&h)
+	return h
 }
 
 // replace removes the variants that the new one stands in for, which inherits
 // their place in the policy, and the oldest beyond the bound.
-func (sh *shard) replace(res *resource, r *http.Request, sl *slot) {
-	for i := len(res.variants) - 1; i >= 0; i-- {
-		old := res.variants[i]
-		superseded := matches(old.entry.vary, r.Header)
+func (sh *shard) replace(i uint32, t *target, r *http.Request) {
+	variants := 1
+	for old, e := range sh.variants(t) {
+		superseded := matches(e.vary, r.Header)
 		if superseded {
-			sl.inherit(old)
+			sh.slots[i].inherit(&sh.slots[old])
 		}
-		if superseded || i >= maxVariants-1 {
+		if superseded || variants == maxVariants {
 			sh.remove(old)
+		} else {
+			variants++
 		}
 	}
 }
 
-// makeRoom evicts until size more bytes fit.
-func (sh *shard) makeRoom(size int64) {
-	for sh.bytes.Load()+size > sh.quota {
-		victim := sh.policy.evict()
-		sh.forget(victim)
-		sh.evicts.Add(1)
+// insert puts a slot into both indexes and the policy.
+func (sh *shard) insert(i uint32, keys []uint64) {
+	s := &sh.slots[i]
+	sh.lastID++
+	s.id = sh.lastID
+	bucket := sh.bucket(s.hash)
+	s.chain, *bucket = *bucket, i
+	sh.policy.add(i)
+	binary.LittleEndian.PutUint32(sh.head(i)[linksAt:], sh.keyed.add(i, keys))
+	sh.entries.Add(1)
+}
+
+// remove takes a slot out of the policy and of the indexes.
+func (sh *shard) remove(i uint32) {
+	sh.policy.unlink(i)
+	sh.forget(i)
+}
+
+// forget takes a slot that is in no queue any more out of the indexes, and returns
+// what its keys counted. Its memory comes free when nobody reads it.
+func (sh *shard) forget(i uint32) (filed int64) {
+	link := sh.bucket(sh.slots[i].hash)
+	for *link != i {
+		link = &sh.slots[*link].chain
 	}
+	*link = sh.slots[i].chain
+	filed = sh.keyed.remove(binary.LittleEndian.Uint32(sh.head(i)[linksAt:])) * keyBytes
+	sh.filed -= filed
+	sh.bytes.Add(-filed)
+	sh.entries.Add(-1)
+	sh.drop(i)
+	sh.detach(i)
+	return filed
 }
 
-// remove takes a slot out of the policy and of the index.
-func (sh *shard) remove(sl *slot) {
-	sh.policy.unlink(sl)
-	sh.forget(sl)
-}
-
-// forget takes a slot out of the index.
-func (sh *shard) forget(sl *slot) {
-	res := sl.owner
-	i := slices.Index(res.variants, sl)
-	res.variants = slices.Delete(res.variants, i, i+1)
-	if len(res.variants) == 0 {
-		delete(sh.index, res.target.hash)
-	}
-	sh.keyed.remove(sl.chain)
-	sh.bytes.Add(-sl.bytes)
-	sh.slots.Add(-1)
-}
-
-func (sh *shard) drop(res *resource) {
-	for len(res.variants) > 0 {
-		sh.remove(res.variants[0])
-	}
-}
-
-// removeEntry forgets one variant, if it is still kept.
+// removeEntry forgets one variant that get returned, if it is still kept.
 func (s *store) removeEntry(t *target, e *Entry) {
 	sh := s.shard(t.hash)
 	if sh == nil {
@@ -211,13 +354,9 @@ func (s *store) removeEntry(t *target, e *Entry) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	res := sh.index[t.hash]
-	if res == nil || !res.target.equal(t) {
-		return
-	}
-	for _, sl := range res.variants {
-		if sl.entry == e {
-			sh.remove(sl)
+	for i := sh.first(t); i != 0; i = sh.match(sh.slots[i].chain, t) {
+		if sh.slots[i].id == e.hold.id {
+			sh.remove(i)
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 )
@@ -28,32 +29,36 @@ func audit(t interface{ Fatalf(string, ...any) }, s *store) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		var indexed, queued, slots int64
-		for hash, res := range sh.index {
-			if len(res.variants) == 0 || len(res.variants) > maxVariants || res.target.hash != hash {
-				t.Fatalf("shard %d: resource %+v", i, res)
-			}
-			for _, sl := range res.variants {
-				indexed += sl.bytes
-				slots++
-				if sl.owner != res || sl.queue == nil || sl.bytes < int64(len(sl.entry.body)) {
-					t.Fatalf("shard %d: slot %+v", i, sl)
+		free, taken, apart := auditMemory(t, &sh.arena)
+		var indexed, queued, entries int64
+		for n, i := range sh.buckets {
+			for ; i != 0; i = sh.slots[i].chain {
+				s := &sh.slots[i]
+				if s.state != inSmall && s.state != inMain || s.hash%uint64(len(sh.buckets)) != uint64(n) {
+					t.Fatalf("shard: slot %d in state %d is in bucket %d", i, s.state, n)
 				}
+				if int64(s.head)+int64(s.body) > int64(s.length)*unit {
+					t.Fatalf("shard: slot %d: %d and %d bytes in %d units", i, s.head, s.body, s.length)
+				}
+				indexed += s.size()
+				entries++
 			}
 		}
 		for _, q := range []*queue{&sh.small, &sh.main} {
 			var bytes int64
-			for sl := q.head; sl != nil; sl = sl.next {
-				bytes += sl.bytes
+			for i := q.head; i != 0; i = sh.slots[i].next {
+				bytes += sh.slots[i].size()
 			}
 			if bytes != q.bytes {
-				t.Fatalf("shard %d: a queue of %d bytes says %d", i, bytes, q.bytes)
+				t.Fatalf("shard: a queue of %d bytes says %d", bytes, q.bytes)
 			}
 			queued += bytes
 		}
-		if got := sh.bytes.Load(); got != indexed || got != queued || sh.slots.Load() != slots || got > sh.quota {
-			t.Fatalf("shard %d: says %d bytes of %d, index %d, queues %d; %d slots, says %d",
-				i, got, sh.quota, indexed, queued, slots, sh.slots.Load())
+		got := sh.bytes.Load()
+		got -= sh.filed
+		if got != taken || got != queued+apart || indexed != queued || sh.entries.Load() != entries || sh.taken() > sh.limit {
+			t.Fatalf("shard: says %d bytes, %d taken, %d free, %d apart, index %d, queues %d; %d entries, says %d; holds %d of %d",
+				got, taken, free, apart, indexed, queued, entries, sh.entries.Load(), sh.taken(), sh.limit)
 		}
 		sh.mu.Unlock()
 	}
@@ -96,8 +101,11 @@ func TestBoundHolds(t *testing.T) {
 					case o.kind == 1 && i%50 == 0:
 						c.Purge()
 					case o.kind < 8:
-						if sl, _ := c.store.get(&target, r); sl != nil && o.kind == 2 {
-							c.store.removeEntry(&target, sl.entry)
+						if e, _ := c.store.get(&target, r); e != nil {
+							if o.kind == 2 {
+								c.store.removeEntry(&target, e)
+							}
+							e.release()
 						}
 					default:
 						vary := "Vary: X"
@@ -125,9 +133,11 @@ func TestBoundHolds(t *testing.T) {
 	})
 }
 
-// What an entry is said to take bounds what it takes, whatever its header.
+// Nothing of an entry is on the heap but its links in the inverted index, whatever
+// its header, and what it is said to take bounds what it takes.
 func TestEntrySizeIsHonest(t *testing.T) {
 	const n, size = 2000, 1000
+	const keys, linkSize = 3, int64(unsafe.Sizeof(link[uint32]{})) // all, and two folders
 	for _, fields := range []int{0, 5, 6, 12, 26, 40} {
 		cfg := config()
 		cfg.Memory = 64 << 20
@@ -135,19 +145,25 @@ func TestEntrySizeIsHonest(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
+		text := 0
 		for i := range n {
 			lines := make([]string, fields) // as parsed from the wire: every string on its own
 			for j := range lines {
 				lines[j] = fmt.Sprintf("X-Field-%d: some value of a field %d", j, i)
+				text += len(lines[j])
 			}
 			put(c, fmt.Sprintf("/picture/%d.jpg?w=100", i), size, lines...)
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		said, took := c.State().Bytes/n, int64(after.HeapAlloc-before.HeapAlloc)/n
-		if took > said || said > 2*took {
-			t.Errorf("an entry of %d bytes and %d fields takes %d, and is said to take %d", size, fields+3, took, said)
+		said, least, heap := c.State().Bytes, int64(n*size+text), int64(after.HeapAlloc)-int64(before.HeapAlloc)
+		if said < least || said > least+n*(slotSize+3*unit+256+keys*keyBytes) {
+			t.Errorf("%d entries of %d bytes in all, with %d fields, are said to take %d", n, least, fields+3, said)
 		}
+		if heap > n*(50+keys*linkSize) {
+			t.Errorf("%d entries of %d fields take %d bytes of the heap", n, fields+3, heap)
+		}
+		audit(t, c.store)
 		runtime.KeepAlive(c)
 	}
 }
@@ -189,13 +205,13 @@ func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
 	}
 	hot(func(p string) { put(c, p, 10<<10) })
 	for range 3 {
-		hot(func(p string) { c.Lookup(get(p), epoch0) })
+		hot(func(p string) { looked(c, get(p), epoch0) })
 	}
 	for i := range 2000 { // a scan of five times the memory
 		put(c, fmt.Sprintf("/scan/%d", i), 10<<10)
 	}
 	hot(func(p string) {
-		if c.Lookup(get(p), epoch0).State != Fresh {
+		if looked(c, get(p), epoch0) != Fresh {
 			t.Errorf("%s was pushed out by a scan", p)
 		}
 	})
@@ -203,7 +219,7 @@ func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
 
 // What was let go and comes back enters the main queue at once.
 func TestGhost(t *testing.T) {
-	g := newGhost(1 << 20)
+	g := ghost{make([][ghostWays]uint32, ghostSets(1<<20))}
 	g.add(42)
 	if g.take(43<<32) || !g.take(42) || g.take(42) {
 		t.Error("a ghost is remembered once")
@@ -268,18 +284,5 @@ func TestMarksOfAWrongClockEnd(t *testing.T) {
 	m.add(1, now.Add(time.Second))
 	if !m.has(1, now) || m.has(1, now.Add(time.Second)) {
 		t.Error("the new mark does not hold, or for too long")
-	}
-}
-
-// Readers of an entry that was evicted read on.
-func TestEvictedEntryStaysReadable(t *testing.T) {
-	c := New(Config{Memory: 64 << 10, MaxObject: 32 << 10, CollapseWaiters: 1, CollapseWait: time.Second})
-	read(t, c, get("/"), answers(200, "body", fresh))
-	found := c.Lookup(get("/"), time.Now())
-	for i := range 100 {
-		put(c, fmt.Sprint("/", i), 10<<10)
-	}
-	if state(c, get("/")) != Miss || string(found.Entry.Body()) != "body" || found.Entry.Status() != http.StatusOK {
-		t.Errorf("%+v", found.Entry)
 	}
 }

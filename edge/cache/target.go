@@ -108,5 +108,5 @@ func (t *target) clone() target {
 	return c
 }
 
-// size is what the key's strings take in memory.
-func (t *target) size() int64 { return int64(len(t.host) + len(t.path) + len(t.query) + len(t.sent)) }
+// parts are the strings that a record keeps of the key, beside hasQuery.
+func (t *target) parts() [4]string { return [...]string{t.scheme, t.host, t.path, t.query} }

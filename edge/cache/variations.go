@@ -150,21 +150,21 @@ func serialText(serial uint64) string {
 	return string(b[:])
 }
 
-// find returns the slot that may answer r under the policy, and whether the key is
-// known at all. The exact target comes first. Afterwards res.target is the key under
-// which it was found; without one, that under which an answer is awaited.
-func (c *Cache) find(r *http.Request, now time.Time, res *Result) (sl *slot, known bool) {
-	sl, known = c.usable(&res.target, r, res.Policy)
-	if c.variations.paths.Load() == 0 || sl != nil && sl.entry.satisfies(&res.control, now) {
-		return sl, known
+// find returns the entry that may answer r under the policy, pinned, and whether the
+// key is known at all. The exact target comes first. Afterwards res.target is the key
+// under which it was found; without one, that under which an answer is awaited.
+func (c *Cache) find(r *http.Request, now time.Time, res *Result) (e *Entry, known bool) {
+	e, known = c.usable(&res.target, r, res.Policy)
+	if c.variations.paths.Load() == 0 || e != nil && e.satisfies(&res.control, now) {
+		return e, known
 	}
-	other, otherKnown := c.findVaried(r, now, res, sl)
+	other, otherKnown := c.findVaried(r, now, res, e)
 	return other, known || otherKnown
 }
 
-// findVaried looks under the keys that No-Vary-Search makes, when sl is all that
-// there is under the exact target.
-func (c *Cache) findVaried(r *http.Request, now time.Time, res *Result, sl *slot) (_ *slot, known bool) {
+// findVaried looks under the keys that No-Vary-Search makes, when e is all that there
+// is under the exact target. It releases e unless it returns it.
+func (c *Cache) findVaried(r *http.Request, now time.Time, res *Result, e *Entry) (_ *Entry, known bool) {
 	exact := res.target
 	for i, k := range c.variations.of(c.path(&exact)) {
 		t, ok := c.varied(&exact, k)
@@ -173,23 +173,27 @@ func (c *Cache) findVaried(r *http.Request, now time.Time, res *Result, sl *slot
 		}
 		other, otherKnown := c.usable(&t, r, res.Policy)
 		known = known || otherKnown
-		if other != nil && other.entry.satisfies(&res.control, now) {
+		if other != nil && other.satisfies(&res.control, now) {
+			e.release()
 			res.target = t
 			return other, true
 		}
-		if sl == nil && (other != nil || i == 0) {
-			res.target, sl = t, other
+		if e == nil && (other != nil || i == 0) {
+			res.target, e = t, other
+		} else {
+			other.release()
 		}
 	}
-	return sl, known
+	return e, known
 }
 
 // usable is the store's get for requests under a policy.
-func (c *Cache) usable(t *target, r *http.Request, p *Policy) (sl *slot, known bool) {
-	if sl, known = c.store.get(t, r); sl != nil && !p.hasParts(sl.entry.vary) {
-		sl = nil
+func (c *Cache) usable(t *target, r *http.Request, p *Policy) (e *Entry, known bool) {
+	if e, known = c.store.get(t, r); e != nil && !p.hasParts(e.vary) {
+		e.release()
+		e = nil
 	}
-	return sl, known
+	return e, known
 }
 
 // place returns the key under which an entry is stored that answered t: t itself,

@@ -52,10 +52,10 @@ func TestVariants(t *testing.T) {
 	if s := c.State(); s.Stored != 3 || s.Entries != 3 || s.Hits != 3 {
 		t.Errorf("%+v", s)
 	}
-	if found := c.Lookup(get("/"), epoch0); found.Why != FwdVaryMiss {
+	if found := lookup(t, c, get("/"), epoch0); found.Why != FwdVaryMiss {
 		t.Errorf("another variant: %q", found.Why)
 	}
-	if found := c.Lookup(get("/x"), epoch0); found.Why != FwdURIMiss {
+	if found := lookup(t, c, get("/x"), epoch0); found.Why != FwdURIMiss {
 		t.Errorf("another path: %q", found.Why)
 	}
 }
