@@ -216,7 +216,7 @@ func TestRangesAreTheObject(t *testing.T) {
 				kind: rapid.SampledFrom([]string{"strong", "strong", "weak", "date", "none"}).Draw(rt, "validator"),
 			}
 			cfg := Config{Memory: 64 << 10, MaxObject: 4 << 10, CollapseWaiters: 20, CollapseWait: time.Second}
-			c := New(cfg)
+			c := poisoned(cfg)
 			size := rapid.IntRange(0, 5<<10).Draw(rt, "size")
 			s.change(size)
 			for range rapid.IntRange(1, 20).Draw(rt, "requests") {
@@ -241,7 +241,7 @@ func TestRangesAreTheObject(t *testing.T) {
 					rapid.IntRange(0, size+10).Draw(rt, "a"), rapid.IntRange(0, size+10).Draw(rt, "b"), lines...)
 				s.ask(rt, c, r)
 				synctest.Wait()
-				if state := c.State(); state.Bytes > cfg.Memory || state.FillBytes != 0 {
+				if state := c.State(); state.Bytes > cfg.Memory || state.FillBytes != 0 || state.Pinned != 0 {
 					rt.Errorf("%+v", state)
 				}
 			}
@@ -259,7 +259,7 @@ func TestConcurrentRanges(t *testing.T) {
 				slow: true, cuts: seed%3 == 0,
 			}
 			cfg := Config{Memory: 128 << 10, MaxObject: 16 << 10, CollapseWaiters: 20, CollapseWait: 3 * time.Second}
-			c := New(cfg)
+			c := poisoned(cfg)
 			const size = 12 << 10
 			s.change(size)
 			var wg sync.WaitGroup
@@ -289,7 +289,7 @@ func TestConcurrentRanges(t *testing.T) {
 			wg.Wait()
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if state := c.State(); state.FillBytes != 0 || state.Flights != 0 || state.Bytes > cfg.Memory {
+			if state := c.State(); state.FillBytes != 0 || state.Pinned != 0 || state.Flights != 0 || state.Bytes > cfg.Memory {
 				t.Errorf("seed %d: %+v", seed, state)
 			}
 			audit(t, c.store)

@@ -155,7 +155,9 @@ func TestPolicyRenews(t *testing.T) {
 			readUnder(t, c, p, get("/"), answers(200, "x", "Cache-Control: "+control, `Etag: "a"`))
 			time.Sleep(time.Second + later)
 			found := Result{Policy: p}
-			if c.Find(get("/"), time.Now(), &found); found.State != want {
+			c.Find(get("/"), time.Now(), &found)
+			defer found.Release()
+			if found.State != want {
 				t.Errorf("%v, %s, %v later: %s, want %s", window, control, later, found.State, want)
 			}
 		})
@@ -315,6 +317,7 @@ func TestHitUnderAPolicyAllocatesNothing(t *testing.T) {
 			if c.Find(r, now, &found); found.State != Fresh {
 				t.Error("no hit")
 			}
+			found.Release()
 		}); n != 0 {
 			t.Errorf("%+v: a hit allocates %v times", cfg, n)
 		}
