@@ -37,6 +37,9 @@ func auditMemory(t interface{ Fatalf(string, ...any) }, a *arena) (free, taken, 
 		end, below = s.start+s.length, i
 		if s.state == 0 {
 			free += int64(s.length) * unit
+			if s.pins.Load() != 0 {
+				t.Fatalf("arena: slot %d is free, and has %#x pins", i, s.pins.Load())
+			}
 			continue
 		}
 		taken += s.size()

@@ -203,6 +203,15 @@ func TestLooksGiveTheirPinsBack(t *testing.T) {
 			time.Sleep(11 * time.Second)
 		}
 
+		// Expired under its own target, and fresh under another that answers it.
+		read(t, c, get("/a?v=1"), answers(200, "a", "Cache-Control: max-age=1"))
+		time.Sleep(2 * time.Second)
+		read(t, c, get("/a?v=1&u=1"), answers(200, "a", fresh, varies))
+		if looked(c, get("/a?v=1"), time.Now()) != Fresh {
+			t.Error("what does not vary is not found")
+		}
+		unpinned(t, c, "fresh under another target")
+
 		read(t, c, get("/b", "A: 1"), answers(200, "page", fresh, "Vary: A", "Link: </a.css>; rel=preload"))
 		found := c.Lookup(get("/b", "A: 2"), time.Now())
 		if links := c.Hints(get("/b"), &found, time.Now()); len(links) != 1 {

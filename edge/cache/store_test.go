@@ -217,6 +217,20 @@ func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
 	})
 }
 
+// To purge everything gives its memory back to the kernel.
+func TestPurgeGivesMemoryBack(t *testing.T) {
+	c := New(config())
+	for i := range 100 {
+		put(c, fmt.Sprint("/", i), 50<<10)
+	}
+	c.Purge()
+	for i := range c.store.shards {
+		if held := c.store.shards[i].held; held != 0 {
+			t.Errorf("shard %d holds %d bytes", i, held)
+		}
+	}
+}
+
 // What was let go and comes back enters the main queue at once.
 func TestGhost(t *testing.T) {
 	g := ghost{make([][ghostWays]uint32, ghostSets(1<<20))}
