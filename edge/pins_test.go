@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"spillway/edge"
+	"spillway/edge/cache"
 )
 
 // awaitUnpinned returns when nobody reads stored bodies any more. What is never
@@ -52,14 +53,29 @@ func TestPinsEnd(t *testing.T) {
 		w.ask("GET", path, "", "If-None-Match", `"a"`).check(t, 304, "hit; reason=fresh", "")
 		w.ask("GET", path, "", "Cache-Control", "no-cache")
 		w.awaitUnpinned(t, "answered")
+		a = w.ask("GET", path, "", "Range", "bytes=1000-100999")
+		if a.check(t, 206, "hit; reason=fresh", ""); a.body != page(path, size)[1000:101000] {
+			t.Errorf("another range of %d bytes", len(a.body))
+		}
+		w.ask("GET", path, "", "Range", "bytes=0-9,100000-199999").check(t, 206, "hit; reason=fresh", "")
+		w.ask("GET", path, "", "Range", "bytes=900000-").check(t, 416, "hit; reason=fresh", "")
+		w.awaitUnpinned(t, "answered in part")
+		if n := w.cache.PurgeBy(cache.SelectAll(), true); n != 1 {
+			t.Errorf("%d softly purged", n)
+		}
+		w.ask("GET", path, "").check(t, 200, "origin", "")
+		w.awaitUnpinned(t, "fetched after a soft purge")
 		if _, err := w.server.Explain(edge.Inquiry{Method: "GET", URL: w.visitor.URL + path}); err != nil {
 			t.Error(err)
 		}
 		w.awaitUnpinned(t, "explained")
 
-		for range 20 { // visitors who leave in the middle
+		for n := range 40 { // visitors who leave in the middle
 			ctx, cancel := context.WithCancel(t.Context())
 			req, _ := http.NewRequestWithContext(ctx, "GET", w.visitor.URL+path, nil)
+			if n%2 == 1 {
+				req.Header.Set("Range", "bytes=0-99999,100000-")
+			}
 			resp, err := w.visitor.Client.Do(req)
 			if err != nil {
 				t.Fatal(err)
