@@ -23,6 +23,9 @@
 // passes by. In doubt a request has a key of its own: a stranger must not choose what
 // others are answered.
 //
+// Under a policy with codings text is sent in the one that a visitor likes best, made
+// once of the entry, or while its body arrives.
+//
 // Memory is bounded: entries by Config.Memory, bodies in flight by a quarter of
 // it, the memory of uncacheable keys by a constant. Bodies of entries lie outside
 // of the garbage-collected heap. What a visitor is being sent is pinned until it
@@ -34,7 +37,8 @@
 // in all. What is in the background ends with Revalidate.
 //
 // The package writes no responses, logs nothing, starts no goroutine but one for
-// each fetch that others may join.
+// each fetch that others may join, and one for each body that is brought into another
+// coding.
 package cache
 
 import (
@@ -43,6 +47,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"spillway/edge/coding"
 )
 
 // A Cache stores responses and collapses requests. Its methods may be called
@@ -57,7 +63,8 @@ type Cache struct {
 	fills      budget
 	counts     counts
 	// behind is what goes on when nobody waits for it.
-	behind background
+	behind    background
+	recodings recodings
 }
 
 // counts are of events since the start.
@@ -79,7 +86,8 @@ func New(c Config) *Cache {
 		flights: newFlights(), variations: newVariations(),
 		// A quarter, so that a crowd of different large objects cannot double what
 		// the cache takes; one object must always fit.
-		fills: budget{limit: max(c.Memory/4, c.MaxObject)},
+		fills:     budget{limit: max(c.Memory/4, c.MaxObject)},
+		recodings: newRecodings(),
 	}
 	ca.store = newStore(c.Memory, c.MaxObject, &ca.fills)
 	return ca
@@ -123,6 +131,11 @@ type Result struct {
 	target  target
 	// partial is an entry that has a part of what the request asks for.
 	partial *Entry
+
+	varies  bool          // Entry is sent in various codings
+	coding  coding.Coding // that the request prefers
+	recoded *Entry        // in that coding, if there is one; pinned as well
+	epoch   uint32        // of the target, when it was asked for
 }
 
 // Release ends the use of Entry, whose body must not be read any more. It may be
@@ -130,7 +143,8 @@ type Result struct {
 func (r *Result) Release() {
 	r.Entry.release()
 	r.partial.release()
-	r.Entry, r.partial = nil, nil
+	r.recoded.release()
+	r.Entry, r.partial, r.recoded = nil, nil, nil
 }
 
 // retain pins what was found again, for one who goes on when it is released.
@@ -156,6 +170,9 @@ func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 	c.look(r, now, res)
 	if res.Entry != nil {
 		res.Entry.touch()
+	}
+	if res.recoded != nil {
+		res.recoded.touch()
 	}
 	switch {
 	case res.State == Fresh:
@@ -186,6 +203,7 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 		res.partial, e = e, nil
 	}
 	res.Entry = e
+	c.lookRecoded(r, res)
 	switch {
 	case e != nil && e.satisfies(&res.control, now):
 		res.State = Fresh
@@ -246,6 +264,12 @@ type State struct {
 	Renewed   uint64 `json:"renewed"`
 	Unrenewed uint64 `json:"unrenewed"`
 
+	// Recoded are the bodies that were encoded, by coding, or decoded, as identity.
+	// Unrecoded are the answers that went out as they were because too many were being
+	// encoded.
+	Recoded   RecodedState `json:"recoded"`
+	Unrecoded uint64       `json:"unrecoded"`
+
 	Purges      PurgeState `json:"purges"`
 	Purged      uint64     `json:"purged"`       // entries, softly or for good
 	TagsIgnored uint64     `json:"tags_ignored"` // tags and groups beyond what one response may have
@@ -260,6 +284,14 @@ type PurgeState struct {
 	All    uint64 `json:"all"`
 }
 
+// A RecodedState counts bodies by the coding that they were brought into.
+type RecodedState struct {
+	Zstd     uint64 `json:"zstd"`
+	Brotli   uint64 `json:"br"`
+	Gzip     uint64 `json:"gzip"`
+	Identity uint64 `json:"identity"`
+}
+
 // State returns a snapshot.
 func (c *Cache) State() State {
 	s := State{
@@ -271,6 +303,7 @@ func (c *Cache) State() State {
 		Background: c.behind.used(), Renewed: c.counts.renewed.Load(), Unrenewed: c.counts.unrenewed.Load(),
 	}
 	s.Purges, s.Purged, s.TagsIgnored = c.counts.purges.state(), c.counts.purges.entries.Load(), c.store.ignored.Load()
+	s.Recoded, s.Unrecoded = c.recodings.state(), c.recodings.refused.Load()
 	for i := range c.counts.hits {
 		s.Hits += c.counts.hits[i].Load()
 	}

@@ -42,8 +42,12 @@ func notModified(r *http.Request, status int, h http.Header, instead string) boo
 
 // matchesETag implements If-None-Match (RFC 9110 section 13.1.2) with the weak
 // comparison of section 8.8.3.2. A star matches whatever exists.
-func matchesETag(lines []string, etag string) bool {
-	opaque := strings.TrimPrefix(etag, "W/")
+func matchesETag(lines []string, etag string) bool { return matchedTag(lines, etag) != "" }
+
+// matchedTag returns the entity tag of the field that matches, or a star. Of what was
+// encoded here one body is like another: what they say is the same.
+func matchedTag(lines []string, etag string) string {
+	opaque := unsalted(strings.TrimPrefix(etag, "W/"))
 	for _, line := range lines {
 		for line = trim(line); line != ""; {
 			if line[0] == ',' || line[0] == ' ' || line[0] == '\t' {
@@ -51,20 +55,21 @@ func matchesETag(lines []string, etag string) bool {
 				continue
 			}
 			if line[0] == '*' {
-				return true
+				return "*"
 			}
+			sent := line
 			line = strings.TrimPrefix(line, "W/")
 			end := tagLen(line)
 			if end == 0 {
 				break // not an entity tag: the rest of the line means nothing
 			}
-			if line[:end] == opaque {
-				return true
+			if unsalted(line[:end]) == opaque {
+				return sent[:len(sent)-len(line)+end]
 			}
 			line = line[end:]
 		}
 	}
-	return false
+	return ""
 }
 
 // tagLen returns the length of the opaque-tag that s begins with. Unlike a

@@ -22,7 +22,7 @@ type directives struct {
 	noStore, noCache, private, public bool
 	mustRevalidate, proxyRevalidate   bool
 	mustUnderstand, onlyIfCached      bool
-	immutable                         bool
+	immutable, noTransform            bool
 	targeted                          bool // they come from a field for this cache alone (RFC 9213)
 
 	maxAge, sMaxAge, minFresh, maxStale, staleIfError, staleWhileRevalidate delta
@@ -30,10 +30,10 @@ type directives struct {
 
 // flags and deltas are all parts of the directives, in the order in which a
 // record keeps them.
-func (d *directives) flags() [11]*bool {
+func (d *directives) flags() [12]*bool {
 	return [...]*bool{
 		&d.present, &d.noStore, &d.noCache, &d.private, &d.public, &d.mustRevalidate, &d.proxyRevalidate,
-		&d.mustUnderstand, &d.onlyIfCached, &d.immutable, &d.targeted,
+		&d.mustUnderstand, &d.onlyIfCached, &d.immutable, &d.noTransform, &d.targeted,
 	}
 }
 
@@ -89,6 +89,8 @@ func (d *directives) set(name, arg string, valid bool) {
 		d.onlyIfCached = true
 	case "immutable":
 		d.immutable = true
+	case "no-transform":
+		d.noTransform = true
 	case "max-age":
 		d.maxAge.first(arg, valid)
 	case "s-maxage":

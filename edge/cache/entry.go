@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"spillway/edge/coding"
 )
 
 // An Entry is a stored response. It never changes: a newer response, or one that
@@ -24,6 +26,13 @@ type Entry struct {
 	initialAge time.Duration
 	lifetime   time.Duration
 	purged     bool // softly
+
+	// number is the answer's, content that of the answer which brought the body: a 304
+	// changes the one alone.
+	number, content uint64
+	coding          coding.Coding // of the body, one that is known
+	mayRecode       bool          // others may get it in another coding
+	salt            string        // of what was made of another entry; empty for what came
 
 	hold hold
 }
@@ -90,6 +99,12 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 		// rather that a cache took the first of several values and no notice of what it
 		// cannot read; to validate first is always allowed.
 		e.lifetime = 0
+	}
+	e.number = numbers.Add(1)
+	e.content = e.number
+	if in, known := codingOf(e.header); known {
+		e.coding = in
+		e.mayRecode = a.policy.recodes() && e.recodable(a.length)
 	}
 	return e, ok
 }
@@ -171,7 +186,7 @@ func namedByConnection(h http.Header, name string) (named bool) {
 // numbers of up to ten bytes, texts with their lengths.
 func (e *Entry) headerSize() int64 {
 	const number, control = 10, 64
-	size := int64(8*number + control)
+	size := int64(11*number + control + len(e.salt))
 	for name, values := range e.header {
 		size += 2*number + int64(len(name))
 		for _, v := range values {

@@ -27,7 +27,7 @@ type Excerpt struct {
 func (e *Entry) Excerpt(r *http.Request) (x Excerpt, ok bool) {
 	lines := r.Header["Range"]
 	if len(lines) == 0 || r.Method != http.MethodGet || e.status != http.StatusOK ||
-		!ifRange(r.Header["If-Range"], e.header) {
+		!ifRange(r.Header["If-Range"], e.header) || !e.steady(r) {
 		return x, false
 	}
 	ranges, ok := parseRanges(lines)

@@ -60,6 +60,8 @@ type Response struct {
 	Refused bool
 	// Detail says why the answer was not shared.
 	Detail string
+
+	head *Entry // of an answer that is shared or stored, with its body or still without
 }
 
 // Fetch gets the answer to a request that a lookup could not answer. Requests
@@ -72,7 +74,20 @@ type Response struct {
 // body is closed. Where the entry may answer when there is an error (RFC 5861 section
 // 4), the caller waits no longer than Config.StaleWait, and then gets ErrLate. What was
 // found is released by the caller, after Fetch.
+//
+// An answer that others may share comes in the coding that r prefers, if the policy has
+// codings: it is encoded once for all, or decoded, as it arrives.
 func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch Func) (*Response, error) {
+	found.epoch = c.flights.epoch(found.target.hash).Load()
+	resp, err := c.obtain(ctx, r, found, fetch)
+	if err != nil {
+		return nil, err
+	}
+	return c.recoded(ctx, r, &found, resp), nil
+}
+
+// obtain is Fetch, in the coding that the origin chose.
+func (c *Cache) obtain(ctx context.Context, r *http.Request, found Result, fetch Func) (*Response, error) {
 	if found.State == Unavailable {
 		return nil, ErrOnlyIfCached
 	}
@@ -253,6 +268,7 @@ func sharedResponse(l *landing, joined bool, now time.Time) *Response {
 	return &Response{
 		Status: e.status, Header: header, ContentLength: l.length,
 		Joined: joined, Stored: l.stored, Revalidated: l.revalidated, FwdStatus: l.fwdStatus, Detail: l.verdict.why,
+		head: e,
 	}
 }
 
@@ -261,7 +277,7 @@ func entryResponse(r *http.Request, e *Entry, l *landing, joined bool) *Response
 	resp := &Response{
 		Status: e.status, Header: withAge(e, time.Now()), Body: &wholeBody{bytes.NewReader(e.Body()), e}, Entry: e,
 		ContentLength: int64(len(e.Body())), Joined: joined, Stored: l.stored, Revalidated: l.revalidated,
-		FwdStatus: l.fwdStatus, Detail: l.verdict.why,
+		FwdStatus: l.fwdStatus, Detail: l.verdict.why, head: e,
 	}
 	if x, ok := e.Excerpt(r); ok && !e.NotModified(r) {
 		x.answer(resp)

@@ -221,6 +221,11 @@ func (c *Cache) keepPinned(t *target, e *Entry, r *http.Request, epoch uint32) *
 			return nil
 		}
 	}
+	return c.keepAt(t, key, e, r, epoch)
+}
+
+// keepAt is keepPinned for an entry that answered t, and has its own place.
+func (c *Cache) keepAt(t, key *target, e *Entry, r *http.Request, epoch uint32) *Entry {
 	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) {
 		return nil
 	}

@@ -21,6 +21,8 @@ type Look struct {
 	Age   float64 `json:"age_seconds"`
 	TTL   float64 `json:"ttl_seconds"`      // below zero, since when it is not fresh
 	Soft  bool    `json:"purged,omitempty"` // softly purged: it is validated before it answers
+	// Coding is the content coding of the body, as the entry says it.
+	Coding string `json:"coding,omitempty"`
 	// Vary are the fields that the request must have, as "name: value"; without a
 	// value, must not have. Values of cookies and Authorization are not told.
 	Vary []string `json:"vary,omitempty"`
@@ -37,7 +39,7 @@ const tierMemory = "memory"
 func lookAt(t *target, e *Entry, now time.Time) Look {
 	l := Look{
 		URL: t.url(), Status: e.status, Tier: tierMemory, Bytes: int64(len(e.body)),
-		Age: e.Age(now).Seconds(), TTL: e.TTL(now).Seconds(), Soft: e.purged,
+		Age: e.Age(now).Seconds(), TTL: e.TTL(now).Seconds(), Soft: e.purged, Coding: first(e.header, "Content-Encoding"),
 	}
 	if e.part != nil {
 		l.Whole = e.part.size
@@ -105,6 +107,10 @@ func (c *Cache) List(s Selection, cursor string, limit int, now time.Time) (page
 	if s.kind == KindURL {
 		for _, key := range c.keys(s.policy, &s.target) {
 			found = append(found, c.store.variants(&key)...)
+			for _, to := range forms {
+				made := key.in(to)
+				found = append(found, c.store.variants(&made)...)
+			}
 		}
 	} else {
 		limit = max(limit, 1)

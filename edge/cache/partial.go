@@ -88,7 +88,7 @@ func (e *Entry) holding(body []byte, p *part) *Entry {
 		return e.complete(body)
 	}
 	held := *e
-	held.body, held.part, held.hold = body, p, hold{}
+	held.body, held.part, held.mayRecode, held.hold = body, p, false, hold{}
 	return &held
 }
 
@@ -104,11 +104,13 @@ func (e *Entry) cut(body []byte, size int64) *Entry {
 // confirmed returns the entry with the body of the stale one that a 304 has
 // confirmed.
 func (e *Entry) confirmed(stale *Entry) *Entry {
+	held := *e
+	held.content = stale.content
 	body := bytes.Clone(stale.body) // goes to many, for as long as each of them takes
 	if stale.part == nil {
-		return e.complete(body)
+		return held.complete(body)
 	}
-	return e.holding(body, stale.part)
+	return held.holding(body, stale.part)
 }
 
 // sameAs reports whether a response with this header is of the representation

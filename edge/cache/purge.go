@@ -72,6 +72,16 @@ func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	entries = sh.purge(t, soft, now)
+	for _, to := range forms {
+		made := t.in(to)
+		entries += sh.purge(&made, soft, now)
+	}
+	return entries
+}
+
+// purge is purgeTarget for one form.
+func (sh *shard) purge(t *target, soft bool, now time.Time) (entries int) {
 	for i := range sh.variants(t) {
 		if !soft {
 			sh.remove(i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"time"
 )
 
 // A reader is one visitor's view of a fill: an io.ReadCloser that also hands out
@@ -170,4 +171,60 @@ func (f *fill) drop(r *reader) {
 	r.segment = nil
 	f.leaveIfUnread()
 	f.wakePump()
+}
+
+// Next returns the bytes at the reader's offset, which never change, and moves behind
+// them. It waits for them as coding.Source has it.
+func (r *reader) Next(patience time.Duration) ([]byte, error) {
+	var expired <-chan time.Time
+	for r.ctx.Err() == nil {
+		b, arrived, err := r.peek()
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > 0 {
+			r.consume(len(b))
+			return b, nil
+		}
+		if expired == nil && patience >= 0 {
+			timer := time.NewTimer(patience)
+			defer timer.Stop()
+			expired = timer.C
+		}
+		select {
+		case <-arrived:
+		case <-expired:
+			return nil, nil
+		case <-r.ctx.Done():
+		}
+	}
+	return nil, context.Cause(r.ctx)
+}
+
+// settleTime is how long an answer of unknown length is waited for, to see whether it is
+// more than a few bytes. Not a knob.
+const settleTime = 25 * time.Millisecond
+
+// reaches reports whether a fill has so many bytes, or goes on and may come to have
+// them.
+func (f *fill) reaches(size int64) bool {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	for {
+		f.mu.Lock()
+		if f.size >= size || f.ended {
+			defer f.mu.Unlock()
+			return f.size >= size
+		}
+		if f.arrived == nil {
+			f.arrived = make(chan struct{})
+		}
+		arrived := f.arrived
+		f.mu.Unlock()
+		select {
+		case <-arrived:
+		case <-timer.C:
+			return true
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/http"
 	"time"
+
+	"spillway/edge/coding"
 )
 
 // A record is a key and an entry as bytes: the head, and then the body. The head
@@ -36,6 +38,7 @@ func appendHead(b []byte, t *target, e *Entry, base time.Time) []byte {
 		b = appendBool(b, f.present)
 	}
 	b = appendPart(b, e.part)
+	b = appendForm(b, e)
 	return appendFields(b, e.header)
 }
 
@@ -61,12 +64,13 @@ func decodeHead(head []byte, base time.Time) *Entry {
 		e.vary = append(e.vary, nominated{name: c.text(), value: c.text(), present: c.bool()})
 	}
 	e.part = c.part()
+	c.form(e)
 	e.header = c.fields(room.lines[:0])
 	return e
 }
 
 func appendKey(b []byte, t *target) []byte {
-	b = appendBool(b, t.hasQuery)
+	b = append(appendBool(b, t.hasQuery), t.form)
 	for _, part := range t.parts() {
 		b = appendText(b, part)
 	}
@@ -75,10 +79,10 @@ func appendKey(b []byte, t *target) []byte {
 
 // hasKey reports whether a head is that of a record for t.
 func hasKey(head []byte, t *target) bool {
-	if head = head[keyAt:]; (head[0] == 1) != t.hasQuery {
+	if head = head[keyAt:]; (head[0] == 1) != t.hasQuery || head[1] != t.form {
 		return false
 	}
-	head = head[1:]
+	head = head[2:]
 	for _, part := range t.parts() {
 		n, width := binary.Uvarint(head)
 		head = head[width:]
@@ -100,7 +104,7 @@ func (sh *shard) key(i uint32) target {
 
 // key reads a key, without its hash.
 func (c *cursor) key() (t target) {
-	t.hasQuery = c.bool()
+	t.hasQuery, t.form = c.bool(), c.byte()
 	t.scheme, t.host, t.path, t.query = c.text(), c.text(), c.text(), c.text()
 	return t
 }
@@ -163,6 +167,20 @@ func (c *cursor) part() *part {
 	}
 	p.size, p.asked, p.said = c.signed(), c.text(), c.text()
 	return p
+}
+
+// appendForm writes which body it is that the entry has, and what may be made of it.
+func appendForm(b []byte, e *Entry) []byte {
+	b = binary.AppendUvarint(b, e.number)
+	b = binary.AppendUvarint(b, e.content)
+	b = appendBool(append(b, byte(e.coding)), e.mayRecode)
+	return appendText(b, e.salt)
+}
+
+func (c *cursor) form(e *Entry) {
+	e.number, e.content = c.number(), c.number()
+	e.coding, e.mayRecode = coding.Coding(c.byte()), c.bool()
+	e.salt = c.text()
 }
 
 // appendFields writes how many names and values there are, then each name with

@@ -40,7 +40,7 @@ func (c *Cache) ride(ctx context.Context, r *http.Request, found *Result, now ti
 // only returns the bytes that r asks for, of an answer whose body has that
 // length and is still to come. It is not ok when these are not in one piece.
 func (e *Entry) only(r *http.Request, length int64) (span, bool) {
-	if e.status != http.StatusOK || !ifRange(r.Header["If-Range"], e.header) {
+	if e.status != http.StatusOK || !ifRange(r.Header["If-Range"], e.header) || !e.steady(r) {
 		return span{}, false
 	}
 	ranges, ok := parseRanges(r.Header["Range"])

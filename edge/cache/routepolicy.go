@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"spillway/edge/coding"
 )
 
 // PolicyConfig says what the operator of a route knows better than its responses
@@ -34,6 +36,17 @@ type PolicyConfig struct {
 
 	Key    KeyConfig    `koanf:"key"`
 	Bypass BypassConfig `koanf:"bypass"`
+
+	Compress CompressConfig `koanf:"compress" switch:"off"`
+}
+
+// CompressConfig says in which content codings stored answers are sent.
+type CompressConfig struct {
+	// Off sends answers in the coding in which the origin sends them.
+	Off bool `koanf:"off"`
+	// Codings are those that answers are encoded in, the preferred one first. Empty is
+	// zstd, br and gzip.
+	Codings []string `koanf:"codings" enum:"zstd,br,gzip"`
 }
 
 // KeyConfig says what tells requests of a route apart, beside the path.
@@ -74,6 +87,8 @@ type Policy struct {
 	bypassCookies, bypassQuery []pattern
 	bypassHeaders              []string
 
+	codings []coding.Coding // none: answers are sent in the coding that they come in
+
 	// rules are those of all policies of the site: what one route changes, another
 	// may have stored under its own.
 	rules []queryRule
@@ -89,6 +104,13 @@ func NewPolicy(c PolicyConfig) (*Policy, error) {
 	}
 	for _, name := range c.Bypass.Headers {
 		p.bypassHeaders = append(p.bypassHeaders, http.CanonicalHeaderKey(name))
+	}
+	if !c.Compress.Off {
+		codings, err := coding.ParseAll(c.Compress.Codings)
+		if err != nil {
+			return nil, err
+		}
+		p.codings = codings
 	}
 	for status, ttl := range c.NegativeTTL {
 		code, err := NegativeStatus(status)

@@ -22,6 +22,7 @@ type target struct {
 	// varied: the query is what No-Vary-Search makes of the one that was sent, so that
 	// other queries have the same key. What was sent is no part of the key.
 	varied    bool
+	form      byte // what was made of the response: one more than its coding; 0: as it came
 	sent      string
 	sentQuery bool
 	asked     uint64 // how many purges there had been; not part of the key
@@ -94,7 +95,7 @@ func normalHost(scheme, host string) string {
 // equal compares all parts. The hash decides most cases at once.
 func (t *target) equal(o *target) bool {
 	return t.hash == o.hash && t.path == o.path && t.query == o.query && t.host == o.host &&
-		t.scheme == o.scheme && t.hasQuery == o.hasQuery
+		t.scheme == o.scheme && t.hasQuery == o.hasQuery && t.form == o.form
 }
 
 // clone copies the strings, so that a stored key does not keep a request alive.

@@ -11,7 +11,8 @@ type Source interface {
 	// waits; no bytes and no error mean that patience has ended. Negative patience
 	// never does. The error is io.EOF only when the body was complete.
 	Next(patience time.Duration) ([]byte, error)
-	// Close ends a wait for good. It may be called while Next waits.
+	// Close gives up what the source holds on to. What Next has returned must not be read
+	// any more.
 	Close() error
 }
 

@@ -1,0 +1,348 @@
+package cache
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"spillway/edge/coding"
+)
+
+// recodings are the bodies that are being encoded or decoded. Each body is, once for
+// each coding that somebody wants, and streams to all who want it; then it is an entry
+// of its own. It is found by way of the entry that it was made from, and only while
+// that is what it was: what happens to the one happens to the other.
+type recodings struct {
+	mu      sync.Mutex
+	running map[recodingKey]*recoding
+	cores   coding.Cores
+	most    int
+
+	made    [4]atomic.Uint64 // by coding
+	refused atomic.Uint64
+}
+
+type recodingKey struct {
+	content uint64
+	coding  coding.Coding
+}
+
+// A recoding is one body on its way from one coding to another.
+type recoding struct {
+	head *Entry
+	fill *fill
+}
+
+func (rs *recodings) state() RecodedState {
+	return RecodedState{
+		Zstd: rs.made[coding.Zstd].Load(), Brotli: rs.made[coding.Brotli].Load(),
+		Gzip: rs.made[coding.Gzip].Load(), Identity: rs.made[coding.Identity].Load(),
+	}
+}
+
+// recodingsPerCore bounds the bodies under way, for each core that may encode: each
+// takes up to some mebibytes. Not a knob.
+const recodingsPerCore = 8
+
+func newRecodings() recodings {
+	cores := max(1, runtime.GOMAXPROCS(0)/2) // the other half answers visitors
+	return recodings{
+		running: map[recodingKey]*recoding{}, cores: coding.NewCores(cores), most: cores * recodingsPerCore,
+	}
+}
+
+// maxGrowth bounds what a stored body may become when it is decoded, in largest objects.
+const maxGrowth = 16
+
+// codings of a key, besides that in which the origin sends it.
+var forms = append(slices.Clone(coding.All), coding.Identity)
+
+// in returns the key of what was made of what is stored under t.
+func (t *target) in(c coding.Coding) target {
+	made := *t
+	made.form = byte(c) + 1
+	made.hash ^= uint64(made.form) // the same shard: the low bits do not choose it
+	return made
+}
+
+// lookRecoded finds in which coding r is answered, and that answer if it is stored.
+func (c *Cache) lookRecoded(r *http.Request, res *Result) {
+	e := res.Entry
+	if e == nil || !e.recodes(res.Policy) || !e.encodedSize() {
+		return
+	}
+	res.varies, res.coding = true, e.wanted(r, res.Policy)
+	res.epoch = c.flights.epoch(res.target.hash).Load()
+	if res.coding == e.coding || namesOriginal(r, e) {
+		return
+	}
+	key := res.target.in(res.coding)
+	if made, _ := c.store.get(&key, r); made != nil && made.content == e.content && made.number == e.number {
+		res.recoded = made
+	} else {
+		made.release()
+	}
+}
+
+// encodedSize reports whether the body that is there is worth another coding.
+func (e *Entry) encodedSize() bool {
+	return e.coding != coding.Identity && len(e.body) > 0 || len(e.body) >= leastEncoded
+}
+
+// namesOriginal reports whether r asks for a part of the entry as it is.
+func namesOriginal(r *http.Request, e *Entry) bool {
+	tag := first(e.header, "Etag")
+	return len(r.Header["Range"]) > 0 && len(r.Header["If-Range"]) == 1 && strongTag(tag) && trim(r.Header["If-Range"][0]) == tag
+}
+
+// Answer returns the entry to answer with: Entry, or the same in a coding that the
+// request prefers.
+func (r *Result) Answer() *Entry {
+	if r.recoded != nil {
+		return r.recoded
+	}
+	return r.Entry
+}
+
+// Vary adds to the header of an answer that there are others for other values of
+// Accept-Encoding.
+func (r *Result) Vary(h http.Header) {
+	if r.varies {
+		h["Vary"] = varyOnEncoding(h["Vary"])
+	}
+}
+
+// Recode returns the entry that was found in the coding that r prefers, if it is to be
+// made first. It returns nil if Answer is the answer: also where too many are being made,
+// for the bytes as they are go out at no cost.
+func (c *Cache) Recode(ctx context.Context, r *http.Request, found *Result) *Response {
+	e := found.Entry
+	if !found.varies || found.coding == e.coding || found.recoded != nil || !transformable(r) || e.NotModified(r) {
+		return nil
+	}
+	return c.recode(ctx, r, found, &original{entry: e, coding: found.coding, keep: true})
+}
+
+// transformable reports whether a request gets what is still to be made: the whole of a
+// body.
+func transformable(r *http.Request) bool {
+	return r.Method == http.MethodGet && len(r.Header["Range"]) == 0
+}
+
+// recoded returns an answer that others may share in the coding that r prefers: the
+// same, if it is in that.
+func (c *Cache) recoded(ctx context.Context, r *http.Request, found *Result, resp *Response) *Response {
+	e := resp.head
+	if e == nil || !e.recodes(found.Policy) || resp.Entry != nil && !e.encodedSize() {
+		return resp
+	}
+	body, growing := resp.Body.(*reader)
+	if growing && resp.ContentLength < 0 && e.coding == coding.Identity && !body.fill.reaches(leastEncoded) {
+		return resp
+	}
+	o := &original{entry: e, coding: e.wanted(r, found.Policy), keep: resp.Stored || resp.Entry != nil}
+	if growing {
+		o.grows = body.fill
+	}
+	if (growing || resp.Entry != nil) && o.coding != e.coding && transformable(r) && !e.NotModified(r) {
+		if made := c.recode(ctx, r, found, o); made != nil {
+			resp.Body.Close()
+			made.Joined, made.Stored, made.Revalidated, made.FwdStatus = resp.Joined, resp.Stored, resp.Revalidated, resp.FwdStatus
+			made.Refused, made.Detail = resp.Refused, resp.Detail
+			return made
+		}
+	}
+	resp.Header = withVary(resp.Header)
+	return resp
+}
+
+// An original is what is to be recoded: an entry with its body, which the caller has
+// pinned, or one whose body is on its way.
+type original struct {
+	entry  *Entry
+	grows  *fill
+	coding coding.Coding // to be made of it
+	keep   bool          // what is made is stored
+}
+
+// source returns the original's body, and keeps it until it is closed, or nil where it
+// cannot be had any more. The context ends it.
+func (o *original) source(ctx context.Context) coding.Source {
+	if o.grows == nil {
+		return &pinnedSource{coding.NewWhole(o.entry.body), ctx, o.entry.retain()}
+	}
+	if !o.grows.expect() {
+		return nil
+	}
+	return o.grows.attach(ctx)
+}
+
+// A pinnedSource is the body of an entry that stays pinned until it is closed.
+type pinnedSource struct {
+	*coding.Whole
+	ctx     context.Context
+	release func()
+}
+
+// Next ends with the context.
+func (s *pinnedSource) Next(patience time.Duration) ([]byte, error) {
+	if s.ctx.Err() != nil {
+		return nil, context.Cause(s.ctx)
+	}
+	return s.Whole.Next(patience)
+}
+
+// Close releases the entry.
+func (s *pinnedSource) Close() error {
+	s.release()
+	return nil
+}
+
+// recode answers with the original in its other coding: from the store, out of what is
+// being made, or by beginning to. It returns nil where none of that can be.
+func (c *Cache) recode(ctx context.Context, r *http.Request, found *Result, o *original) *Response {
+	key := c.place(&found.target, o.entry).in(o.coding)
+	key.asked = found.target.asked
+	made, rc := c.enterRecoding(r, found, o, &key)
+	switch {
+	case made != nil:
+		return entryResponse(r, c.withHeader(made, &key, r, found, o), &landing{}, false)
+	case rc != nil:
+		return rc.response(ctx)
+	}
+	return nil
+}
+
+// enterRecoding returns what there is of an original in another coding: its body,
+// pinned, or where it is made, with a reader announced.
+func (c *Cache) enterRecoding(r *http.Request, found *Result, o *original, key *target) (*Entry, *recoding) {
+	rs := &c.recodings
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if made := c.storedAs(key, r, found, o); made != nil {
+		return made, nil
+	}
+	id := recodingKey{o.entry.content, o.coding}
+	if rc := rs.running[id]; rc != nil {
+		if rc.fill.expect() {
+			return nil, rc
+		}
+		return c.storedAs(key, r, found, o), nil // at this very moment, or never
+	}
+	if len(rs.running) >= rs.most {
+		rs.refused.Add(1)
+		return nil, nil
+	}
+	rc := c.beginRecoding(o)
+	if rc == nil {
+		return nil, nil
+	}
+	rs.running[id] = rc
+	place, based := key.clone(), found.target.clone()
+	epoch := found.epoch
+	go func() {
+		c.bringRecoded(rc, &based, &place, r, epoch)
+		rs.mu.Lock()
+		delete(rs.running, id)
+		rs.mu.Unlock()
+	}()
+	return nil, rc
+}
+
+// beginRecoding returns a recoding with a reader announced, or nil when there is no
+// memory for it.
+func (c *Cache) beginRecoding(o *original) *recoding {
+	ctx, cancel := context.WithCancel(context.Background())
+	source := o.source(ctx)
+	if source == nil {
+		cancel()
+		return nil
+	}
+	rc := &recoding{head: o.entry.in(o.coding, newSalt())}
+	body := c.open(o, source)
+	if rc.fill = newFill(body, -1, c.config.MaxObject, &c.fills, o.keep, 1); rc.fill == nil {
+		cancel()
+		body.Close()
+		return nil
+	}
+	rc.fill.cancel = cancel
+	return rc
+}
+
+// open returns the original's body in the other coding.
+func (c *Cache) open(o *original, source coding.Source) io.ReadCloser {
+	if o.coding == coding.Identity {
+		return coding.Decode(o.entry.coding, source, maxGrowth*c.config.MaxObject)
+	}
+	return coding.Encode(o.coding, source, c.recodings.cores)
+}
+
+// storedAs returns what was made of the original's body, pinned, or nil.
+func (c *Cache) storedAs(key *target, r *http.Request, found *Result, o *original) *Entry {
+	made, _ := c.usable(key, r, found.Policy)
+	if made == nil || made.content != o.entry.content {
+		made.release()
+		return nil
+	}
+	made.touch()
+	return made
+}
+
+// withHeader returns what was made of the original's body with the original's header: a
+// 304 may have changed that since, and left the body alone.
+func (c *Cache) withHeader(made *Entry, key *target, r *http.Request, found *Result, o *original) *Entry {
+	if made.number == o.entry.number {
+		return made
+	}
+	e := o.entry.in(o.coding, made.salt).complete(made.body)
+	if kept := c.keepAt(&found.target, key, e, r, found.epoch); kept != nil && !kept.hold.tight {
+		made.release()
+		return kept
+	} else {
+		kept.release()
+	}
+	e.hold = made.hold // its body is that one's
+	return e
+}
+
+// bringRecoded makes what is wanted, and stores it when it is complete. Readers go on in
+// the store's copy.
+func (c *Cache) bringRecoded(rc *recoding, based, key *target, r *http.Request, epoch uint32) {
+	defer rc.fill.cancel()
+	body, err := rc.fill.pump()
+	var kept *Entry
+	if err == nil {
+		c.recodings.made[rc.head.coding].Add(1)
+		if body != nil && rc.fill.keep {
+			kept = c.keepAt(based, key, rc.head.complete(body), r, epoch)
+		}
+	}
+	if kept != nil && kept.hold.tight {
+		kept.release()
+		kept = nil
+	}
+	rc.fill.end(body, kept, err)
+}
+
+// response is what one of those gets who want what is being made.
+func (rc *recoding) response(ctx context.Context) *Response {
+	return &Response{
+		Status: rc.head.status, Header: withAge(rc.head, time.Now()), Body: rc.fill.attach(ctx), ContentLength: -1,
+	}
+}
+
+func withVary(h http.Header) http.Header {
+	vary := varyOnEncoding(h["Vary"])
+	if len(vary) == len(h["Vary"]) {
+		return h
+	}
+	h = maps.Clone(h)
+	h["Vary"] = vary
+	return h
+}
