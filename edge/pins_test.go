@@ -39,6 +39,7 @@ func TestPinsEnd(t *testing.T) {
 		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Cache-Control", "max-age=60")
 			rw.Header().Set("Etag", `"a"`)
+			rw.Header().Set("Content-Type", "image/x-raw") // is not encoded
 			rw.Header().Set("Content-Length", fmt.Sprint(size))
 			io.WriteString(rw, page(r.URL.Path, size))
 		})

@@ -23,17 +23,25 @@ func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 	x.outcome, x.reason = o, why
 	found := &x.found
 	h := x.w.Header()
-	copyHeader(h, found.Entry.Header())
+	if made := x.s.cache.Recode(x.r.Context(), x.r, found); made != nil {
+		copyHeader(h, made.Header)
+		x.hideTags(h)
+		h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
+		x.send(made)
+		return
+	}
+	e := found.Answer(x.r)
+	copyHeader(h, e.Header())
+	found.Vary(h)
 	x.hideTags(h)
 	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}
 	h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
 	x.expose(h)
-	x.whole(found.Entry)
+	x.whole(e)
 }
 
 // response answers with what was fetched.
 func (x *exchange) response(resp *cache.Response, status cache.Status) {
-	defer resp.Body.Close()
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
 	x.hideTags(h)
@@ -41,6 +49,13 @@ func (x *exchange) response(resp *cache.Response, status cache.Status) {
 	if resp.Status < 500 {
 		x.letIn(h)
 	}
+	x.send(resp)
+}
+
+// send sends an answer of which the header is ready but for what the node says of it.
+func (x *exchange) send(resp *cache.Response) {
+	defer resp.Body.Close()
+	h := x.w.Header()
 	x.expose(h)
 	if resp.Entry != nil {
 		x.whole(resp.Entry)
@@ -93,7 +108,11 @@ func (x *exchange) whole(e *cache.Entry) {
 }
 
 func (x *exchange) notModified() {
-	delete(x.w.Header(), "Content-Length")
+	h := x.w.Header()
+	delete(h, "Content-Length")
+	if tag, other := cache.NotModifiedTag(x.r, h); other {
+		h["Etag"] = []string{tag}
+	}
 	x.writeHeader(http.StatusNotModified)
 }
 

@@ -82,6 +82,11 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 			counter(w, fmt.Sprintf("spillway_cache_requests_total{route=%q,status=%q}", r.Route, status), r.Requests[status])
 		}
 	}
+	counter(w, `spillway_cache_recoded_total{coding="zstd"}`, c.Recoded.Zstd)
+	counter(w, `spillway_cache_recoded_total{coding="br"}`, c.Recoded.Brotli)
+	counter(w, `spillway_cache_recoded_total{coding="gzip"}`, c.Recoded.Gzip)
+	counter(w, `spillway_cache_recoded_total{coding="identity"}`, c.Recoded.Identity)
+	counter(w, "spillway_cache_unrecoded_total", c.Unrecoded)
 	writePurgeMetrics(w, &c)
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])

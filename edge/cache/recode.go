@@ -102,12 +102,13 @@ func namesOriginal(r *http.Request, e *Entry) bool {
 }
 
 // Answer returns the entry to answer with: Entry, or the same in a coding that the
-// request prefers.
-func (r *Result) Answer() *Entry {
-	if r.recoded != nil {
-		return r.recoded
+// request prefers. Who has the body of Entry, and asks whether that is still good, is told
+// so, whatever is preferred by now.
+func (r *Result) Answer(req *http.Request) *Entry {
+	if r.recoded == nil || r.Entry.NotModified(req) && !r.recoded.NotModified(req) {
+		return r.Entry
 	}
-	return r.Entry
+	return r.recoded
 }
 
 // Vary adds to the header of an answer that there are others for other values of

@@ -42,7 +42,7 @@ func visitCoded(t testing.TB, c *Cache, p *Policy, r *http.Request, fetch Func) 
 	resp := (*Response)(nil)
 	if found.State == Fresh {
 		if resp = c.Recode(r.Context(), r, &found); resp == nil {
-			e := found.Answer()
+			e := found.Answer(r)
 			h = e.Header().Clone()
 			found.Vary(h)
 			return wholeAnswer(r, e, h)
@@ -331,6 +331,9 @@ func TestRecodeFollowsEntry(t *testing.T) {
 	other := strings.Replace(first.Get("Etag"), "~br~", "~gzip~", 1)
 	if status, _, _ := ask(noFetch(t), "If-None-Match: "+other); status != 200 {
 		t.Errorf("the tag of another coding: %d", status)
+	}
+	if status, h, _ := ask(noFetch(t), `If-None-Match: "1"`); status != 304 || h.Get("Etag") != `"1"` {
+		t.Errorf("the tag of the original: %d, %v", status, h)
 	}
 	anotherNode := recodedTag(`"1"`, coding.Brotli, "0123456789")
 	if status, h, _ := ask(noFetch(t), `If-None-Match: "x", W/`+anotherNode); status != 304 {
