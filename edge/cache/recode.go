@@ -60,7 +60,7 @@ func newRecodings() recodings {
 // maxGrowth bounds what a stored body may become when it is decoded, in largest objects.
 const maxGrowth = 16
 
-// codings of a key, besides that in which the origin sends it.
+// forms are the codings that a body may be brought into.
 var forms = append(slices.Clone(coding.All), coding.Identity)
 
 // in returns the key of what was made of what is stored under t.
