@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"maps"
@@ -26,7 +27,9 @@ func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 	if made := x.s.cache.Recode(x.r.Context(), x.r, found); made != nil {
 		copyHeader(h, made.Header)
 		x.hideTags(h)
-		h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
+		status := x.entryStatus()
+		status.Detail = cmp.Or(status.Detail, made.Detail)
+		h["Cache-Status"] = status.Append(h["Cache-Status"])
 		x.send(made)
 		return
 	}

@@ -172,6 +172,8 @@ func bodyText(l *cache.Look) string {
 		return sizeText(l.Bytes) + " of " + sizeText(l.Whole)
 	case l.Whole < 0:
 		return sizeText(l.Bytes) + " of more"
+	case l.Coding != "":
+		return sizeText(l.Bytes) + " " + oneLine(l.Coding)
 	}
 	return sizeText(l.Bytes)
 }

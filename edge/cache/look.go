@@ -77,6 +77,9 @@ func (r *Result) Look(now time.Time) *Look {
 		return nil
 	}
 	l := lookAt(&r.target, r.Entry, now)
+	if r.recoded != nil { // everything else is decided by the entry
+		l.Bytes, l.Coding = int64(len(r.recoded.body)), first(r.recoded.header, "Content-Encoding")
+	}
 	return &l
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -131,16 +132,22 @@ func (c *Cache) Recode(ctx context.Context, r *http.Request, found *Result) *Res
 }
 
 // transformable reports whether a request gets what is still to be made: the whole of a
-// body.
+// body, or its head alone.
 func transformable(r *http.Request) bool {
-	return r.Method == http.MethodGet && len(r.Header["Range"]) == 0
+	return r.Method == http.MethodHead || r.Method == http.MethodGet && len(r.Header["Range"]) == 0
 }
 
 // recoded returns an answer that others may share in the coding that r prefers: the
 // same, if it is in that.
 func (c *Cache) recoded(ctx context.Context, r *http.Request, found *Result, resp *Response) *Response {
 	e := resp.head
-	if e == nil || !e.recodes(found.Policy) || resp.Entry != nil && !e.encodedSize() {
+	if e == nil || !e.recodes(found.Policy) {
+		return resp
+	}
+	if r.Method == http.MethodHead && (resp.Entry == nil || resp.Entry.body == nil) {
+		return headRecoded(r, found, resp)
+	}
+	if resp.Entry != nil && !e.encodedSize() {
 		return resp
 	}
 	body, growing := resp.Body.(*reader)
@@ -155,11 +162,29 @@ func (c *Cache) recoded(ctx context.Context, r *http.Request, found *Result, res
 		if made := c.recode(ctx, r, found, o); made != nil {
 			resp.Body.Close()
 			made.Joined, made.Stored, made.Revalidated, made.FwdStatus = resp.Joined, resp.Stored, resp.Revalidated, resp.FwdStatus
-			made.Refused, made.Detail = resp.Refused, resp.Detail
+			made.Refused, made.Detail = resp.Refused, cmp.Or(resp.Detail, made.Detail)
 			return made
 		}
 	}
 	resp.Header = withVary(resp.Header)
+	return resp
+}
+
+// headRecoded makes of the origin's answer to HEAD what GET would be answered, without
+// what only the content tells (RFC 9110 section 9.3.2): its length, and its entity tag.
+func headRecoded(r *http.Request, found *Result, resp *Response) *Response {
+	e := resp.head
+	to := e.wanted(r, found.Policy)
+	if to == e.coding || len(e.header["Content-Length"]) == 0 {
+		resp.Header = withVary(resp.Header) // how much there is, nobody knows
+		return resp
+	}
+	made := withAge(e.in(to, ""), time.Now())
+	if !resp.Joined && len(resp.Header["Age"]) == 0 {
+		delete(made, "Age")
+	}
+	delete(made, "Etag")
+	resp.Header, resp.Entry, resp.ContentLength, resp.Detail = made, nil, -1, cmp.Or(resp.Detail, to.String())
 	return resp
 }
 
@@ -213,7 +238,9 @@ func (c *Cache) recode(ctx context.Context, r *http.Request, found *Result, o *o
 	made, rc := c.enterRecoding(r, found, o, &key)
 	switch {
 	case made != nil:
-		return entryResponse(r, c.withHeader(made, &key, r, found, o), &landing{}, false)
+		resp := entryResponse(r, c.withHeader(made, &key, r, found, o), &landing{}, false)
+		resp.Detail = o.coding.String()
+		return resp
 	case rc != nil:
 		return rc.response(ctx)
 	}
@@ -335,6 +362,7 @@ func (c *Cache) bringRecoded(rc *recoding, based, key *target, r *http.Request, 
 func (rc *recoding) response(ctx context.Context) *Response {
 	return &Response{
 		Status: rc.head.status, Header: withAge(rc.head, time.Now()), Body: rc.fill.attach(ctx), ContentLength: -1,
+		Detail: rc.head.coding.String(),
 	}
 }
 

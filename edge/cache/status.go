@@ -101,7 +101,8 @@ func (s Status) Append(lines []string) []string {
 }
 
 // Status returns the member for an answer that came without a fetch. The detail of one
-// that has expired says what allows it, if the lookup knows that.
+// that has expired says what allows it, if the lookup knows that; that of one whose body
+// was brought into another coding here says into which.
 func (r *Result) Status(now time.Time) Status {
 	if r.Entry == nil {
 		return Status{Fwd: r.Why}
@@ -112,6 +113,8 @@ func (r *Result) Status(now time.Time) Status {
 		s.Detail = string(StaleWhileRevalidate)
 	case r.State == Fresh && s.TTL <= 0:
 		s.Detail = "max-stale"
+	case r.recoded != nil:
+		s.Detail = r.coding.String()
 	}
 	return s
 }

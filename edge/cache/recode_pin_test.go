@@ -1,0 +1,261 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"spillway/edge/coding"
+)
+
+// lines is text of some size that does not shrink to nothing.
+func lines(size int) string {
+	rng := rand.New(rand.NewPCG(uint64(size), 0))
+	var b strings.Builder
+	for b.Len() < size {
+		fmt.Fprintf(&b, "<li>%x</li>\n", rng.Uint64())
+	}
+	return b.String()[:size]
+}
+
+// everyCoding are what the visitors of these tests accept.
+var everyCoding = []string{"zstd", "br", "gzip", "identity"}
+
+// What is being encoded is pinned until it is, although it was purged meanwhile, and all
+// that was found is released.
+func TestRecodePinsWhatItReads(t *testing.T) {
+	f := func(what string, purge func(*Cache)) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := poisoned(config()), compressing(t)
+			body := lines(500 << 10)
+			fetch := answers(200, body, "Cache-Control: max-age=60", "Content-Type: text/html")
+			if _, _, got, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: identity"), fetch); err != nil || string(got) != body {
+				t.Fatal(err)
+			}
+			unpinned(t, c, what)
+			for range cap(c.recodings.cores) { // all are at work
+				c.recodings.cores <- struct{}{}
+			}
+			answered := make(chan error)
+			go func() {
+				_, h, got, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: br"), noFetch(t))
+				if err == nil && decoded(t, h, got) != body {
+					err = io.ErrUnexpectedEOF
+				}
+				answered <- err
+			}()
+			synctest.Wait()
+			purge(c)
+			for i := range 20 { // takes what came free
+				target := fmt.Sprint("/other/", i)
+				read(t, c, get(target), answers(200, lines(400<<10), fresh))
+			}
+			for range cap(c.recodings.cores) {
+				<-c.recodings.cores
+			}
+			if err := <-answered; err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			unpinned(t, c, what)
+		})
+	}
+	f("not purged", func(*Cache) {})
+	f("purged", (*Cache).Purge)
+	f("softly purged", func(c *Cache) { c.PurgeBy(SelectAll(), true) })
+}
+
+// An encoder that follows a fetch reads on in the store's copy, and pins it.
+func TestRecodePinsWhatItFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := poisoned(config()), compressing(t)
+		body := lines(500 << 10)
+		for range cap(c.recodings.cores) {
+			c.recodings.cores <- struct{}{}
+		}
+		answered := make(chan error)
+		go func() {
+			_, h, got, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: gzip"), answers(200, body, "Cache-Control: max-age=60", "Content-Type: text/html"))
+			if err == nil && decoded(t, h, got) != body {
+				err = io.ErrUnexpectedEOF
+			}
+			answered <- err
+		}()
+		synctest.Wait()
+		if s := c.State(); s.Entries != 1 || s.Pinned == 0 {
+			t.Errorf("%+v", s)
+		}
+		c.Purge()
+		for i := range 20 {
+			read(t, c, get(fmt.Sprint("/other/", i)), answers(200, lines(400<<10), fresh))
+		}
+		for range cap(c.recodings.cores) {
+			<-c.recodings.cores
+		}
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+		unpinned(t, c, "followed")
+	})
+}
+
+// Visitors who leave take nothing with them: what they had encoded is stored, and
+// nothing stays pinned.
+func TestRecodeReleasesForWhoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := poisoned(config()), compressing(t)
+		fetch := answers(200, lines(300<<10), "Cache-Control: max-age=60", "Content-Type: text/html")
+		for _, accept := range everyCoding {
+			ctx, leave := context.WithCancel(t.Context())
+			r := get("/a", "Accept-Encoding: "+accept)
+			found := Result{Policy: p}
+			c.Find(r, time.Now(), &found)
+			resp := c.Recode(ctx, r, &found)
+			if found.State != Fresh {
+				var err error
+				if resp, err = c.Fetch(ctx, r, found, fetch); err != nil {
+					t.Fatal(err)
+				}
+			}
+			leave()
+			if resp != nil {
+				resp.Body.Close()
+			}
+			found.Release()
+			synctest.Wait()
+		}
+		if s := c.State(); s.Entries != 4 {
+			t.Errorf("%+v", s)
+		}
+		unpinned(t, c, "left")
+	})
+}
+
+// Whatever an entry is purged by, all of its codings are: none answers afterwards, or each
+// is validated first, by one request, and answers again as it is.
+func TestPurgeReachesAllCodings(t *testing.T) {
+	prefix, _ := SelectPrefix("http://example.com/shop/")
+	group, _ := SelectGroup("http://example.com", "wares")
+	for name, selection := range map[string]func(*Cache) Selection{
+		"url":    func(c *Cache) Selection { return c.SelectURL(get("/shop/a"), nil) },
+		"prefix": func(*Cache) Selection { return prefix },
+		"tag":    func(*Cache) Selection { return SelectTag("shop") },
+		"group":  func(*Cache) Selection { return group },
+		"all":    func(*Cache) Selection { return SelectAll() },
+	} {
+		for _, soft := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := poisoned(config()), compressing(t)
+				said := []string{
+					"Cache-Control: max-age=60", "Content-Type: text/html", `Etag: "1"`, "Surrogate-Key: shop", `Cache-Groups: "wares"`,
+				}
+				for _, accept := range everyCoding {
+					visitCoded(t, c, p, get("/shop/a", "Accept-Encoding: "+accept), answers(200, pageText, said...))
+					synctest.Wait()
+				}
+				if n := c.PurgeBy(selection(c), soft); n != 4 {
+					t.Errorf("%s: %d were purged", name, n)
+				}
+				audit(t, c.store)
+				auditKeys(t, c.store)
+				if s := c.State(); !soft && (s.Entries != 0 || s.Bytes != 0) {
+					t.Errorf("%s: left: %+v", name, s)
+				}
+				asked := 0
+				validate := func(_ context.Context, r *http.Request) (*http.Response, error) {
+					if asked++; r.Header.Get("If-None-Match") == `"1"` {
+						return response(304, "", said...), nil
+					}
+					return response(200, "another "+pageText, said...), nil
+				}
+				for _, accept := range everyCoding {
+					want := "another " + pageText
+					if soft {
+						want = pageText
+					}
+					_, h, body, err := visitCoded(t, c, p, get("/shop/a", "Accept-Encoding: "+accept), validate)
+					if err != nil || decoded(t, h, body) != want {
+						t.Errorf("%s: %s: %v, %v", name, accept, err, h)
+					}
+					synctest.Wait()
+				}
+				want := RecodedState{2, 2, 2, 0}
+				if soft {
+					want = RecodedState{1, 1, 1, 0}
+				}
+				if asked != 1 || c.State().Recoded != want {
+					t.Errorf("%s: asked %d times; %+v", name, asked, c.State().Recoded)
+				}
+				unpinned(t, c, name)
+			})
+		}
+	}
+}
+
+// The answer to HEAD has the fields of that to GET, or leaves out what only the body
+// tells.
+func TestRecodedHead(t *testing.T) {
+	head := func(c *Cache, p *Policy, fetch Func) http.Header {
+		t.Helper()
+		status, h, _, err := visitCoded(t, c, p, request("HEAD", "/a", "Accept-Encoding: br"), fetch)
+		if err != nil || status != 200 {
+			t.Fatal(status, err)
+		}
+		return h
+	}
+	said := []string{"Cache-Control: max-age=60", "Content-Type: text/html", `Etag: "1"`, "Content-Length: 8400"}
+	c, p := poisoned(config()), compressing(t)
+	unknown := response(200, "", said...)
+	unknown.ContentLength = 8400
+	first := head(c, p, func(context.Context, *http.Request) (*http.Response, error) { return unknown, nil })
+	if first.Get("Content-Encoding") != "br" || first.Get("Vary") != "Accept-Encoding" || first["Etag"] != nil || first["Content-Length"] != nil {
+		t.Errorf("the origin's: %v", first)
+	}
+	visitCoded(t, c, p, get("/a", "Accept-Encoding: identity"), answers(200, pageText, said...))
+	made := head(c, p, noFetch(t)) // while it is made, or made
+	for c.recodings.runningNow() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	_, full, body, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: br"), noFetch(t))
+	if err != nil || made.Get("Etag") != full.Get("Etag") || made.Get("Content-Encoding") != "br" || c.State().Recoded.Brotli != 1 {
+		t.Errorf("%v, %v, %v", made, full, err)
+	}
+	if h := head(c, p, noFetch(t)); h.Get("Content-Length") != fmt.Sprint(len(body)) || h.Get("Etag") != full.Get("Etag") {
+		t.Errorf("%v", h)
+	}
+}
+
+// A hit that needs no work allocates nothing, neither for what it accepts nor for the
+// second look.
+func TestRecodedHitAllocatesNothing(t *testing.T) {
+	c, p := New(config()), compressing(t)
+	for _, accept := range everyCoding {
+		if _, _, _, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: "+accept), answers(200, pageText, "Cache-Control: max-age=60", "Content-Type: text/html")); err != nil {
+			t.Fatal(err)
+		}
+		for c.recodings.runningNow() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	now := time.Now()
+	for accept, want := range map[string]coding.Coding{
+		"gzip, deflate, br, zstd": coding.Zstd, "gzip;q=0.5, br": coding.Brotli, "identity": coding.Identity,
+	} {
+		r := get("/a", "Accept-Encoding: "+accept)
+		if n := testing.AllocsPerRun(100, func() {
+			found := Result{Policy: p}
+			c.Find(r, now, &found)
+			if found.Answer(r).coding != want || c.Recode(r.Context(), r, &found) != nil {
+				t.Fatal("encoded again")
+			}
+			found.Release()
+		}); n > 0 {
+			t.Errorf("%s: %v allocations", accept, n)
+		}
+	}
+}
