@@ -160,9 +160,20 @@ func (sh *shard) drop(i uint32) {
 	}
 }
 
-// touch counts a hit.
+// touch counts a hit. The slot of an entry whose body is a copy may be another
+// record's by now.
 func (e *Entry) touch() {
-	if e.hold.shard != nil {
-		e.hold.shard.slots[e.hold.slot].touch()
+	sh := e.hold.shard
+	if sh == nil {
+		return
 	}
+	s := &sh.slots[e.hold.slot]
+	if e.hold.lent != nil {
+		sh.mu.RLock()
+		defer sh.mu.RUnlock()
+		if s.id != e.hold.id {
+			return
+		}
+	}
+	s.touch()
 }

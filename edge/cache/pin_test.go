@@ -298,6 +298,36 @@ func TestSlowReadersAreBounded(t *testing.T) {
 	}
 }
 
+// A hit on a copy counts for the record that it is of, and for no other that has
+// come into its slot.
+func TestHitOnACopyCountsForItsRecord(t *testing.T) {
+	const object = 100 << 10
+	c := poisoned(Config{Memory: 1 << 20, MaxObject: object, CollapseWaiters: 1, CollapseWait: time.Second})
+	for i := range 7 {
+		keep(c, fmt.Sprint("/", i), uint64(i), object)
+		if i < 6 {
+			lookup(t, c, get(fmt.Sprint("/", i)), epoch0)
+		}
+	}
+	e := lookup(t, c, get("/6"), epoch0).Entry
+	if e.hold.lent == nil {
+		t.Fatal("it is no copy")
+	}
+	s := &e.hold.shard.slots[e.hold.slot]
+	if n := s.frequency.Load(); n != 1 {
+		t.Errorf("a hit counts %d", n)
+	}
+	c.Invalidate(request("POST", "/6"), 200, nil)
+	keep(c, "/other", 7, object)
+	if s.id == e.hold.id || s.state == free {
+		t.Fatal("nothing has come into the slot")
+	}
+	e.touch()
+	if n := s.frequency.Load(); n != 0 {
+		t.Errorf("another's hit counts %d", n)
+	}
+}
+
 // Fetches leave no pins, however they end: confirmed, joined, found at the last
 // moment, given up by their leader, and read by many from the store's copy.
 func TestFetchesGiveTheirPinsBack(t *testing.T) {
