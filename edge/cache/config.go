@@ -12,7 +12,7 @@ type Config struct {
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB"`
 	// MaxObject is the largest body that is stored, and that requests share while
 	// it arrives, in bytes. Of a larger object parts up to that many bytes are
-	// stored.
+	// stored. Nothing of 4 GiB or more is.
 	MaxObject int64 `koanf:"max_object" unit:"bytes" default:"8MiB" min:"1KiB"`
 	// ShareCookies lets answers that set a cookie be stored and shared, with the
 	// cookie, if they state their freshness (RFC 9111 section 7.3). An origin must

@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/binary"
 	"iter"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -179,7 +180,7 @@ func (s *store) fits(bytes int64) bool {
 		return false
 	}
 	sh := &s.shards[0]
-	return bytes >= 0 && bytes <= sh.limit-2*sh.page-4*slotSize
+	return bytes >= 0 && bytes <= min(sh.limit-2*sh.page-4*slotSize, math.MaxUint32) // a slot has no more bits for it
 }
 
 // put keeps an entry that answered r. It takes the place of the variants that

@@ -263,6 +263,14 @@ func TestLargerThanTheStore(t *testing.T) {
 	}
 }
 
+// What a slot cannot tell the length of is not stored, however large the store is.
+func TestLargerThanASlotCanTell(t *testing.T) {
+	c := New(Config{Memory: 16 << 30, MaxObject: 6 << 30, CollapseWaiters: 1, CollapseWait: time.Second})
+	if s := c.store; !s.fits(1<<32-1) || s.fits(1<<32) {
+		t.Errorf("4 GiB fit: %t, a byte less: %t", s.fits(1<<32), s.fits(1<<32-1))
+	}
+}
+
 func TestMarksAreBoundedAndEnd(t *testing.T) {
 	var m marks
 	now := epoch0
