@@ -105,7 +105,7 @@ func (sh *shard) sweep(s *Selection, soft bool, now time.Time) (entries int) {
 	defer sh.mu.Unlock()
 	if s.kind == KindAll && !soft {
 		sh.policy.ghost.clear()
-		defer func() { sh.shed(sh.held, 0, 0) }() // to the kernel
+		defer sh.shedAll()
 	}
 	for left := sh.keyed.length(s.key); left > 0; {
 		batch := min(left, sweepBatch)
@@ -131,6 +131,19 @@ func (sh *shard) sweep(s *Selection, soft bool, now time.Time) (entries int) {
 		}
 	}
 	return entries
+}
+
+// shedBatch is how many bytes go back to the kernel while a shard is locked: that
+// takes it some milliseconds. Not a knob.
+const shedBatch = 32 << 20
+
+// shedAll gives all pages under free memory back, under the shard's lock, which is
+// given up now and then.
+func (sh *shard) shedAll() {
+	for sh.shed(shedBatch, 0, 0) >= shedBatch {
+		sh.mu.Unlock() // let visitors in
+		sh.mu.Lock()
+	}
 }
 
 // named reports whether a slot that was found by the key is meant.

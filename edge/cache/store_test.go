@@ -217,18 +217,23 @@ func TestStoreKeepsWhatIsAskedForAgain(t *testing.T) {
 	})
 }
 
-// To purge everything gives its memory back to the kernel.
+// To purge everything gives its memory back to the kernel, be it more than goes back
+// while the lock is held once.
 func TestPurgeGivesMemoryBack(t *testing.T) {
-	c := New(config())
-	for i := range 100 {
-		put(c, fmt.Sprint("/", i), 50<<10)
-	}
-	c.Purge()
-	for i := range c.store.shards {
-		if held := c.store.shards[i].held; held != 0 {
-			t.Errorf("shard %d holds %d bytes", i, held)
+	f := func(cfg Config, objects, size int) {
+		c := New(cfg)
+		for i := range objects {
+			put(c, fmt.Sprint("/", i), size)
+		}
+		c.Purge()
+		for i := range c.store.shards {
+			if held := c.store.shards[i].held; held != 0 {
+				t.Errorf("%d of %d bytes: shard %d holds %d", objects, size, i, held)
+			}
 		}
 	}
+	f(config(), 100, 50<<10)
+	f(Config{Memory: 3 * shedBatch, MaxObject: shedBatch, CollapseWaiters: 1, CollapseWait: time.Second}, 2, shedBatch-1<<10)
 }
 
 // What was let go and comes back enters the main queue at once.
