@@ -64,13 +64,27 @@ func storablePart(r *http.Request, a *answer) bool {
 // (RFC 9111 section 3.3).
 func (e *Entry) stored(body []byte, asked string) *Entry {
 	s, size, _ := parseContentRange(e.header["Content-Range"])
+	held := span{s.first, s.first + int64(len(body))}
+	if s.end == size && asksForTail(asked) {
+		size = held.end
+	}
 	p := *e
 	p.status = http.StatusOK
 	p.header = maps.Clone(e.header)
 	delete(p.header, "Content-Range")
 	delete(p.header, "Content-Length")
 	said := first(e.header, "Content-Range")
-	return p.holding(body, &part{[]span{{s.first, s.first + int64(len(body))}}, size, asked, said})
+	return p.holding(body, &part{[]span{held}, size, asked, said})
+}
+
+// asksForTail reports whether a Range asks for one run of bytes up to the end of the
+// representation (RFC 9110 section 14.1.2). What answers it in full, and says that it
+// reaches the end, ends there: the bytes that came are believed over a Content-Range
+// that counts more of them, and the same for the size that it tells. So such a part
+// is never combined with one that has the other size.
+func asksForTail(asked string) bool {
+	ranges, ok := parseRanges([]string{asked})
+	return ok && len(ranges) == 1 && (ranges[0].first < 0 || ranges[0].last < 0)
 }
 
 // kept returns the entry that a complete answer to r is stored as.

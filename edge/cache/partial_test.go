@@ -161,6 +161,71 @@ func TestShortPart(t *testing.T) {
 	})
 }
 
+// An answer to who asked for all up to the end, which says that it reaches the end,
+// ends there, whatever else its Content-Range says.
+func TestShortTail(t *testing.T) {
+	f := func(asked, said string, tail bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := New(config())
+			read(t, c, get("/", asked), answers(206, "45678", fresh, tag, said))
+			synctest.Wait()
+			hit(t, c, 206, "678", "Range: bytes=6-8")
+			if !tail {
+				miss(t, c, FwdPartial, "Range: bytes=6-")
+				miss(t, c, FwdPartial, "Range: bytes=-1")
+				return
+			}
+			hit(t, c, 206, "678", "Range: bytes=6-")
+			hit(t, c, 206, "8", "Range: bytes=-1")
+			found := lookup(t, c, get("/", "Range: bytes=6-"), time.Now())
+			if _, h, _ := excerptOf(found.Entry, get("/", "Range: bytes=6-")); h.Get("Content-Range") != "bytes 6-8/9" {
+				t.Error(h)
+			}
+			miss(t, c, FwdPartial, "Range: bytes=-6")
+			miss(t, c, FwdPartial, "Range: bytes=9-9") // it may be there after all
+			// With what says otherwise it is never put together.
+			read(t, c, get("/", "Range: bytes=0-3"), tenBytes(0, 3, fresh, tag))
+			synctest.Wait()
+			hit(t, c, 206, "0123", "Range: bytes=0-3")
+			miss(t, c, FwdPartial, "Range: bytes=3-4")
+		})
+	}
+	f("Range: bytes=-5", "Content-Range: bytes 4-9/10", true)
+	f("Range: bytes=4-", "Content-Range: bytes 4-9/10", true)
+	f("Range: bytes=4-9", "Content-Range: bytes 4-9/10", false)
+	f("Range: bytes=4-", "Content-Range: bytes 4-8/10", false) // no more than a part of it
+	f("Range: bytes=4-", "Content-Range: bytes 4-9/11", false)
+}
+
+// What was cut off is no tail, however it was asked for.
+func TestCutTail(t *testing.T) {
+	f := func(length int64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := New(config())
+			resp, _, err := serve(c, get("/", "Range: bytes=4-"), func(context.Context, *http.Request) (*http.Response, error) {
+				resp := response(206, "45678", fresh, tag, "Content-Range: bytes 4-9/10")
+				resp.ContentLength = length
+				return resp, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("%q ended well", body)
+			}
+			resp.Body.Close()
+			synctest.Wait()
+			hit(t, c, 206, "678", "Range: bytes=6-8")
+			miss(t, c, FwdPartial, "Range: bytes=6-")
+			miss(t, c, FwdPartial, "Range: bytes=-1")
+		})
+	}
+	f(6)
+	f(-1) // its Content-Range tells
+}
+
 func TestPartOfUnknownSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(config())
