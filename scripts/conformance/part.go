@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,7 +25,7 @@ const patience = 30 * time.Second
 // startProgram starts a program and waits until it is ready. What the program has
 // said is told when it does not get there.
 func startProgram(ctx context.Context, cmd *exec.Cmd, ready func() bool) (*part, error) {
-	var output lockedBuffer
+	var output bytes.Buffer // written until the program has ended, and read then
 	cmd.Stdout, cmd.Stderr = &output, &output
 	// It must not outlive a run that is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -95,24 +94,4 @@ func startNode(ctx context.Context, o options, dir, origin string) (*part, strin
 		return nil, "", fmt.Errorf("ask the node where it listens: %w", err)
 	}
 	return p, state.Listeners[0], nil
-}
-
-// A lockedBuffer takes what a program writes while somebody may read it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-// String returns what was written so far.
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
