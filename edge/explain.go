@@ -160,6 +160,10 @@ func (x *exchange) explainLadder(e *Explanation) (now, full []recorder.Step) {
 		now = []recorder.Step{{Outcome: outcome.Refused, Reason: outcome.OnlyIfCached}}
 		return now, now
 	}
+	if e.Cache.Late && !f.Behind {
+		stale := []recorder.Step{{Outcome: outcome.Stale, Reason: outcome.OriginSlow}}
+		return stale, stale
+	}
 	now = x.steps(f, false)
 	f.Permit = false
 	full = x.steps(f, true)
@@ -227,7 +231,7 @@ func (x *exchange) explainCache() *CacheLook {
 	}
 	g := x.s.cache.Peek(x.r, x.start, rt.caching)
 	x.found = g.Result
-	*look = CacheLook{Used: true, State: g.State, Why: g.Why, Joins: g.Joins, Alone: g.Alone}
+	*look = CacheLook{Used: true, State: g.State, Why: g.Why, Joins: g.Joins, Late: g.Late, Alone: g.Alone}
 	if entry := g.Entry; entry != nil {
 		look.Found = g.Look(x.start)
 		look.Entry, look.Age, look.TTL = true, entry.Age(x.start).Seconds(), entry.TTL(x.start).Seconds()

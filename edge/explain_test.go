@@ -317,6 +317,25 @@ func TestExplainAFetchInFlight(t *testing.T) {
 	}
 }
 
+// TestExplainALateFetch: who asks for what others have waited for long enough gets the
+// expired entry at once.
+func TestExplainALateFetch(t *testing.T) {
+	w := newWorld(t, "h2", 1)
+	w.says("max-age=10, stale-if-error=600", "20", "old")
+	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
+	leave := make(chan struct{})
+	defer close(leave)
+	w.origin.says(func(http.ResponseWriter, *http.Request) { <-leave })
+	const late = "stale; reason=origin-slow"
+	w.ask("GET", "/plain/a", "").check(t, 200, late, "old")
+	e := w.explain(t, "GET", "/plain/a")
+	if now, full := told(e.Now), told(e.Full); !e.Cache.Late || e.Cache.Joins ||
+		!slices.Equal(now, []string{late}) || !slices.Equal(full, now) {
+		t.Errorf("%+v, foretold %v, %v", e.Cache, now, full)
+	}
+	w.ask("GET", "/plain/a", "").check(t, 200, late, "old")
+}
+
 // TestExplainRefusesWhatIsNoRequest: its error says what is wrong.
 func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 	w := newWorld(t, "h2", 1)

@@ -72,6 +72,7 @@ type CacheLook struct {
 	StaleLeft float64 `json:"stale_left_seconds"`
 	Forbids   bool    `json:"forbids_stale"` // the response does
 	Joins     bool    `json:"joins"`         // a fetch of the same in flight
+	Late      bool    `json:"late"`          // such a fetch, which others have waited for long enough: the entry answers
 	Alone     bool    `json:"alone"`         // nobody would wait for the answer to this request
 }
 

@@ -34,8 +34,19 @@ func TestLateAnswer(t *testing.T) {
 				t.Errorf("%v after %v, want %v", err, time.Since(start), want)
 			}
 		}
+		seen := func(joins, late bool, lines ...string) {
+			t.Helper()
+			g := c.Peek(get("/", lines...), time.Now(), nil)
+			defer g.Release()
+			if g.Joins != joins || g.Late != late {
+				t.Errorf("%q: joins %t, late %t", lines, g.Joins, g.Late)
+			}
+		}
+		time.AfterFunc(50*time.Millisecond, func() { seen(true, false) })
 		ask(100 * time.Millisecond)
-		ask(0) // it is known to be late
+		seen(false, true)
+		seen(true, false, "Cache-Control: no-cache") // it insists, and waits
+		ask(0)                                       // it is known to be late
 		if s := c.State(); s.Background != 1 || origin.calls.Load() != 1 {
 			t.Errorf("%d fetches, %+v", origin.calls.Load(), s)
 		}

@@ -10,6 +10,9 @@ type Glance struct {
 	Result
 	// Joins: somebody fetches the answer already, and the request would wait for it.
 	Joins bool
+	// Late: others have waited for that fetch long enough (Config.StaleWait). The entry
+	// would answer at once, and Joins is false.
+	Late bool
 	// Alone: nobody would wait for an answer to this request. It is none that is
 	// shared, or the key's answers were not lately.
 	Alone bool
@@ -35,6 +38,8 @@ func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
 	for _, f := range group.flights {
 		if f.epoch == c.flights.epoch(g.target.hash).Load() && !c.outlived(f, &g.Result) && f.joinable(group, r, &g.Result, now) {
 			g.Joins = f.settled || f.joiners() < c.config.CollapseWaiters
+			g.Late = g.Joins && !f.settled && f.late.Load() && c.waitsBriefly(r, &g.Result)
+			g.Joins = g.Joins && !g.Late
 			return g
 		}
 	}

@@ -137,11 +137,17 @@ func (c *Cache) noteRenewal(f *flight, was *Entry) {
 	c.counts.unrenewed.Add(1)
 }
 
+// waitsBriefly reports whether a request waits for a fresh answer no longer than
+// Config.StaleWait: the entry may answer when there is an error, and the request does
+// not insist on validation.
+func (c *Cache) waitsBriefly(r *http.Request, found *Result) bool {
+	return c.config.StaleWait > 0 && found.State == Stale && !found.control.noCache && found.StaleIfError(time.Now(), r)
+}
+
 // lateness returns a channel that is closed when a request has waited long enough for
-// a fresh answer, nil if it waits for any: the entry may answer when there is an error,
-// and the request does not insist on validation. stop must be called.
+// a fresh answer, nil if it waits for any. stop must be called.
 func (c *Cache) lateness(r *http.Request, found *Result) (late chan struct{}, stop func() bool) {
-	if c.config.StaleWait <= 0 || found.State != Stale || found.control.noCache || !found.StaleIfError(time.Now(), r) {
+	if !c.waitsBriefly(r, found) {
 		return nil, func() bool { return true }
 	}
 	late = make(chan struct{})
