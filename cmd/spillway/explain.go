@@ -28,12 +28,12 @@ func newExplainCommand() *cobra.Command {
 	var header []string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "explain URL|REQUEST-ID [--method GET] [--header 'K: V']... [--client ADDR] [--json]",
+		Use:   "explain URL|REQUEST-ID [--method GET] [-H 'Name: value']... [--client ADDR] [--json]",
 		Short: "Say what would become of a request now, or became of one, and why",
 		Long: `Ask the node on this machine what would become of a request now, and why: each rung
 of the ladder with live numbers, what would happen, and what would if the origin took
-no more. Nothing is sent, spent or changed. Who asks is --client, and --header says
-what else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 5000000'.
+no more. Nothing is sent, spent or changed. Who asks is --client, and -H says what
+else counts, such as 'User-Agent: Googlebot/2.1' or 'Content-Length: 5000000'.
 
 Instead of a URL, the request ID of the access log or of X-Request-Id names a request
 of the last minute, which the flight recorder may have kept: hits it does not keep.`,
@@ -54,7 +54,7 @@ of the last minute, which the flight recorder may have kept: hits it does not ke
 		},
 	}
 	cmd.Flags().StringVar(&method, "method", http.MethodGet, "the `method` of the request")
-	cmd.Flags().StringArrayVar(&header, "header", nil, "a `field` of the request, as 'Name: value'; may be repeated")
+	cmd.Flags().StringArrayVarP(&header, "header", "H", nil, "a `field` of the request, as 'Name: value'; may be repeated")
 	cmd.Flags().StringVar(&client, "client", "", "the `address` that the request comes from; this machine's if none is given")
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration `file` of the node")
 	cmd.Flags().StringVar(&address, "admin", "", "`address` of the admin listener: unix:PATH or a loopback address")
@@ -240,6 +240,8 @@ func collapsingText(c *edge.CacheLook) string {
 		return "not needed"
 	case c.Joins:
 		return "somebody fetches the same now, and the answer is waited for"
+	case c.Late:
+		return "somebody fetches the same now and is late, so that the entry answers meanwhile"
 	case c.Alone:
 		return "none: answers to this request are not shared"
 	}
