@@ -25,6 +25,7 @@ func warn(c *Config, r *report) {
 	if c.Edge.PriorityHeader != "" && len(c.Edge.TrustedProxies) == 0 {
 		r.warn("priority_header", "without trusted_proxies nobody is believed, so it has no effect", "list the proxies that write it")
 	}
+	warnPurgers(c.Cache.Purge.From, r)
 	warnCertificates(c, r)
 	if c.Edge.Timeouts.Drain == 0 {
 		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
@@ -63,10 +64,25 @@ var mapped = netip.MustParsePrefix("::ffff:0:0/96")
 
 func warnProxies(setting string, proxies []string, r *report) {
 	for i, text := range proxies {
-		if p, err := netip.ParsePrefix(text); err == nil && (p.Bits() == 0 || p == mapped) {
+		if isEverybody(text) {
 			r.warn(index(setting, i), "everybody may pretend to be another client", "list the addresses of your own proxies only")
 		}
 	}
+}
+
+func warnPurgers(from []string, r *report) {
+	for i, text := range from {
+		if isEverybody(text) {
+			r.warn(index("cache.purge.from", i), "everybody may purge, and so send every visitor to the origin",
+				"list the addresses of your own publishing systems only")
+		}
+	}
+}
+
+// isEverybody reports whether a network has all addresses of its kind.
+func isEverybody(text string) bool {
+	p, err := netip.ParsePrefix(text)
+	return err == nil && (p.Bits() == 0 || p == mapped)
 }
 
 func warnOrigin(c *Config, name string, r *report) {

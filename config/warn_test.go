@@ -37,6 +37,10 @@ func TestWarnings(t *testing.T) {
 		"f:1:18: warning: priority_header: without trusted_proxies nobody is believed, so it has no effect; list the proxies that write it")
 	f("proxy_protocol: ['::ffff:0:0/96']",
 		"f:1:18: warning: proxy_protocol[0]: everybody may pretend to be another client; list the addresses of your own proxies only")
+	f("cache: {purge: {from: [10.0.0.0/8, 0.0.0.0/0, '::/0', '::ffff:0:0/96']}}",
+		"f:1:36: warning: cache.purge.from[1]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only",
+		"f:1:47: warning: cache.purge.from[2]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only",
+		"f:1:55: warning: cache.purge.from[3]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only")
 	f("cache: {share_cookies: true}",
 		"f:1:24: warning: cache.share_cookies: a cookie that is meant for one visitor reaches all; remove it, unless no origin sets such cookies")
 	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")
