@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,8 @@ not stored. It costs as much as there is to forget, not as much as is stored.`,
 }
 
 // checkPurge reports whether a purge names things by one kind, as it must: so a
-// slip of the shell does not purge more than was meant.
+// slip of the shell, such as a variable that is not set, purges neither more nor less
+// than was meant.
 func checkPurge(query url.Values) error {
 	kinds := 0
 	for _, kind := range []string{"url", "prefix", "tag", "group", "all"} {
@@ -83,6 +85,10 @@ func checkPurge(query url.Values) error {
 		return errors.New("name what to purge by one of URLs, --prefix, --tag, --group and --all")
 	case len(query["group"]) > 0 && len(query["origin"]) == 0:
 		return errors.New("--group: name the origins of the group as well, such as https://img.example.com")
+	case slices.Contains(query["tag"], ""):
+		return errors.New("--tag: this tag is empty; name one that the origin sends in Surrogate-Key or Cache-Tag, or say --all")
+	case slices.Contains(query["group"], ""):
+		return errors.New("--group: this group is empty; name one that the origin sends in Cache-Groups, or say --prefix with the origin")
 	}
 	return nil
 }

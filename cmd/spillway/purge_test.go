@@ -33,6 +33,25 @@ func TestPurgeQueriesHaveRoom(t *testing.T) {
 	}
 }
 
+// A purge names things, by one kind. What is empty names nothing.
+func TestCheckPurge(t *testing.T) {
+	f := func(query, want string) {
+		t.Helper()
+		q, _ := url.ParseQuery(query)
+		if err := checkPurge(q); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", query, err, want)
+		}
+	}
+	f("tag=a&tag=b", "")
+	f("group=a&origin=https://a", "")
+	f("", "name URLs")
+	f("tag=a&all=1", "one of")
+	f("group=a", "name the origins")
+	f("tag=", "--tag: this tag is empty")
+	f("tag=a&tag=", "--tag: this tag is empty")
+	f("group=&origin=https://a", "--group: this group is empty")
+}
+
 func TestWarmReport(t *testing.T) {
 	r := warmReport{NotStorable: map[string]int{}}
 	for i := range 3 * failuresTold {
