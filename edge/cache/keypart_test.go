@@ -158,6 +158,22 @@ func TestStoredBeforeThePolicy(t *testing.T) {
 	}
 }
 
+// TestStoredUnderAnotherPolicyHidesNothing: what a policy has stored is found although
+// something newer was stored under another one.
+func TestStoredUnderAnotherPolicyHidesNothing(t *testing.T) {
+	c := New(config())
+	p := under(t, PolicyConfig{Key: KeyConfig{Cookies: []string{"tier"}}})
+	readUnder(t, c, p, get("/", "Cookie: tier=a"), answers(200, "for a", fresh))
+	readUnder(t, c, p, get("/", "Cookie: tier=b"), answers(200, "for b", fresh))
+	readUnder(t, c, nil, get("/", "Cookie: tier=a", "Cache-Control: no-cache"), answers(200, "for all", fresh))
+	if body, hit := readUnder(t, c, p, get("/", "Cookie: tier=b"), answers(200, "b again", fresh)); !hit || body != "for b" {
+		t.Errorf("got %q, a hit: %t", body, hit)
+	}
+	if body, hit := readUnder(t, c, p, get("/", "Cookie: tier=a"), answers(200, "a again", fresh)); hit || body != "a again" {
+		t.Errorf("got %q, a hit: %t", body, hit)
+	}
+}
+
 // TestStoredUnderAnotherRule: when the rule for queries changes, what was stored under
 // the old one answers nobody, for it may be another's answer; and requests collapse as
 // before.

@@ -99,30 +99,35 @@ func (s *store) shard(hash uint64) *shard {
 	return &s.shards[hash>>s.shift&uint64(len(s.shards)-1)]
 }
 
-// get returns the newest entry that may answer r, pinned, and whether the key is
-// known at all. What cannot be pinned is known, and not returned.
+// get is getUnder for whatever policy an entry was stored under.
 func (s *store) get(t *target, r *http.Request) (e *Entry, known bool) {
+	return s.getUnder(t, r, func(*Entry) bool { return true })
+}
+
+// getUnder returns the newest entry that may answer r and is good, pinned, and whether
+// the key is known at all. What cannot be pinned is known, and not returned.
+func (s *store) getUnder(t *target, r *http.Request, good func(*Entry) bool) (e *Entry, known bool) {
 	sh := s.shard(t.hash)
 	if sh == nil {
 		return nil, false
 	}
-	e, known, roomy := sh.get(t, r)
+	e, known, roomy := sh.get(t, r, good)
 	if e != nil && !roomy {
 		e = s.copied(e)
 	}
 	return e, known
 }
 
-func (sh *shard) get(t *target, r *http.Request) (e *Entry, known, roomy bool) {
+func (sh *shard) get(t *target, r *http.Request, good func(*Entry) bool) (e *Entry, known, roomy bool) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	for _, e := range sh.variants(t) {
-		if known = true; e.mayAnswer(r) {
+		if known = true; e.mayAnswer(r) && good(e) {
 			return e, known, sh.pin(&e.hold)
 		}
 	}
 	for _, e := range sh.variants(t) {
-		if e.suits(r) {
+		if e.suits(r) && good(e) {
 			return e, known, sh.pin(&e.hold)
 		}
 	}

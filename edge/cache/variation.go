@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dunglas/httpsfv"
 )
@@ -18,6 +19,8 @@ type variation struct {
 	except bool
 	order  bool // the order of parameters matters
 	text   string
+
+	used atomic.Uint64 // how many kinds were learned when it was of use last
 }
 
 // maxVariation bounds the field, in bytes. A longer one counts as none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"net/url"
 	"slices"
 	"strings"
@@ -360,18 +361,36 @@ func TestVariationsAreBounded(t *testing.T) {
 	if n := vs.paths.Load(); n != maxPathsPerShard {
 		t.Errorf("%d paths", n)
 	}
-	learned := 0
 	for i := range 3 * maxDistinct {
-		if _, ok := vs.learn(7, parseVariation([]string{fmt.Sprintf(`params=("%d")`, i)})); ok {
-			learned++
+		vs.learn(7, parseVariation([]string{fmt.Sprintf(`params=("%d")`, i)}))
+	}
+	if len(vs.distinct) != maxDistinct || len(vs.of(7)) != maxKnown {
+		t.Errorf("%d kinds, %d of one path", len(vs.distinct), len(vs.of(7)))
+	}
+}
+
+// TestVariationsAge: a site that sends ever new kinds neither pushes out what is of use
+// nor keeps others from being learned, and what it has sent is not kept for ever.
+func TestVariationsAge(t *testing.T) {
+	c := New(config())
+	read(t, c, get("/used?utm=0"), noVary(`params=("utm")`))
+	read(t, c, get("/idle?ref=0"), noVary(`params=("ref")`))
+	for i := range 3 * maxDistinct {
+		read(t, c, get(fmt.Sprint("/hostile?", i)), noVary(fmt.Sprintf(`params=("p%d")`, i)))
+		if got := state(c, get("/used?utm=1")); got != Fresh {
+			t.Fatalf("%s after %d kinds", got, i)
 		}
 	}
-	if len(vs.distinct) != maxDistinct || learned != maxDistinct-1 || len(vs.of(7)) != maxKnown {
-		t.Errorf("%d kinds, %d learned, %d of one path", len(vs.distinct), learned, len(vs.of(7)))
+	runtime.GC()
+	if got := state(c, get("/idle?ref=1")); got != Miss {
+		t.Errorf("what was of no use: %s", got)
 	}
-	// What is known stays known, and a kind without room is stored as if it said nothing.
-	if _, ok := vs.learn(8, v); !ok {
-		t.Error("a known kind is refused")
+	read(t, c, get("/idle?ref=2"), noVary(`params=("ref")`))
+	if got := state(c, get("/idle?ref=1")); got != Fresh {
+		t.Errorf("what is learned again: %s", got)
+	}
+	if got := state(c, get("/idle?ref=0")); got != Fresh {
+		t.Errorf("under the new key: %s", got)
 	}
 }
 
@@ -411,7 +430,14 @@ func TestPurgeReachesVariedFills(t *testing.T) {
 			d.w.Close()
 			first.Body.Close()
 			synctest.Wait()
-			for _, target := range []string{"/?utm=1", "/?utm=2"} {
+			// The same when its header comes after the purge.
+			answer := answers(200, "body", fresh, "Surrogate-Key: t", `No-Vary-Search: params=("utm")`)
+			read(t, c, get("/?utm=3"), func(ctx context.Context, r *http.Request) (*http.Response, error) {
+				purge(c)
+				return answer(ctx, r)
+			})
+			synctest.Wait()
+			for _, target := range []string{"/?utm=1", "/?utm=2", "/?utm=3"} {
 				if got := state(c, get(target)); got != Miss {
 					t.Errorf("%s: %s", target, got)
 				}

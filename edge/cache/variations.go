@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // variations are what is known of the paths whose responses have No-Vary-Search. A
@@ -21,9 +22,12 @@ type variations struct {
 	paths  atomic.Int64
 	serial atomic.Uint64
 	shards [variationShards]variationShard
-	// distinct holds one of each kind, for a site has few for many paths.
+	// distinct holds one of each kind, for a site has few for many paths. Of too many,
+	// the one goes that has been of no use for longest, and with it what paths know of
+	// it: a site that sends ever new ones must not keep others from being learned.
 	mu       sync.Mutex
 	distinct map[string]*variation
+	learned  atomic.Uint64 // kinds, ever
 }
 
 type variationShard struct {
@@ -31,9 +35,9 @@ type variationShard struct {
 	paths map[uint64][]known // by the hash of the path; the newest first; never changed in place
 }
 
-// A known is a variation of one path.
+// A known is a variation of one path, as long as its kind is remembered.
 type known struct {
-	*variation
+	kind   weak.Pointer[variation]
 	serial uint64 // of the keys that are made with it
 }
 
@@ -65,21 +69,18 @@ func (vs *variations) of(path uint64) []known {
 }
 
 // learn notes what a response of the path said, and returns it as it is known from
-// now on. It is not ok when there is no room for another kind.
-func (vs *variations) learn(path uint64, v *variation) (known, bool) {
-	if have := vs.of(path); len(have) > 0 && have[0].text == v.text {
-		return have[0], true
-	}
-	v, ok := vs.one(v)
-	if !ok {
-		return known{}, false
+// now on.
+func (vs *variations) learn(path uint64, v *variation) known {
+	v = vs.one(v)
+	k := known{kind: weak.Make(v)}
+	if have := vs.of(path); len(have) > 0 && have[0].kind == k.kind {
+		return have[0]
 	}
 	sh := vs.shard(path)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	have := sh.paths[path]
-	k := known{v, 0}
-	if i := slices.IndexFunc(have, func(k known) bool { return k.variation == v }); i >= 0 {
+	if i := slices.IndexFunc(have, func(other known) bool { return other.kind == k.kind }); i >= 0 {
 		k = have[i]
 		have = slices.Delete(slices.Clone(have), i, i+1)
 	} else {
@@ -96,21 +97,41 @@ func (vs *variations) learn(path uint64, v *variation) (known, bool) {
 		vs.paths.Add(1)
 	}
 	sh.paths[path] = slices.Insert(have[:min(len(have), maxKnown-1):len(have)], 0, k)
-	return k, true
+	return k
 }
 
 // one returns the variation that stands for all of the same text.
-func (vs *variations) one(v *variation) (*variation, bool) {
+func (vs *variations) one(v *variation) *variation {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
-	if have := vs.distinct[v.text]; have != nil {
-		return have, true
+	have := vs.distinct[v.text]
+	if have == nil {
+		if len(vs.distinct) >= maxDistinct {
+			vs.forgetKind()
+		}
+		vs.learned.Add(1)
+		vs.distinct[v.text], have = v, v
 	}
-	if len(vs.distinct) >= maxDistinct {
-		return nil, false
+	vs.use(have)
+	return have
+}
+
+// use notes that a kind is of use.
+func (vs *variations) use(v *variation) {
+	if now := vs.learned.Load(); v.used.Load() != now {
+		v.used.Store(now)
 	}
-	vs.distinct[v.text] = v
-	return v, true
+}
+
+// forgetKind forgets the kind that has been of no use for longest.
+func (vs *variations) forgetKind() {
+	oldest := ""
+	for text, v := range vs.distinct {
+		if o := vs.distinct[oldest]; o == nil || v.used.Load() < o.used.Load() {
+			oldest = text
+		}
+	}
+	delete(vs.distinct, oldest)
 }
 
 // path returns the hash of a target without its query.
@@ -129,9 +150,14 @@ func (c *Cache) exact(t *target) target {
 	return c.rehashed(exact)
 }
 
-// varied returns the key of an exact target under a variation.
+// varied returns the key of an exact target under a variation. It is not ok for one
+// that is forgotten, and for a query that is too long.
 func (c *Cache) varied(exact *target, k known) (target, bool) {
-	canonical, ok := k.canonical(exact.query)
+	v := k.kind.Value()
+	if v == nil {
+		return target{}, false
+	}
+	canonical, ok := v.canonical(exact.query)
 	if !ok {
 		return target{}, false
 	}
@@ -165,35 +191,36 @@ func (c *Cache) find(r *http.Request, now time.Time, res *Result) (e *Entry, kno
 // findVaried looks under the keys that No-Vary-Search makes, when e is all that there
 // is under the exact target. It releases e unless it returns it.
 func (c *Cache) findVaried(r *http.Request, now time.Time, res *Result, e *Entry) (_ *Entry, known bool) {
-	exact := res.target
-	for i, k := range c.variations.of(c.path(&exact)) {
+	exact, newest := res.target, true
+	for _, k := range c.variations.of(c.path(&exact)) {
 		t, ok := c.varied(&exact, k)
 		if !ok {
-			break
+			continue
 		}
 		other, otherKnown := c.usable(&t, r, res.Policy)
 		known = known || otherKnown
 		if other != nil && other.satisfies(&res.control, now) {
 			e.release()
+			if v := k.kind.Value(); v != nil {
+				c.variations.use(v)
+			}
 			res.target = t
 			return other, true
 		}
-		if e == nil && (other != nil || i == 0) {
+		if e == nil && (other != nil || newest) {
 			res.target, e = t, other
 		} else {
 			other.release()
 		}
+		newest = false
 	}
 	return e, known
 }
 
-// usable is the store's get for requests under a policy.
+// usable is the store's get for requests under a policy: what was stored under another
+// one, before a reload, does not stand before what may answer.
 func (c *Cache) usable(t *target, r *http.Request, p *Policy) (e *Entry, known bool) {
-	if e, known = c.store.get(t, r); e != nil && !p.hasParts(e.vary) {
-		e.release()
-		e = nil
-	}
-	return e, known
+	return c.store.getUnder(t, r, func(e *Entry) bool { return p.hasParts(e.vary) })
 }
 
 // place returns the key under which an entry is stored that answered t: t itself,
@@ -205,10 +232,8 @@ func (c *Cache) place(t *target, e *Entry) *target {
 	}
 	key := c.exact(t)
 	if v != nil {
-		if k, ok := c.variations.learn(c.path(t), v); ok {
-			if varied, ok := c.varied(&key, k); ok {
-				key = varied
-			}
+		if varied, ok := c.varied(&key, c.variations.learn(c.path(t), v)); ok {
+			key = varied
 		}
 	}
 	key.asked = t.asked // not now: a purge may have come since
