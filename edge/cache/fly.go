@@ -217,7 +217,9 @@ func (c *Cache) keepPinned(t *target, e *Entry, r *http.Request, epoch uint32) *
 		defer combining.Unlock()
 		old, _ := c.store.get(key, r)
 		defer old.release()
-		if e = c.merged(old, e); e == nil {
+		whole, free := c.merged(old, e)
+		defer free()
+		if e = whole; e == nil {
 			return nil
 		}
 	}

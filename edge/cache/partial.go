@@ -156,9 +156,10 @@ func (e *Entry) spans() []span {
 
 // combine returns the entry with what an older one of the same representation
 // holds besides (RFC 9111 section 3.4): the newer header stands. It is nil when
-// that would be more than the largest object, or too many spans. It is good as long
-// as the older one is pinned.
-func (e *Entry) combine(old *Entry, maxObject int64) *Entry {
+// that would be more than the largest object, or too many spans, or the budget has no
+// room for the bytes, which is given back by free. It is good as long as the older one
+// is pinned, and until then.
+func (e *Entry) combine(old *Entry, maxObject int64, b *budget) (combined *Entry, free func()) {
 	p := &part{spans: union(old.spans(), e.spans()), size: e.size()}
 	length := int64(0)
 	for _, s := range p.spans {
@@ -166,15 +167,15 @@ func (e *Entry) combine(old *Entry, maxObject int64) *Entry {
 	}
 	switch {
 	case slices.Equal(p.spans, old.spans()):
-		return e.holding(old.body, p) // nothing new
-	case length > maxObject || len(p.spans) > maxSpans:
-		return nil
+		return e.holding(old.body, p), func() {} // nothing new
+	case length > maxObject, len(p.spans) > maxSpans, !b.take(length):
+		return nil, func() {}
 	}
 	body := make([]byte, length)
 	for _, from := range [...]*Entry{old, e} {
 		place(body, p.spans, from)
 	}
-	return e.holding(body, p)
+	return e.holding(body, p), func() { b.give(length) }
 }
 
 // union returns the spans of both, those that touch as one.
@@ -209,17 +210,16 @@ func place(body []byte, spans []span, e *Entry) {
 func (fs *flights) combining(hash uint64) *sync.Mutex { return &fs.shard(hash).combining }
 
 // merged returns what is to be stored of a part that has come, given what there
-// is, which may be nothing; nil when that stays as it is.
-func (c *Cache) merged(old, e *Entry) *Entry {
+// is, which may be nothing; nil when that stays as it is. It is good until free.
+func (c *Cache) merged(old, e *Entry) (_ *Entry, free func()) {
 	switch {
 	case old == nil:
-		return e
 	case old.sameAs(e.header) && old.size() == e.size():
-		return e.combine(old, c.config.MaxObject)
+		return e.combine(old, c.config.MaxObject, &c.fills)
 	case old.part == nil && old.TTL(e.received) > 0 && (strongValidator(old.header) == "" || strongValidator(e.header) == ""):
-		return nil // fresh, whole, and not known to be another one
+		e = nil // fresh, whole, and not known to be another one
 	}
-	return e
+	return e, func() {}
 }
 
 // salvage keeps what has come of an answer that was cut short, as a part (RFC

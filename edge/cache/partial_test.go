@@ -480,6 +480,37 @@ func TestPartsAreBounded(t *testing.T) {
 	f(100, 10) // the largest object
 }
 
+// Parts are put together in the memory that bodies on their way have, and only if
+// there is some left.
+func TestCombiningIsWithinTheBudget(t *testing.T) {
+	c := New(config())
+	r := get("/", "Range: bytes=0-")
+	target := c.target(r)
+	keep := func(first, end int64) bool { return c.keep(&target, entryAtSpan(r, span{first, end}, 1<<20), r, 0) }
+	keep(0, 100)
+	c.fills.used.Store(c.fills.limit - 199)
+	if keep(100, 200) {
+		t.Error("200 bytes in 199")
+	}
+	held := func(want span) {
+		t.Helper()
+		e, _ := c.store.get(&target, r)
+		defer e.release()
+		if !slices.Equal(e.spans(), []span{want}) {
+			t.Errorf("%v is held, want %v", e.spans(), want)
+		}
+	}
+	held(span{0, 100}) // what was there stays
+	c.fills.used.Store(c.fills.limit - 200)
+	if !keep(100, 200) {
+		t.Error("not 200 bytes in 200")
+	}
+	held(span{0, 200})
+	if n := c.fills.limit - c.fills.used.Load(); n != 200 {
+		t.Errorf("%d of 200 bytes were given back", n)
+	}
+}
+
 func TestUnion(t *testing.T) {
 	f := func(a, b, want []span) {
 		t.Helper()
@@ -510,7 +541,7 @@ func TestUnion(t *testing.T) {
 	}
 	for range 2000 {
 		a, b := some(), some()
-		both := b.combine(a, 1<<10)
+		both, _ := b.combine(a, 1<<10, &budget{limit: 1 << 10})
 		for i, c := range whole {
 			s := span{int64(i), int64(i + 1)}
 			want := a.part.covers(s) || b.part.covers(s)
