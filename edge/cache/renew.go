@@ -122,9 +122,12 @@ func (c *Cache) noteRenewal(f *flight, was *Entry) {
 	case f.kept:
 		c.counts.renewed.Add(1)
 		return
-	case l.err != nil, l.panicked != nil, l.stored && !l.fill.outgrown(), l.verdict.why == whyMemory, l.verdict.why == whySetCookie:
+	case l.err != nil, l.panicked != nil, l.stored && !l.fill.outgrown(), l.verdict.why == whyMemory, l.verdict.why == whySetCookie,
+		aboutClient(l.fwdStatus):
 		// None came, or was cut off, or what speaks against keeping it says nothing
-		// about the entry.
+		// about the entry: a visitor who is not let in must not end what answers others.
+		// That it MAY be replaced (RFC 9111 section 4.3.3) binds nobody, and its window
+		// (RFC 5861 section 3) ends as before.
 		sh := c.flights.shard(f.key)
 		sh.mu.Lock()
 		sh.marks.add(f.key^renewalKey, time.Now().Add(failingFor))

@@ -142,6 +142,9 @@ func TestRenewalFails(t *testing.T) {
 		"cut body":           cut,
 		"panic":              func(context.Context, *http.Request) (*http.Response, error) { panic("fetch") },
 		"cookie":             answers(200, "yours", fresh, "Set-Cookie: a=b"),
+		// Who asked is not let in: that says nothing about the others.
+		"401": answers(401, "who are you", "WWW-Authenticate: Basic"),
+		"403": answers(403, "not you", "Cache-Control: no-store"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
