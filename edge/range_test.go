@@ -141,6 +141,22 @@ func TestPartsAreStoredAndCompleted(t *testing.T) {
 	})
 }
 
+// TestNotModifiedHasNoPart: the visitor's own condition comes before its range (RFC 9110
+// section 13.2.2), whether a part had to be fetched or not.
+func TestNotModifiedHasNoPart(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		w.file(someBytes(1000), "max-age=60")
+		for _, how := range []string{"origin", "hit; reason=fresh"} {
+			a := w.ask("GET", "/plain/a", "", "Range", "bytes=0-9", "If-None-Match", `"1"`)
+			a.check(t, 304, how, "")
+			if a.header.Get("Content-Range") != "" || a.header.Get("ETag") != `"1"` {
+				t.Errorf("%s: %v", how, a.header)
+			}
+			w.awaitStored(1)
+		}
+	})
+}
+
 // awaitStored returns when so many entries were stored in all: the last bytes of
 // an answer may reach the visitor first.
 func (w *world) awaitStored(n uint64) {

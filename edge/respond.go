@@ -113,6 +113,7 @@ func (x *exchange) whole(e *cache.Entry) {
 func (x *exchange) notModified() {
 	h := x.w.Header()
 	delete(h, "Content-Length")
+	delete(h, "Content-Range") // of a 206 that was fetched; a 304 has no part (RFC 9110 section 14.4)
 	if tag, other := cache.NotModifiedTag(x.r, h); other {
 		h["Etag"] = []string{tag}
 	}
