@@ -129,12 +129,12 @@ func (d *directives) allowsAuthorization() bool {
 // answer is kept when it is fresh for a time, or can be validated, or may stand
 // in when the origin fails. With no-cache only a validator makes it useful.
 func worthStoring(e *Entry) bool {
-	if e.control.noCache {
-		return e.validators()
-	}
 	explicit := e.control.explicit(e.header) || e.control.public
-	return e.lifetime > 0 ||
-		(explicit || heuristicallyCacheable(e.status)) && e.validators() ||
+	validated := (explicit || heuristicallyCacheable(e.status)) && e.validators()
+	if e.control.noCache {
+		return validated
+	}
+	return e.lifetime > 0 || validated ||
 		explicit && (e.control.staleIfError.Duration > 0 || e.revalidationWindow() > 0)
 }
 
