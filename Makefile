@@ -34,6 +34,7 @@ test-more: ## browsers and other programs against the node, all simulated origin
 	@scripts/setup more
 	@scripts/test more
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
+	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 
 bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"
 	@bin/surge bench $(ARGS)

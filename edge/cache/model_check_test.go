@@ -86,10 +86,23 @@ func (m *model) lawful(g *got, all []*stored, e *stored, vague bool) (why string
 		} else if !x.holds(g.r) {
 			why = "it has not all bytes"
 		} else if why = x.renders(g); why == "" {
-			return ""
+			return newer(x, all, g)
 		}
 	}
 	return why
+}
+
+// newer says which stored answer the RFC would rather have, or nothing: of all that may
+// be used the most recent by its Date must be (RFC 9111 section 4).
+func newer(used *stored, all []*stored, g *got) string {
+	date, _ := dateOf(used.header, "Date")
+	for _, e := range all {
+		other, _ := dateOf(e.header, "Date")
+		if fits, _ := e.fits(g.r, g.at); fits && e.sure && e.holds(g.r) && other.After(date) {
+			return fmt.Sprintf("answer %s has a later Date", e.header.Get("X-Serial"))
+		}
+	}
+	return ""
 }
 
 // checkPassed is check for requests that are none for a cache.
@@ -190,13 +203,26 @@ func (m *model) checkForwarded(g *got, front []*exchange, all []*stored, e *stor
 	if joined := last.status == 206 && !equalFields(rangeOnly(last.asked), rangeOnly(r.Header)); joined {
 		return m.checkJoined(g, last, e)
 	}
-	if why := relayed(g, last); why != "" {
+	if why := relayed(g, last); why != "" && !addedTo(g, last, all) {
 		return "relayed: " + why
 	}
 	if !last.fails {
 		m.learn(g, last, e)
 	}
 	return ""
+}
+
+// addedTo reports whether an answer is a part with the fields of what is stored of the
+// same representation, where it has none itself (RFC 9111 section 3.4).
+func addedTo(g *got, x *exchange, all []*stored) bool {
+	for _, e := range all {
+		added := *x
+		added.header = e.updated(x, g.r.Header).header
+		if x.status == 206 && newStored(g.r.Header, &added, 0, 0).sameBytes(e) && relayed(g, &added) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func conditional(h http.Header) bool { return len(h["If-None-Match"])+len(h["If-Modified-Since"]) > 0 }

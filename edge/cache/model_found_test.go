@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // What the model has found stays found.
@@ -17,6 +19,28 @@ func TestNoCacheAloneIsNoGroundToStore(t *testing.T) {
 			if got := state(c, get("/")); got != want {
 				t.Errorf("after %d: %s, want %s", status, got, want)
 			}
+		}
+	})
+}
+
+// RFC 9111 section 4: of all stored responses that may be used the one with the latest
+// Date must be, whatever came last.
+func TestTheLatestDateIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dated := func(before time.Duration, lines ...string) []string {
+			date := time.Now().Add(-before).UTC().Format(http.TimeFormat)
+			return append(lines, "Cache-Control: max-age=60", "Date: "+date)
+		}
+		c := New(config())
+		read(t, c, get("/a"), answers(200, "newer", dated(0, "Vary: A")...))
+		read(t, c, get("/a", "A: 1"), answers(200, "older", dated(10*time.Second)...))
+		if _, body := read(t, c, get("/a"), noFetch(t)); body != "older" || c.State().Entries != 1 {
+			t.Errorf("%q beside what is newer by its Date, %d entries", body, c.State().Entries)
+		}
+		read(t, c, get("/b", "A: 1"), answers(200, "older", dated(10*time.Second)...))
+		read(t, c, get("/b", "A: 2", "Cache-Control: no-cache"), answers(200, "newer", dated(0, "Vary: A")...))
+		if _, body := read(t, c, get("/b", "A: 2"), noFetch(t)); body != "newer" {
+			t.Errorf("%q, want the newer", body)
 		}
 	})
 }

@@ -60,9 +60,16 @@ func (m *model) learn(g *got, x *exchange, e *stored) {
 	m.put(n)
 }
 
-// put stores an entry in the place of those that its request would have selected.
+// put stores an entry in the place of those that its request would have selected. Ours:
+// of those that a request might select beside it, the ones with a later Date go, for
+// they would have to be used instead (RFC 9111 section 4).
 func (m *model) put(n *stored) {
-	m.all = slices.DeleteFunc(m.all, func(e *stored) bool { return e.url == n.url && alike(e.header["Vary"], e.asked, n.asked) })
+	date, _ := dateOf(n.header, "Date")
+	m.all = slices.DeleteFunc(m.all, func(e *stored) bool {
+		other, _ := dateOf(e.header, "Date")
+		beside := !slices.Equal(names(e.header["Vary"]), names(n.header["Vary"]))
+		return e.url == n.url && (alike(e.header["Vary"], e.asked, n.asked) || beside && other.After(date))
+	})
 	m.all = append(m.all, n)
 }
 
@@ -168,12 +175,19 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 		return
 	}
 	n := newStored(asked, x, from, to)
+	for _, e := range m.all {
+		if e.selects(n.url, asked) && n.sameBytes(e) { // RFC 9111 section 3.4: the other fields stay
+			n.header = e.updated(x, asked).header
+			n.header.Del("Content-Range")
+		}
+	}
+	n.life = freshFor(x.status, n.header, asked, x.received)
 	n.sure = n.worth() && !x.cut && len(asked["If-Range"]) == 0
 	for _, e := range m.all {
 		if e.url != n.url || !alike(e.header["Vary"], e.asked, asked) {
 			continue
 		}
-		if v := strong(e.header); v != "" && v == strong(n.header) && e.whole == n.whole {
+		if n.sameBytes(e) {
 			for i := range n.held {
 				n.held[i] = n.held[i] || e.held[i] // RFC 9111 section 3.4
 			}
@@ -188,4 +202,10 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 		return
 	}
 	m.put(n)
+}
+
+// sameBytes reports whether two entries have a strong validator in common.
+func (e *stored) sameBytes(o *stored) bool {
+	v := strong(e.header)
+	return v != "" && v == strong(o.header) && e.whole == o.whole
 }

@@ -3,7 +3,9 @@ package cache
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,16 +17,24 @@ import (
 // ever stored does, by a slow reading of RFC 9111 (model_rules_test.go). What the RFC
 // forbids never happens; what Spillway promises beyond, such as a hit where one is
 // possible, does.
+//
+// SPILLWAY_HISTORIES sets how many hundreds of them there are.
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		h := drawHistory(rt)
-		if complaint, at := live(t, h); complaint != "" {
-			rt.Fatalf("step %d: %s\n%v", at, complaint, h)
-		}
-	})
+	hundreds, err := strconv.Atoi(os.Getenv("SPILLWAY_HISTORIES"))
+	if err != nil {
+		hundreds = 5
+	}
+	for i := 0; i < hundreds && !t.Failed(); i++ {
+		rapid.Check(t, func(rt *rapid.T) {
+			h := drawHistory(rt)
+			if complaint, at := live(t, h); complaint != "" {
+				rt.Fatalf("step %d: %s\n%v", at, complaint, h)
+			}
+		})
+	}
 }
 
-// A kept response is one that is stored.
+// A stored response, or the bytes of it that came.
 type stored struct {
 	url             string
 	asked           http.Header

@@ -231,7 +231,7 @@ func (s *store) write(t *target, e *Entry, r *http.Request) (h hold, ok bool) {
 	at := &sh.slots[i]
 	at.hash, at.head, at.body = t.hash, uint32(len(head)), uint32(len(e.body))
 	s.ignored.Add(uint64(ignored))
-	return sh.publish(i, t, r, keys), true
+	return sh.publish(i, t, e, r, keys), true
 }
 
 // head is that of a record.
@@ -290,10 +290,10 @@ func (sh *shard) makeRoom(bytes int64) bool {
 }
 
 // publish puts a written record into the index, and pins it.
-func (sh *shard) publish(i uint32, t *target, r *http.Request, keys []uint64) hold {
+func (sh *shard) publish(i uint32, t *target, e *Entry, r *http.Request, keys []uint64) hold {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.replace(i, t, r)
+	sh.replace(i, t, e, r)
 	sh.insert(i, keys)
 	h := sh.hold(i)
 	h.tight = !sh.pin(&h)
@@ -302,10 +302,10 @@ func (sh *shard) publish(i uint32, t *target, r *http.Request, keys []uint64) ho
 
 // replace removes the variants that the new one stands in for, which inherits
 // their place in the policy, and the oldest beyond the bound.
-func (sh *shard) replace(i uint32, t *target, r *http.Request) {
+func (sh *shard) replace(i uint32, t *target, e *Entry, r *http.Request) {
 	variants := 1
-	for old, e := range sh.variants(t) {
-		superseded := matches(e.vary, r.Header)
+	for old, older := range sh.variants(t) {
+		superseded := matches(older.vary, r.Header) || e.yieldsTo(older)
 		if superseded {
 			sh.slots[i].inherit(&sh.slots[old])
 		}

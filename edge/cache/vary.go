@@ -92,3 +92,16 @@ func fieldValue(h http.Header, name string) (value string, present bool) {
 		return trim(strings.Join(lines, ", ")), true
 	}
 }
+
+// yieldsTo reports whether an older variant would have to go before this one where a
+// request selects both, because it is the more recent by its Date (RFC 9111 section
+// 4). Two that nominate the same fields are never both selected.
+func (e *Entry) yieldsTo(older *Entry) bool {
+	same := func(a, b nominated) bool { return a.name == b.name }
+	if slices.EqualFunc(e.vary, older.vary, same) {
+		return false
+	}
+	date, _ := parseDate(e.header["Date"])
+	other, _ := parseDate(older.header["Date"])
+	return other.After(date)
+}
