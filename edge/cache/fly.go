@@ -215,7 +215,7 @@ func (c *Cache) keepPinned(t *target, e *Entry, r *http.Request, epoch uint32) *
 		combining := c.flights.combining(key.hash)
 		combining.Lock()
 		defer combining.Unlock()
-		old, _ := c.store.get(key, r)
+		old := c.store.glimpse(key, r)
 		defer old.release()
 		whole, free := c.merged(old, e)
 		defer free()

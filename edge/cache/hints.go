@@ -42,7 +42,7 @@ func (c *Cache) sibling(t *target) *Entry {
 			asked.Header[f.name] = []string{f.value}
 		}
 	}
-	e, _ := c.store.get(t, asked)
+	e := c.store.glimpse(t, asked)
 	e.release() // its header is the heap's
 	return e
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -229,5 +230,40 @@ func TestLooksGiveTheirPinsBack(t *testing.T) {
 		if g := peek(t, c, get("/b", "A: 1"), time.Now(), nil); g.State != Stale || string(g.Entry.Body()) != "page" {
 			t.Errorf("after HEAD: %s %q", g.State, g.Entry.Body())
 		}
+	})
+}
+
+// A part takes nothing of the whole away, although so much is pinned that the whole
+// would not be found: not even a copy of it has room.
+func TestPartWhereNothingMayBePinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const object = 100 << 10
+		c := poisoned(Config{Memory: 1 << 20, MaxObject: object, CollapseWaiters: 1, CollapseWait: time.Second})
+		whole := strings.Repeat("0123456789", object/10)
+		read(t, c, get("/"), answers(200, whole, fresh, tag))
+		var slow []Result
+		for i := range uint64(6) {
+			keep(c, fmt.Sprint("/", i), i, object)
+			slow = append(slow, c.Lookup(get(fmt.Sprint("/", i)), time.Now()))
+		}
+		c.fills.take(c.fills.limit - object/2)
+		if state(c, get("/")) != Miss {
+			t.Fatal("it may be pinned")
+		}
+		part := response(206, "01234", fresh, tag, fmt.Sprintf("Content-Range: bytes 0-4/%d", len(whole)))
+		resp, _ := read(t, c, get("/", "Range: bytes=0-4"), func(context.Context, *http.Request) (*http.Response, error) {
+			return part, nil
+		})
+		if !resp.Stored {
+			t.Errorf("not stored: %+v", resp)
+		}
+		c.fills.give(c.fills.limit - object/2)
+		for i := range slow {
+			slow[i].Release()
+		}
+		if _, body := read(t, c, get("/"), noFetch(t)); body != whole {
+			t.Errorf("%d bytes are left of the whole", len(body))
+		}
+		unpinned(t, c, "read")
 	})
 }

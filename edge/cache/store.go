@@ -101,8 +101,10 @@ func (s *store) shard(hash uint64) *shard {
 
 // get is getUnder for whatever policy an entry was stored under.
 func (s *store) get(t *target, r *http.Request) (e *Entry, known bool) {
-	return s.getUnder(t, r, func(*Entry) bool { return true })
+	return s.getUnder(t, r, underAny)
 }
+
+func underAny(*Entry) bool { return true }
 
 // getUnder returns the newest entry that may answer r and is good, pinned, and whether
 // the key is known at all. What cannot be pinned is known, and not returned.
@@ -116,6 +118,17 @@ func (s *store) getUnder(t *target, r *http.Request, good func(*Entry) bool) (e 
 		e = s.copied(e)
 	}
 	return e, known
+}
+
+// glimpse is get for who releases the entry at once: what is pinned for a moment need
+// be no copy, and is there however much is pinned.
+func (s *store) glimpse(t *target, r *http.Request) *Entry {
+	sh := s.shard(t.hash)
+	if sh == nil {
+		return nil
+	}
+	e, _, _ := sh.get(t, r, underAny)
+	return e
 }
 
 func (sh *shard) get(t *target, r *http.Request, good func(*Entry) bool) (e *Entry, known, roomy bool) {
