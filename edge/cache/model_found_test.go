@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -41,6 +43,28 @@ func TestTheLatestDateIsUsed(t *testing.T) {
 		read(t, c, get("/b", "A: 2", "Cache-Control: no-cache"), answers(200, "newer", dated(0, "Vary: A")...))
 		if _, body := read(t, c, get("/b", "A: 2"), noFetch(t)); body != "newer" {
 			t.Errorf("%q, want the newer", body)
+		}
+	})
+}
+
+// RFC 9111 section 3.3: only an answer to a GET may be stored in part.
+func TestCutAnswerToPostIsNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(config())
+		cut := func(context.Context, *http.Request) (*http.Response, error) {
+			resp := response(200, "body", "Cache-Control: max-age=60", "Content-Location: /", `Etag: "a"`)
+			resp.ContentLength = 10
+			return resp, nil
+		}
+		resp, _, err := serve(c, request("POST", "/"), cut)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		synctest.Wait()
+		if entries := c.State().Entries; entries != 0 || err == nil {
+			t.Errorf("%d entries after %v", entries, err)
 		}
 	})
 }

@@ -223,10 +223,10 @@ func (c *Cache) merged(old, e *Entry) (_ *Entry, free func()) {
 }
 
 // salvage keeps what has come of an answer that was cut short, as a part (RFC
-// 9111 section 3.3). Only a strong validator makes that of use.
+// 9111 section 3.3): of a GET alone. Only a strong validator makes that of use.
 func (c *Cache) salvage(t *target, r *http.Request, fl *fill, e *Entry, epoch uint32) {
 	body := fl.salvage()
-	if len(body) == 0 || strongValidator(e.header) == "" {
+	if r.Method != http.MethodGet || len(body) == 0 || strongValidator(e.header) == "" {
 		return
 	}
 	switch e.status {

@@ -32,7 +32,7 @@ func (c *Cache) post(ctx context.Context, r *http.Request, found *Result, fetch 
 	asked.Method = http.MethodGet
 	// The epoch after the invalidation: the answer is what the change has made.
 	c.setTarget(r, found)
-	f := &flight{target: found.target, leader: &asked, epoch: c.flights.epoch(found.target.hash).Load(), cancel: cancel}
+	f := &flight{target: found.target, leader: r, epoch: c.flights.epoch(found.target.hash).Load(), cancel: cancel}
 	var l landing
 	if t := c.target(r); !overtaken && c.describesTarget(r, &t, &a.answer) {
 		l = c.weigh(&asked, &a, found)
