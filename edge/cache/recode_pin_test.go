@@ -259,3 +259,55 @@ func TestRecodedHitAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What was encoded answers only while it is of the entry: a 304 or another body that
+// somebody else's request brings is what everybody gets.
+func TestRecodedFollowsWhatOthersBring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := poisoned(config()), compressing(t)
+		said := []string{"Cache-Control: max-age=10", "Content-Type: text/html", "Surrogate-Key: shop"}
+		ask := func(accept string, fetch Func) http.Header {
+			t.Helper()
+			_, h, body, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: "+accept), fetch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Set("Says", decoded(t, h, body))
+			synctest.Wait()
+			return h
+		}
+		ask("br", answers(200, pageText, append(said, `Etag: "1"`, "X: old")...))
+		time.Sleep(time.Minute)
+		ask("identity", answers(304, "", append(said, `Etag: "1"`, "X: new")...))
+		if h := ask("br", noFetch(t)); h.Get("X") != "new" || h.Get("Says") != pageText || h.Get("Content-Encoding") != "br" {
+			t.Errorf("confirmed: %v", h)
+		}
+
+		// The header is newer, and a purge keeps it from being stored: the body is the old
+		// one's, and pinned.
+		time.Sleep(time.Minute)
+		ask("identity", answers(304, "", append(said, `Etag: "1"`, "X: newest")...))
+		r := get("/a", "Accept-Encoding: br")
+		found := Result{Policy: p}
+		c.Find(r, time.Now(), &found)
+		c.PurgeBy(SelectTag("shop"), true)
+		resp := c.Recode(t.Context(), r, &found)
+		if resp == nil || resp.Header.Get("X") != "newest" || c.State().Pinned == 0 {
+			t.Fatalf("%+v", resp)
+		}
+		resp.Body.Close()
+		found.Release()
+		unpinned(t, c, "purged before it was stored")
+
+		if h := ask("identity", answers(200, "another "+pageText, append(said, `Etag: "2"`)...)); h.Get("Etag") != `"2"` {
+			t.Errorf("replaced: %v", h)
+		}
+		if h := ask("br", noFetch(t)); h.Get("Says") != "another "+pageText || !strings.HasPrefix(h.Get("Etag"), `"2~br~`) {
+			t.Errorf("replaced: %v", h)
+		}
+		if n := c.State().Recoded.Brotli; n != 2 {
+			t.Errorf("encoded %d times", n)
+		}
+		unpinned(t, c, "replaced")
+	})
+}
