@@ -10,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"spillway/edge/coding"
 )
 
 // lines is text of some size that does not shrink to nothing.
@@ -227,36 +225,6 @@ func TestRecodedHead(t *testing.T) {
 	}
 	if h := head(c, p, noFetch(t)); h.Get("Content-Length") != fmt.Sprint(len(body)) || h.Get("Etag") != full.Get("Etag") {
 		t.Errorf("%v", h)
-	}
-}
-
-// A hit that needs no work allocates nothing, neither for what it accepts nor for the
-// second look.
-func TestRecodedHitAllocatesNothing(t *testing.T) {
-	c, p := New(config()), compressing(t)
-	for _, accept := range everyCoding {
-		if _, _, _, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: "+accept), answers(200, pageText, "Cache-Control: max-age=60", "Content-Type: text/html")); err != nil {
-			t.Fatal(err)
-		}
-		for c.recodings.runningNow() > 0 {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	now := time.Now()
-	for accept, want := range map[string]coding.Coding{
-		"gzip, deflate, br, zstd": coding.Zstd, "gzip;q=0.5, br": coding.Brotli, "identity": coding.Identity,
-	} {
-		r := get("/a", "Accept-Encoding: "+accept)
-		if n := testing.AllocsPerRun(100, func() {
-			found := Result{Policy: p}
-			c.Find(r, now, &found)
-			if found.Answer(r).coding != want || c.Recode(r.Context(), r, &found) != nil {
-				t.Fatal("encoded again")
-			}
-			found.Release()
-		}); n > 0 {
-			t.Errorf("%s: %v allocations", accept, n)
-		}
 	}
 }
 

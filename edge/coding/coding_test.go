@@ -3,10 +3,10 @@ package coding
 import (
 	"bytes"
 	"errors"
-	"fmt"
+	"go/build"
 	"io"
-	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,26 +193,29 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// documents are what the levels are measured with: prose, a page and JSON.
+// documents are what is measured: pages, scripts and JSON of Go's own.
 func documents(b *testing.B) map[string][]byte {
-	prose, err := os.ReadFile("../../DESIGN.md")
-	if err != nil {
-		b.Fatal(err)
+	all := map[string][]byte{}
+	for name, files := range map[string][]string{
+		"html": {"doc/go_spec.html", "doc/go_mem.html", "doc/asm.html"},
+		"js": {
+			"src/cmd/vendor/github.com/google/pprof/internal/driver/html/common.js",
+			"src/cmd/vendor/github.com/google/pprof/internal/driver/html/stacks.js", "lib/wasm/wasm_exec.js",
+		},
+		"json": {
+			"src/cmd/vendor/golang.org/x/telemetry/package-lock.json", "src/crypto/hpke/testdata/hpke-pq.json",
+			"src/crypto/internal/fips140test/acvp_capabilities_fips140v1.26.json",
+		},
+	} {
+		for _, file := range files {
+			body, err := os.ReadFile(filepath.Join(build.Default.GOROOT, file))
+			if err != nil {
+				b.Skip(err)
+			}
+			all[name] = append(all[name], body...)
+		}
 	}
-	random := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields(string(prose))
-	var page, list bytes.Buffer
-	page.WriteString("<!doctype html><html><head><title>Shop</title></head><body><ul class=\"products\">\n")
-	list.WriteString("[")
-	for i := range 600 {
-		word := func() string { return strings.Trim(words[random.IntN(len(words))], "\"`\\<>&|") }
-		fmt.Fprintf(&page, "<li class=\"product product--tile\" data-id=\"%d\"><a href=\"/p/%x\"><img src=\"/img/%x.webp\" alt=\"%s\" loading=\"lazy\">"+
-			"<h3>%s %s %s</h3><span class=\"price\">%d.%02d</span></a></li>\n",
-			i, random.Uint64(), random.Uint64(), word(), word(), word(), word(), random.IntN(500), random.IntN(100))
-		fmt.Fprintf(&list, "{\"id\":%d,\"sku\":\"%x\",\"name\":\"%s %s\",\"price\":%d.%02d,\"stock\":%d,\"tags\":[\"%s\",\"%s\"]},\n",
-			i, random.Uint64(), word(), word(), random.IntN(500), random.IntN(100), random.IntN(50), word(), word())
-	}
-	return map[string][]byte{"prose": prose, "page": page.Bytes(), "json": list.Bytes()}
+	return all
 }
 
 // BenchmarkEncode measures what a body costs, in CPU time, and gains.
@@ -229,6 +232,29 @@ func BenchmarkEncode(b *testing.B) {
 					e.Close()
 				}
 				b.ReportMetric(float64(len(body))/float64(n), "ratio")
+				mebibytes := float64(len(body)) * float64(b.N) / (1 << 20)
+				b.ReportMetric((cpu(b)-used).Seconds()*1000/mebibytes, "cpu-ms/MiB")
+			})
+		}
+	}
+}
+
+// BenchmarkDecode measures what it costs to decode, of each mebibyte that comes out.
+func BenchmarkDecode(b *testing.B) {
+	for name, body := range documents(b) {
+		for _, c := range All {
+			encoded, err := io.ReadAll(Encode(c, NewWhole(body), nil))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(name+"/"+c.String(), func(b *testing.B) {
+				b.ReportAllocs()
+				used := cpu(b)
+				for b.Loop() {
+					d := Decode(c, NewWhole(encoded), 1<<30)
+					io.Copy(io.Discard, d)
+					d.Close()
+				}
 				mebibytes := float64(len(body)) * float64(b.N) / (1 << 20)
 				b.ReportMetric((cpu(b)-used).Seconds()*1000/mebibytes, "cpu-ms/MiB")
 			})
