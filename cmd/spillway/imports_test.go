@@ -116,7 +116,7 @@ var layout = rules{
 		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/contest/load", "cmd/surge/crowd", "edge", "edge/edgetest", "scripts/conformance"},
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
-		"golang.org/x/net":                         {"edge"},
+		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
 		"golang.org/x/sys":                         {"cmd/spillway/demo", "cmd/surge/crowd", "edge", "edge/cache", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"golang.org/x/text":                        {"edge/waiting"},

@@ -16,16 +16,17 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http2"
 )
 
-// BareCommand is `surge bare`: http3.Server alone, the yardstick of the
-// benchmark. It answers what the edge answers from its cache, and does nothing
-// else.
+// BareCommand is `surge bare`: the servers of the three protocols alone, the
+// yardstick of the benchmark. They answer what the edge answers from its cache, and
+// do nothing else.
 func BareCommand() *cobra.Command {
 	var listen string
 	cmd := &cobra.Command{
 		Use:   "bare",
-		Short: "Serve one body over HTTP/3 by quic-go alone, as a yardstick",
+		Short: "Serve one body by the libraries alone, as a yardstick",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceUsage = true
@@ -38,43 +39,70 @@ func BareCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			server := &http3.Server{
-				TLSConfig: serverTLS(certificate),
-				Handler:   bareHandler(),
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", conn.LocalAddr())
-			ctx, cancel := context.WithCancel(cmd.Context())
-			defer cancel()
-			context.AfterFunc(ctx, func() { server.Close() })
-			if err := server.Serve(conn); ctx.Err() == nil {
+			listener, err := net.Listen("tcp", conn.LocalAddr().String())
+			if err != nil {
 				return err
 			}
-			return nil
+			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", conn.LocalAddr())
+			return serveBare(cmd.Context(), conn, listener, certificate)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "UDP address to listen on")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "address to listen on, UDP and TCP")
 	return cmd
+}
+
+// serveBare serves HTTP/3 on the one and HTTP/2 and HTTP/1.1 on the other until ctx
+// is done.
+func serveBare(ctx context.Context, conn net.PacketConn, listener net.Listener, certificate tls.Certificate) error {
+	handler := bareHandler()
+	quic := &http3.Server{TLSConfig: serverTLS(certificate), Handler: handler}
+	tcp := &http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}, Handler: handler}
+	//lint:ignore SA1019 the library that the edge serves HTTP/2 with
+	if err := http2.ConfigureServer(tcp, nil); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() {
+		quic.Close()
+		tcp.Close()
+	})
+	served := make(chan error, 2)
+	go func() { served <- quic.Serve(conn) }()
+	go func() { served <- tcp.ServeTLS(listener, "", "") }()
+	err := <-served
+	stopped := ctx.Err() != nil
+	cancel()
+	<-served
+	if stopped {
+		return nil
+	}
+	return err
 }
 
 // bareHandler sends the fields of a hit and a body of the same size, in one
 // Write from shared slices: the least that any handler can do.
 func bareHandler() http.Handler {
-	body := make([]byte, hitBytes)
-	for i := range body {
-		body[i] = 'x'
+	type answer struct {
+		body   []byte
+		length []string
 	}
-	length := []string{strconv.Itoa(len(body))}
+	answers := map[string]answer{}
+	for _, size := range hitSizes {
+		answers[fmt.Sprintf("/bytes/%d", size)] = answer{make([]byte, size), []string{strconv.Itoa(size)}}
+	}
 	date := []string{time.Now().UTC().Format(http.TimeFormat)}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := answers[r.URL.Path]
 		h := w.Header()
 		h["Content-Type"] = []string{"text/plain; charset=utf-8"}
-		h["Content-Length"] = length
+		h["Content-Length"] = a.length
 		h["Cache-Control"] = []string{"max-age=3600"}
 		h["Date"] = date
 		h["Age"] = []string{"1"}
 		h["Cache-Status"] = []string{"spillway; hit; ttl=3599"}
 		h["Spillway"] = []string{"hit"}
-		w.Write(body)
+		w.Write(a.body)
 	})
 }
 

@@ -1,10 +1,12 @@
-// Package bench measures what the edge costs over the library that it stands
-// on: the CPU time per request of a hit and per new visitor, beside http3.Server
-// alone, in one interleaved run.
+// Package bench measures what the edge costs: the CPU time per request of a hit and
+// per new visitor beside http3.Server alone, the CPU time per hit in each protocol
+// beside the libraries alone, nginx and Varnish, and what a crowd on a cold key meets
+// at each of the caches.
 //
-// The servers are processes of their own with the same GOGC and one core, and
-// answer the same fields and body. Only ratios of one run mean something: the
-// machine's noise hits both.
+// The servers are processes of their own with one core, and answer the same body in
+// turn, round by round. Only ratios of one run mean something: the machine's noise
+// hits all. Peers that are not installed are left out, and the report says so. What
+// cannot be measured is an error, never a figure.
 package bench
 
 import (
@@ -14,6 +16,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,37 +29,101 @@ const hitBytes = 1024
 const bar = 1.25
 
 type options struct {
+	parts  []string
 	rounds int
 	each   time.Duration
 	strict bool
 	json   bool
 }
 
+// The parts of the benchmark, in the order in which they are played.
+const (
+	partStreams  = "streams"
+	partHits     = "hits"
+	partCollapse = "collapse"
+)
+
+var parts = []string{partStreams, partHits, partCollapse}
+
 // Command is `surge bench`.
 func Command() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure the edge's CPU per request beside quic-go alone",
+		Short: "Measure the edge's CPU per request beside quic-go alone and other caches, and how crowds collapse",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
 			cmd.SilenceUsage = true
-			rows, err := run(cmd.Context(), o, cmd.ErrOrStderr())
+			r, err := run(cmd.Context(), o, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			if err := write(cmd.OutOrStdout(), rows, o.json); err != nil {
+			if err := r.write(cmd.OutOrStdout(), o.json); err != nil {
 				return err
 			}
-			return o.judge(rows)
+			return o.judge(r.Streams)
 		},
 	}
 	f := cmd.Flags()
+	f.StringSliceVar(&o.parts, "part", parts, "what to measure: "+strings.Join(parts, ", "))
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of each measurement; medians are reported")
 	f.DurationVar(&o.each, "each", 3*time.Second, "length of one measurement")
-	f.BoolVar(&o.strict, "strict", false, fmt.Sprintf("exit 1 when a ratio is above %.2f", bar))
+	f.BoolVar(&o.strict, "strict", false, fmt.Sprintf("exit 1 when a ratio of the part %s is above %.2f", partStreams, bar))
 	f.BoolVar(&o.json, "json", false, "write JSON")
 	return cmd
+}
+
+func (o options) check() error {
+	for _, p := range o.parts {
+		if !slices.Contains(parts, p) {
+			return fmt.Errorf("part %q: must be one of %s", p, strings.Join(parts, ", "))
+		}
+	}
+	if o.rounds < 1 {
+		return fmt.Errorf("rounds: must be at least 1")
+	}
+	return nil
+}
+
+// A report is what the parts came to. A part that was not asked for is empty.
+type report struct {
+	Streams  []row      `json:"streams,omitempty"`
+	Hits     []hit      `json:"hits,omitempty"`
+	Collapse []collapse `json:"collapse,omitempty"`
+	Peers    []*peer    `json:"peers,omitempty"`
+	Skipped  []string   `json:"skipped,omitempty"` // which peers, and why
+}
+
+// run measures the parts that are asked for.
+func run(ctx context.Context, o options, progress io.Writer) (report, error) {
+	var r report
+	var err error
+	if slices.Contains(o.parts, partStreams) {
+		if r.Streams, err = measureStreams(ctx, o, progress); err != nil {
+			return r, err
+		}
+	}
+	if !slices.Contains(o.parts, partHits) && !slices.Contains(o.parts, partCollapse) {
+		return r, nil
+	}
+	f, err := newField(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer f.stop()
+	r.Peers, r.Skipped = f.peers, f.skipped
+	if slices.Contains(o.parts, partHits) {
+		if r.Hits, err = f.measureHits(ctx, o, progress); err != nil {
+			return r, err
+		}
+	}
+	if slices.Contains(o.parts, partCollapse) {
+		r.Collapse, err = f.measureCollapse(ctx, o, progress)
+	}
+	return r, err
 }
 
 // A row is one shape of load, measured on both servers.
@@ -68,8 +135,8 @@ type row struct {
 	Ratios []float64 `json:"ratios"` // of each round, sorted
 }
 
-// run measures every shape in every round, the servers in turn.
-func run(ctx context.Context, o options, progress io.Writer) ([]row, error) {
+// measureStreams measures every shape in every round, the servers in turn.
+func measureStreams(ctx context.Context, o options, progress io.Writer) ([]row, error) {
 	dir, err := os.MkdirTemp("", "surge-bench-")
 	if err != nil {
 		return nil, err
@@ -113,16 +180,33 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-func write(w io.Writer, rows []row, asJSON bool) error {
+func (r report) write(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(rows)
+		return json.NewEncoder(w).Encode(r)
+	}
+	for _, write := range []func(io.Writer){r.writeStreams, r.writeHits, r.writeCollapse} {
+		write(w)
+	}
+	for _, p := range r.Peers {
+		if p.Version != "" {
+			fmt.Fprintf(w, "%s is %s\n", p.Name, p.Version)
+		}
+	}
+	for _, s := range r.Skipped {
+		fmt.Fprintln(w, "skipped:", s)
+	}
+	return nil
+}
+
+func (r report) writeStreams(w io.Writer) {
+	if len(r.Streams) == 0 {
+		return
 	}
 	fmt.Fprintf(w, "CPU per request of a hit of %d bytes over HTTP/3, medians\n", hitBytes)
 	fmt.Fprintf(w, "%-12s %10s %10s %8s   %s\n", "", "edge us", "bare us", "ratio", "ratios of the rounds")
-	for _, r := range rows {
+	for _, r := range r.Streams {
 		fmt.Fprintf(w, "%-12s %10.1f %10.1f %8.2f   %.2f\n", r.Shape, r.Edge, r.Bare, r.Ratio, r.Ratios)
 	}
-	return nil
 }
 
 func (o options) judge(rows []row) error {

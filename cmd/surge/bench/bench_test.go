@@ -63,7 +63,7 @@ func TestDrive(t *testing.T) {
 	go func() { served <- server.Serve(conn) }()
 	for _, s := range shapes {
 		s.connections, s.streams = 2, min(s.streams, 2)
-		if n, err := drive(context.Background(), s, conn.LocalAddr().String(), "/", 300*time.Millisecond); err != nil || n == 0 {
+		if n, err := drive(context.Background(), s, conn.LocalAddr().String(), "/bytes/1024", 300*time.Millisecond); err != nil || n == 0 {
 			t.Errorf("%s: %d answers, %v", s.name, n, err)
 		}
 	}
@@ -73,10 +73,22 @@ func TestDrive(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	var out bytes.Buffer
-	if err := write(&out, []row{{"1 stream", 12.5, 10, 1.25, []float64{1.2, 1.3}}}, false); err != nil {
+	if err := (report{Streams: []row{{"1 stream", 12.5, 10, 1.25, []float64{1.2, 1.3}}}}).write(&out, false); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(out.Bytes(), []byte("1.25   [1.20 1.30]")) {
 		t.Errorf("got\n%s", out.String())
+	}
+}
+
+func TestUnknownPartIsRefused(t *testing.T) {
+	if err := (options{parts: []string{partHits, "cache"}, rounds: 1}).check(); err == nil {
+		t.Error("a part that does not exist is accepted")
+	}
+	if err := (options{parts: parts, rounds: 1}).check(); err != nil {
+		t.Error(err)
+	}
+	if err := (options{parts: parts}).check(); err == nil {
+		t.Error("no round is accepted")
 	}
 }

@@ -79,10 +79,11 @@ func startServers(ctx context.Context, dir string) (edge, bare *server, stop fun
 	if cmd, addr, err = launch("bare", "surge", "bare"); err != nil {
 		return nil, nil, stop, err
 	}
-	return edge, &server{"bare", cmd, addr, "/"}, stop, nil
+	return edge, &server{"bare", cmd, addr, fmt.Sprintf("/bytes/%d", hitBytes)}, stop, nil
 }
 
-// configuration is the edge's default, with its access log on.
+// configuration is the edge's default, with its access log on. What bounds one
+// visitor, and the origin, is wide: here one address is the whole crowd.
 func configuration(dir, origin string) string {
 	return fmt.Sprintf(`listen: "127.0.0.1:0"
 http: "off"
@@ -90,9 +91,9 @@ admin: unix:%[1]s/admin.sock
 state: %[1]s/state
 log: {access: %[1]s/access.log}
 tls: { self_signed: true }
-admission: { handshakes_per_core: 1000000 }
+admission: { handshakes_per_core: 1000000, in_flight: 1000000 }
 origins:
-  app: { servers: ["http://%[2]s"] }
+  app: { servers: ["http://%[2]s"], limit: {min: 1000, max: 1000} }
 sites:
   - hosts: [localhost]
     routes:

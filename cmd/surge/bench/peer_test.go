@@ -1,0 +1,64 @@
+package bench
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestNumberIn(t *testing.T) {
+	f := func(want, text string) {
+		t.Helper()
+		if got := numberIn(text); got != want {
+			t.Errorf("the number in %q is %q, want %q", text, got, want)
+		}
+	}
+	f("1.22.1", "nginx version: nginx/1.22.1\n")
+	f("7.1.1", "varnishd (varnish-7.1.1 revision 7cee1c5)\nCopyright (c) 2006 Verdens Gang AS.")
+	f("", "Copyright 2006.")
+	f("", "")
+}
+
+func TestUnknownPeer(t *testing.T) {
+	f := &field{dir: t.TempDir()}
+	if err := f.start("apache"); err == nil || errors.Is(err, errMissing) {
+		t.Errorf("a peer that does not exist: %v", err)
+	}
+	if _, err := find("no-such-program"); !errors.Is(err, errMissing) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// nginx itself reads what we write for it.
+func TestNginxConfig(t *testing.T) {
+	dir := t.TempDir()
+	text := nginxConfig(dir, "127.0.0.1:9000", "127.0.0.1:9001")
+	for _, want := range []string{"listen 127.0.0.1:9000 ssl http2;", "proxy_pass http://127.0.0.1:9001;", "proxy_cache_lock on;", "access_log " + dir} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	nginx, err := find("nginx")
+	if err != nil {
+		t.Skip("nginx ", err)
+	}
+	config := filepath.Join(dir, "nginx.conf")
+	if err := errors.Join(writeCertificate(filepath.Join(dir, "both.pem")), writeConfig(config, text)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(nginx, "-t", "-q", "-c", config, "-e", filepath.Join(dir, "error.log")).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, out, text)
+	}
+}
+
+func TestVarnishArguments(t *testing.T) {
+	args := varnishArguments("/dir", "127.0.0.1:9000", "127.0.0.1:9001")
+	for _, pair := range [][2]string{{"-a", "127.0.0.1:9000"}, {"-b", "127.0.0.1:9001"}, {"-n", "/dir/work"}, {"-p", "feature=+http2"}} {
+		if i := slices.Index(args, pair[0]); i < 0 || args[i+1] != pair[1] {
+			t.Errorf("%s is not followed by %s in %q", pair[0], pair[1], args)
+		}
+	}
+}
