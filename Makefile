@@ -36,8 +36,10 @@ test-more: ## browsers and other programs against the node, all simulated origin
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 
-bench: build ## CPU per request beside quic-go, then the benchmarks; ARGS="--strict"
+bench: build ## CPU per request beside nginx and others, crowds, the store: 15 minutes; ARGS="--part hits"
+	@scripts/setup bench
 	@bin/surge bench $(ARGS)
+	@go run ./scripts/figures
 	@go test -run '^$$' -bench . -benchtime 200ms ./...
 
 bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumable; ARGS="--scenario plain --json --strict"

@@ -93,6 +93,7 @@ var layout = rules{
 
 		"scripts/conformance":         {"edge/admin"},
 		"scripts/conformance/interop": {},
+		"scripts/figures":             {},
 		"scripts/licenses":            {},
 		"scripts/sbom":                {},
 	},
