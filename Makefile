@@ -40,7 +40,7 @@ bench: build ## CPU per request beside nginx and others, crowds, the store: 15 m
 	@scripts/setup bench
 	@bin/surge bench $(ARGS)
 	@go run ./scripts/figures
-	@go test -run '^$$' -bench . -benchtime 200ms ./...
+	@go test -run '^$$' -bench . -benchtime 100ms -skip '^Benchmark(HitRatio|Million|MixedSet|GetBySize|Purge|Turnover)' ./...
 
 bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumable; ARGS="--scenario plain --json --strict"
 	@scripts/setup contest

@@ -698,14 +698,18 @@ func benchPurge(b *testing.B, s Selection, soft bool) {
 	}
 	fill("cold", "cold", cold)
 	b.ReportAllocs()
+	var used time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		fill("hot", "hot", hot)
+		began := cpu(b)
 		b.StartTimer()
 		if n := c.PurgeBy(s, soft); n != hot {
 			b.Fatalf("%d were purged", n)
 		}
+		used += cpu(b) - began
 	}
+	b.ReportMetric(float64(used.Nanoseconds())/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/hot, "ns/entry")
 }
 

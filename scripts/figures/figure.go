@@ -61,7 +61,9 @@ var figures = []figure{
 	{"get of 100 KiB, no copy", cacheFolder, "GetBySize/100KiB", "cpu-ns/op", asIs, none},
 	{"  bytes on the heap", cacheFolder, "GetBySize/100KiB", "B/op", asIs, atMost(1024)},
 	{"purge of 10,000 of a tag", cacheFolder, "PurgeTag", "ns/op", inMs, atMost(10)},
+	{"  CPU of it", cacheFolder, "PurgeTag", "cpu-ns/op", inMs, none},
 	{"  softly", cacheFolder, "PurgeTagSoftly", "ns/op", inMs, atMost(10)},
+	{"  CPU of it", cacheFolder, "PurgeTagSoftly", "cpu-ns/op", inMs, none},
 
 	{"allocations of a hit", edgeFolder, "Hit", "allocs/op", asIs, atMostMore("BareHit", 4)},
 	{"  of a bare handler", edgeFolder, "BareHit", "allocs/op", asIs, none},

@@ -59,7 +59,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		for _, name := range g.benchmarks {
 			for round := range max(1, o.rounds) {
 				fmt.Fprintf(progress, "%s %s, round %d\n", g.folder, name, round+1)
-				cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark"+name+"$", "-test.benchtime=200ms", "-test.timeout=5m")
+				cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^Benchmark"+name+"$", "-test.benchtime=100ms")
 				cmd.Dir = g.folder
 				text, err := cmd.CombinedOutput()
 				if err != nil {
