@@ -51,6 +51,9 @@ func BareCommand() *cobra.Command {
 	return cmd
 }
 
+// startBare starts the yardstick.
+func (f *field) startBare(folder string) (*peer, error) { return f.ours(folder, "surge", "bare") }
+
 // serveBare serves HTTP/3 on the one and HTTP/2 and HTTP/1.1 on the other until ctx
 // is done.
 func serveBare(ctx context.Context, conn net.PacketConn, listener net.Listener, certificate tls.Certificate) error {

@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -24,9 +23,6 @@ import (
 
 // hitBytes is the body of a hit.
 const hitBytes = 1024
-
-// bar is what the edge may cost over the yardstick.
-const bar = 1.25
 
 type options struct {
 	parts  []string
@@ -98,23 +94,18 @@ type report struct {
 }
 
 // run measures the parts that are asked for.
-func run(ctx context.Context, o options, progress io.Writer) (report, error) {
-	var r report
-	var err error
-	if slices.Contains(o.parts, partStreams) {
-		if r.Streams, err = measureStreams(ctx, o, progress); err != nil {
-			return r, err
-		}
-	}
-	if !slices.Contains(o.parts, partHits) && !slices.Contains(o.parts, partCollapse) {
-		return r, nil
-	}
+func run(ctx context.Context, o options, progress io.Writer) (r report, err error) {
 	f, err := newField(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer f.stop()
 	r.Peers, r.Skipped = f.peers, f.skipped
+	if slices.Contains(o.parts, partStreams) {
+		if r.Streams, err = f.measureStreams(ctx, o, progress); err != nil {
+			return r, err
+		}
+	}
 	if slices.Contains(o.parts, partHits) {
 		if r.Hits, err = f.measureHits(ctx, o, progress); err != nil {
 			return r, err
@@ -124,52 +115,6 @@ func run(ctx context.Context, o options, progress io.Writer) (report, error) {
 		r.Collapse, err = f.measureCollapse(ctx, o, progress)
 	}
 	return r, err
-}
-
-// A row is one shape of load, measured on both servers.
-type row struct {
-	Shape  string    `json:"shape"`
-	Edge   float64   `json:"edge_us"` // CPU per request, medians
-	Bare   float64   `json:"bare_us"`
-	Ratio  float64   `json:"ratio"`
-	Ratios []float64 `json:"ratios"` // of each round, sorted
-}
-
-// measureStreams measures every shape in every round, the servers in turn.
-func measureStreams(ctx context.Context, o options, progress io.Writer) ([]row, error) {
-	dir, err := os.MkdirTemp("", "surge-bench-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	edge, bare, stop, err := startServers(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	var rows []row
-	for _, s := range shapes {
-		var edgeCosts, bareCosts, ratios []float64
-		for i := range o.rounds {
-			// The order alternates, so that neither server has the warmer machine.
-			servers := []*server{edge, bare}
-			if i%2 == 1 {
-				slices.Reverse(servers)
-			}
-			cost := map[*server]float64{}
-			for _, srv := range servers {
-				if cost[srv], err = srv.measure(ctx, s, o.each); err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", srv.name, s.name, err)
-				}
-			}
-			edgeCosts, bareCosts = append(edgeCosts, cost[edge]), append(bareCosts, cost[bare])
-			ratios = append(ratios, cost[edge]/cost[bare])
-			fmt.Fprintf(progress, "%-12s round %d: edge %.1f us, bare %.1f us, ratio %.2f\n", s.name, i+1, cost[edge], cost[bare], cost[edge]/cost[bare])
-		}
-		slices.Sort(ratios)
-		rows = append(rows, row{s.name, median(edgeCosts), median(bareCosts), median(ratios), ratios})
-	}
-	return rows, nil
 }
 
 func median(v []float64) float64 {
@@ -194,26 +139,6 @@ func (r report) write(w io.Writer, asJSON bool) error {
 	}
 	for _, s := range r.Skipped {
 		fmt.Fprintln(w, "skipped:", s)
-	}
-	return nil
-}
-
-func (r report) writeStreams(w io.Writer) {
-	if len(r.Streams) == 0 {
-		return
-	}
-	fmt.Fprintf(w, "CPU per request of a hit of %d bytes over HTTP/3, medians\n", hitBytes)
-	fmt.Fprintf(w, "%-12s %10s %10s %8s   %s\n", "", "edge us", "bare us", "ratio", "ratios of the rounds")
-	for _, r := range r.Streams {
-		fmt.Fprintf(w, "%-12s %10.1f %10.1f %8.2f   %.2f\n", r.Shape, r.Edge, r.Bare, r.Ratio, r.Ratios)
-	}
-}
-
-func (o options) judge(rows []row) error {
-	for _, r := range rows {
-		if o.strict && r.Ratio > bar {
-			return fmt.Errorf("%s: the edge costs %.2f times the yardstick, more than %.2f", r.Shape, r.Ratio, bar)
-		}
 	}
 	return nil
 }

@@ -23,7 +23,10 @@ var scenes = []scene{
 	{name: "may be shared", path: "/shared/", crowd: 100, aim: "1 request, 1.02 s", measure: collapsed.whole},
 	{name: "may not be", path: "/private/", crowd: 100, aim: "100 requests, 2.0 s", measure: collapsed.whole},
 	{name: "may not be, again", path: "/private/", crowd: 100, aim: "100 requests, 1.02 s", measure: collapsed.whole},
-	{name: "drips for 2 s, 19 join late", path: "/drip/", crowd: 20, late: 500 * time.Millisecond, aim: "1 request, first byte 10 ms", measure: collapsed.lateFirst},
+	{
+		name: "drips for 2 s, 19 join late", path: "/drip/", crowd: 20, late: 500 * time.Millisecond,
+		aim: "1 request, first byte 10 ms", measure: collapsed.lateFirst,
+	},
 }
 
 // A collapsed is what a crowd met.

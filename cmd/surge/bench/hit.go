@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"spillway/cmd/surge/program"
 )
 
 // hitSizes are the bodies of the hits.
@@ -109,24 +107,20 @@ func (f *field) load(ctx context.Context, p *peer, proto protocol, size int, d t
 		return 0, 0, err
 	}
 	asked := f.source.count(path)
-	before, err := program.CPU(p.pid)
-	if err != nil {
-		return 0, 0, err
-	}
 	began := time.Now()
-	answers, err := crowd.keepAsking(ctx, path, d)
+	var answers int64
+	spent, err := p.usage(func() (err error) {
+		answers, err = crowd.keepAsking(ctx, path, d)
+		return err
+	})
 	if err != nil {
 		return 0, 0, err
 	}
 	took := time.Since(began)
-	after, err := program.CPU(p.pid)
-	if err != nil {
-		return 0, 0, err
-	}
 	if again := f.source.count(path); again != asked {
 		return 0, 0, fmt.Errorf("the origin was asked for what was stored, %d times", again-asked)
 	}
-	return float64((after - before).Microseconds()) / float64(answers), (after - before).Seconds() / took.Seconds(), nil
+	return float64(spent.Microseconds()) / float64(answers), spent.Seconds() / took.Seconds(), nil
 }
 
 // A gathering is visitors whose connections are there.

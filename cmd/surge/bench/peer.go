@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,11 @@ func (f *field) start(name string) error {
 	return err
 }
 
+// peer returns the one of that name, which is ours and so always there.
+func (f *field) peer(name string) *peer {
+	return f.peers[slices.IndexFunc(f.peers, func(p *peer) bool { return p.Name == name })]
+}
+
 // folder makes the folder of a peer, which belongs to whom the peer runs as.
 func (f *field) folder(name string) (string, error) {
 	folder := filepath.Join(f.dir, name)
@@ -115,39 +121,6 @@ func (f *field) folder(name string) (string, error) {
 		return folder, err
 	}
 	return folder, os.Chown(folder, int(nobody.Uid), int(nobody.Gid))
-}
-
-// startSpillway starts the node with its defaults and its access log, but for what
-// a bench must not meet: a learned limit, and a bound on one visitor.
-func (f *field) startSpillway(folder string) (*peer, error) {
-	config := filepath.Join(folder, "spillway.yaml")
-	if err := os.WriteFile(config, []byte(configuration(folder, f.source.address())), 0o600); err != nil {
-		return nil, err
-	}
-	return f.ours(folder, "spillway", "run", "--config", config)
-}
-
-func (f *field) startBare(folder string) (*peer, error) { return f.ours(folder, "surge", "bare") }
-
-// ours starts a program of our own, with the collector as the node sets it for
-// itself, and waits for the line in which it says where it listens.
-func (f *field) ours(folder, name string, args ...string) (*peer, error) {
-	path, err := program.Path(name)
-	if err != nil {
-		return nil, err
-	}
-	p := &peer{}
-	p.process, err = onOneCore(program.Spec{
-		Name: name, Path: path, Args: args, Log: filepath.Join(folder, "out.log"), Env: []string{"GOMAXPROCS=1", "GOGC=400"},
-	})
-	if err != nil {
-		return nil, err
-	}
-	p.pid = p.process.Pid()
-	return p, f.await(p, func() (ok bool) {
-		p.address, ok = program.Address(p.process.Output())
-		return ok
-	})
 }
 
 // onOneCore starts a program that has the first core and no other, so that the load
@@ -181,6 +154,19 @@ func (f *field) await(p *peer, ready func() bool) error {
 	ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
 	defer cancel()
 	return p.process.Await(ctx, ready)
+}
+
+// usage is the CPU time that the peer takes while something is done to it.
+func (p *peer) usage(act func() error) (time.Duration, error) {
+	before, err := program.CPU(p.pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := act(); err != nil {
+		return 0, err
+	}
+	after, err := program.CPU(p.pid)
+	return after - before, err
 }
 
 // find looks for a program where users have it, and where administrators do.
