@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-// TestSetupGoesOnWithoutPackage prepares a machine that has hardly anything, by a
-// Debian that lacks one of the packages.
-func TestSetupGoesOnWithoutPackage(t *testing.T) {
+// setup prepares a machine that has hardly anything, by a Debian that lacks vagrant,
+// and returns what it says and what was installed.
+func setup(t *testing.T, purpose string) (said, installed string) {
+	t.Helper()
 	bin := t.TempDir()
 	for _, program := range []string{"bash", "dirname", "awk", "head", "sort"} {
 		path, err := exec.LookPath(program)
@@ -29,18 +30,38 @@ func TestSetupGoesOnWithoutPackage(t *testing.T) {
 		}
 	}
 	calls := filepath.Join(t.TempDir(), "calls")
-	cmd := exec.Command("./setup", "more")
+	cmd := exec.Command("./setup", purpose)
 	cmd.Env = []string{"PATH=" + bin, "CALLS=" + calls}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "going on without vagrant; what needs it is skipped") {
-		t.Errorf("without vagrant: %v\n%s", err, out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return string(out), read(t, calls)
+}
+
+func TestSetupGoesOnWithoutPackage(t *testing.T) {
+	said, installed := setup(t, "more")
+	if !strings.Contains(said, "going on without vagrant; what needs it is skipped") {
+		t.Errorf("without vagrant:\n%s", said)
 	}
 	for _, want := range []string{"make git build-essential", "debootstrap", "chromium"} {
-		if !strings.Contains(read(t, calls), "--no-install-recommends "+want) {
-			t.Errorf("%s is not installed:\n%s", want, read(t, calls))
+		if !strings.Contains(installed, "--no-install-recommends "+want) {
+			t.Errorf("%s is not installed:\n%s", want, installed)
 		}
 	}
-	if strings.Count(string(out), "going on without") != 1 {
-		t.Errorf("one package is missing, not more:\n%s", out)
+	if strings.Count(said, "going on without") != 1 {
+		t.Errorf("one package is missing, not more:\n%s", said)
+	}
+}
+
+// The caches that are compared are for the benchmarks alone.
+func TestSetupInstallsPeersForTheBench(t *testing.T) {
+	for purpose, want := range map[string]bool{"bench": true, "test": false} {
+		_, installed := setup(t, purpose)
+		for _, peer := range []string{"varnish", "nginx-light"} {
+			if strings.Contains(installed, "--no-install-recommends "+peer) != want {
+				t.Errorf("setup %s, %s installed: %v, want %v\n%s", purpose, peer, !want, want, installed)
+			}
+		}
 	}
 }
