@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
@@ -71,7 +72,7 @@ const (
 	unit     = 64
 	slotSize = int64(unsafe.Sizeof(slot{}))
 	classes  = 128
-	// spread is how many times the limit the address space is.
+	// spread is how many times the limit the address space is where it costs nothing.
 	spread = 4
 )
 
@@ -91,13 +92,29 @@ var mapMemory = func(size int) ([]byte, error) {
 	return b, err
 }
 
+// width is how many times the limit the address space is: once where the kernel
+// counts that against what the process, or all of them (vm.overcommit_memory 2),
+// may have. The heap needs some of it, too.
+func width() int64 {
+	for _, resource := range [...]int{unix.RLIMIT_AS, unix.RLIMIT_DATA} {
+		var most unix.Rlimit
+		if err := unix.Getrlimit(resource, &most); err == nil && most.Cur != unix.RLIM_INFINITY {
+			return 1
+		}
+	}
+	if b, err := os.ReadFile("/proc/sys/vm/overcommit_memory"); err == nil && strings.TrimSpace(string(b)) == "2" {
+		return 1
+	}
+	return spread
+}
+
 // newArena makes an arena that takes at most limit bytes. It returns extra bytes of
 // the same memory for others. Where the kernel gives no address space the memory is
 // the heap's.
 func newArena(limit, extra int64) (a arena, others []byte) {
 	a = arena{page: int64(os.Getpagesize()), limit: limit}
 	slots := limit/slotSize + 2
-	for wide := int64(spread); a.memory == nil; wide /= 2 {
+	for wide := width(); a.memory == nil; wide /= 2 {
 		room := min(roundUp(limit*max(wide, 1)+1, a.page), 1<<32*unit-a.page)
 		fixed := roundUp(slots*slotSize+extra+room/a.page, a.page)
 		if wide == 0 {

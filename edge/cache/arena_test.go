@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -155,6 +156,29 @@ func TestShedPagesAreGone(t *testing.T) {
 	}
 	if bytes.IndexByte(b, 1) >= 0 {
 		t.Error("the pages are still there")
+	}
+}
+
+// Where address space is limited the rest of the process needs it, too.
+func TestLimitedAddressSpace(t *testing.T) {
+	const limit = 1 << 20
+	for _, resource := range [...]int{unix.RLIMIT_AS, unix.RLIMIT_DATA} {
+		var was unix.Rlimit
+		if err := unix.Getrlimit(resource, &was); err != nil || was.Cur != unix.RLIM_INFINITY {
+			t.Skipf("limit %d is %+v already: %v", resource, was, err)
+		}
+		finite := was
+		finite.Cur = 1 << 62 // of no effect
+		if err := unix.Setrlimit(resource, &finite); err != nil {
+			t.Fatal(err)
+		}
+		a, _ := newArena(limit, 1)
+		if err := unix.Setrlimit(resource, &was); err != nil {
+			t.Fatal(err)
+		}
+		if n := int64(len(a.data)); n > limit+a.page {
+			t.Errorf("with limit %d: %d bytes for %d", resource, n, limit)
+		}
 	}
 }
 
