@@ -9,12 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // FuzzVary: a Vary means what a plain split at its commas says, or that nothing matches.
 func FuzzVary(f *testing.F) {
-	for _, seed := range []string{"", "*", "A, b,,a", "Accept-Encoding , *", "a b", "\x00", "Host", "Range", "X-Forwarded-Proto", strings.Repeat("a,", 40)} {
+	for _, seed := range []string{
+		"", "*", "A, b,,a", "Accept-Encoding , *", "a b", "\x00", "Host", "Range", "X-Forwarded-Proto", strings.Repeat("a,", 40),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
@@ -41,7 +42,9 @@ func FuzzVary(f *testing.F) {
 // FuzzMeaning: what two values of any field mean is the same in both directions, and
 // lists that are alike differ in spaces only.
 func FuzzMeaning(f *testing.F) {
-	for _, seed := range [][2]string{{"a, b", "a,b"}, {`"a, b"`, `"a,b"`}, {`a,"b`, `a ,"b`}, {"", ","}, {`"\",", b`, `"\",",b`}} {
+	for _, seed := range [][2]string{
+		{"a, b", "a,b"}, {`"a, b"`, `"a,b"`}, {`a,"b`, `a ,"b`}, {"", ","}, {`"\",", b`, `"\",",b`},
+	} {
 		f.Add("X-A", seed[0], seed[1])
 		f.Add("Accept-Language", seed[0], seed[1])
 	}
@@ -63,7 +66,9 @@ func FuzzMeaning(f *testing.F) {
 // FuzzCookies: a cookie's value is the one that a plain split finds, and all of the
 // field where there are several.
 func FuzzCookies(f *testing.F) {
-	for _, seed := range []string{"", "a=1", "b=2; a=1", "a=1; a=2", "a", ";;=;a=", "a = 1 ", `a="1;2"`, strings.Repeat("b;", 200) + "a=1"} {
+	for _, seed := range []string{
+		"", "a=1", "b=2; a=1", "a=1; a=2", "a", ";;=;a=", "a = 1 ", `a="1;2"`, strings.Repeat("b;", 200) + "a=1",
+	} {
 		f.Add(seed, "")
 		f.Add("a=0", seed)
 	}
@@ -98,7 +103,8 @@ func FuzzCursor(f *testing.F) {
 	for _, path := range []string{"/a", "/b", "/c/d"} {
 		r := get(path, "")
 		t := c.target(r)
-		e, _ := newEntry(r, answer{status: 200, header: http.Header{}, length: 1, requested: epoch0, received: epoch0}, directives{})
+		a := answer{status: 200, header: http.Header{}, length: 1, requested: epoch0, received: epoch0}
+		e, _ := newEntry(r, a, directives{})
 		c.store.put(&t, e.complete([]byte("x")), r)
 	}
 	f.Fuzz(func(t *testing.T, cursor string) {
@@ -125,7 +131,10 @@ func FuzzCursor(f *testing.F) {
 
 // FuzzReference: a response makes nothing of another origin out of date.
 func FuzzReference(f *testing.F) {
-	for _, seed := range []string{"", "/a", "//other/", "http://EXAMPLE.com:80/b", "https://example.com/", "http:a", "mailto:a@b", "\\\\other", "?a#b", "http://example.com@other/", "%zz"} {
+	for _, seed := range []string{
+		"", "/a", "//other/", "http://EXAMPLE.com:80/b", "https://example.com/", "http:a", "mailto:a@b", "\\\\other", "?a#b",
+		"http://example.com@other/", "%zz",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, reference string) {
@@ -138,7 +147,7 @@ func FuzzReference(f *testing.F) {
 		}
 		base, _ := url.Parse("http://example.com/dir/a")
 		whole, err := base.Parse(strings.Trim(reference, " \t"))
-		if err != nil || whole.Host != "" && !slices.Contains([]string{"example.com", "example.com:80"}, strings.ToLower(whole.Host)) {
+		if err != nil || strings.TrimSuffix(strings.ToLower(whole.Host), ":80") != "example.com" {
 			t.Fatalf("%q leads to %v", reference, whole)
 		}
 		if other := c.targetOf(own.scheme, own.host, u); other.host != "example.com" || !strings.HasPrefix(other.path, "/") {
@@ -150,13 +159,17 @@ func FuzzReference(f *testing.F) {
 // FuzzDateForms: what the time package writes in one of the three forms is read as it
 // was meant.
 func FuzzDateForms(f *testing.F) {
-	for _, seed := range []string{"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Mon, 31 Feb 2000 00:00:00 GMT"} {
+	for _, seed := range []string{
+		"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
+		"Mon, 31 Feb 2000 00:00:00 GMT",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		want, ok := dateOf(http.Header{"Date": {line}}, "Date")
 		date, read := parseDate([]string{line})
-		if ok && (!read || date.Sub(want)%(100*365*24*time.Hour) != 0 && !strings.Contains(line, "-") || !strings.Contains(line, "-") && !date.Equal(want)) {
+		short := strings.Contains(line, "-") // a year of two digits, whose century each reads its own way
+		if ok && (!read || !short && !date.Equal(want) || short && date.Year()%100 != want.Year()%100) {
 			t.Fatalf("%q: %v, %v, want %v", line, date, read, want)
 		}
 	})
@@ -211,7 +224,8 @@ func FuzzResponseField(f *testing.F) {
 			}
 		}
 		word := strings.ToLower(strings.Trim(value, " \t"))
-		forbidden := name == "Set-Cookie" || name == "Vary" && word == "*" || name == "Cache-Control" && (word == "no-store" || word == "private" || word == "no-cache")
+		forbidden := name == "Set-Cookie" || name == "Vary" && word == "*" ||
+			name == "Cache-Control" && slices.Contains([]string{"no-store", "private", "no-cache"}, word)
 		if asked == 1 && forbidden {
 			t.Fatalf("%d %q %q was answered from the store", status, name, value)
 		}

@@ -125,8 +125,11 @@ func (m *model) checkPassed(g *got) string {
 				m.forget(path)
 			}
 		}
-		if path, _ := onThisOrigin(x.header.Get("Content-Location")); g.r.Method == "POST" && path == x.url && x.status < 300 && len(x.header["Content-Location"]) == 1 {
-			m.learnPost(x)
+		described := x.header["Content-Location"] // RFC 9110 section 9.3.3
+		if g.r.Method == "POST" && x.status < 300 && len(described) == 1 {
+			if path, _ := onThisOrigin(described[0]); path == x.url {
+				m.learnPost(x)
+			}
 		}
 	}
 	return ""
@@ -160,8 +163,6 @@ func relayed(g *got, x *exchange) string {
 		return "the answer became an error: " + g.failed.Error()
 	case g.status != status:
 		return fmt.Sprintf("the status is %d and not %d", g.status, status)
-	case g.r.Method != "HEAD" && status != 304 && x.cut && g.cut == nil && g.header.Get("Content-Length") == "" && len(g.body) > len(body):
-		return "what was cut short is whole"
 	case g.r.Method != "HEAD" && g.body != body:
 		return fmt.Sprintf("the body is %.60q and not %.60q", g.body, body)
 	case !equalFields(endToEnd(g.header), endToEnd(x.header)):
@@ -252,7 +253,8 @@ func sentRight(r *http.Request, x *exchange, all []*stored, e *stored, vague, ag
 		return fmt.Sprintf("the origin was asked %s %v", x.method, x.asked)
 	}
 	ours := func(e *stored) bool {
-		return x.asked.Get("If-None-Match") == e.header.Get("Etag") && x.asked.Get("If-Modified-Since") == e.header.Get("Last-Modified")
+		return x.asked.Get("If-None-Match") == e.header.Get("Etag") &&
+			x.asked.Get("If-Modified-Since") == e.header.Get("Last-Modified")
 	}
 	validators := e != nil && e.header.Get("Etag")+e.header.Get("Last-Modified") != ""
 	switch {
@@ -261,7 +263,8 @@ func sentRight(r *http.Request, x *exchange, all []*stored, e *stored, vague, ag
 			return fmt.Sprintf("the stored answer was not validated: %v", x.asked)
 		}
 	case conditional(x.asked):
-		visitors := slices.Equal(x.asked["If-None-Match"], r.Header["If-None-Match"]) && slices.Equal(x.asked["If-Modified-Since"], r.Header["If-Modified-Since"])
+		visitors := slices.Equal(x.asked["If-None-Match"], r.Header["If-None-Match"]) &&
+			slices.Equal(x.asked["If-Modified-Since"], r.Header["If-Modified-Since"])
 		if !visitors && !slices.ContainsFunc(all, ours) || again {
 			return fmt.Sprintf("conditions that nobody set: %v", x.asked)
 		}
@@ -284,7 +287,7 @@ func (m *model) checkConfirmed(g *got, x *exchange, all []*stored, e *stored, va
 		if !vague && e != all[len(all)-1] {
 			break
 		}
-		if tag := x.header.Get("Etag"); tag != "" && strings.TrimPrefix(tag, "W/") != strings.TrimPrefix(e.header.Get("Etag"), "W/") {
+		if tag := weakly(x.header.Get("Etag")); tag != "" && tag != weakly(e.header.Get("Etag")) {
 			why = "the 304 is about another"
 			continue
 		}
@@ -299,6 +302,9 @@ func (m *model) checkConfirmed(g *got, x *exchange, all []*stored, e *stored, va
 	}
 	return "confirmed: " + why
 }
+
+// weakly is an entity tag for the weak comparison of RFC 9110 section 8.8.3.2.
+func weakly(tag string) string { return strings.TrimPrefix(tag, "W/") }
 
 // checkJoined is for an answer of stored bytes and those that were missing.
 func (m *model) checkJoined(g *got, x *exchange, e *stored) string {

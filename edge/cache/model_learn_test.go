@@ -11,7 +11,8 @@ import (
 // newStored is an answer as it would be stored, which holds some bytes.
 func newStored(asked http.Header, x *exchange, from, to int) *stored {
 	e := &stored{
-		url: x.url, asked: asked, status: x.status, header: x.header.Clone(), whole: x.whole, held: make([]bool, len(x.whole)),
+		url: x.url, asked: asked, status: x.status, header: x.header.Clone(), whole: x.whole,
+		held:      make([]bool, len(x.whole)),
 		requested: x.requested, came: x.received, sure: true,
 	}
 	if _, ok := dateOf(e.header, "Date"); !ok {
@@ -90,6 +91,9 @@ func (e *stored) worth() bool {
 	return validators && !w.has("must-understand") || e.life > 0 && !w.has("no-cache")
 }
 
+// neverUpdated are the fields that a 304 leaves as they are.
+var neverUpdated = []string{"Content-Length", "Content-Range", "Content-Encoding", "Connection", "Keep-Alive"}
+
 // updated is an entry with the fields of a 304 or HEAD (RFC 9111 section 3.2). Ours:
 // a weak tag stays, and the Date is that of the update.
 func (e *stored) updated(x *exchange, asked http.Header) *stored {
@@ -101,7 +105,7 @@ func (e *stored) updated(x *exchange, asked http.Header) *stored {
 	}
 	for name, lines := range x.header {
 		weak := name == "Etag" && strings.HasPrefix(e.header.Get("Etag"), "W/")
-		kept := slices.Contains([]string{"Content-Length", "Content-Range", "Content-Encoding", "Connection", "Keep-Alive"}, name)
+		kept := slices.Contains(neverUpdated, name)
 		if !weak && !kept && !slices.Contains(names(x.header["Connection"]), name) {
 			n.header[name] = lines
 		}

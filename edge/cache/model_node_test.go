@@ -71,13 +71,14 @@ func (n *lived) ask(g *got) {
 	}
 	standsIn := found.Entry != nil && found.State != Unavailable && found.Entry.StaleIfDown(g.at, g.r)
 	ownError := found.StaleIfError(g.at, g.r)
-	resp, err := n.cache.Fetch(g.r.Context(), g.r, found, func(ctx context.Context, r *http.Request) (*http.Response, error) {
+	fetch := func(ctx context.Context, r *http.Request) (*http.Response, error) {
 		resp, err := n.origin.fetch(ctx, r)
 		if err == nil && (resp.StatusCode == 503 && standsIn || resp.StatusCode == 500 && ownError) {
 			return nil, errors.New("spared") // as the ladder of package edge does
 		}
 		return resp, err
-	})
+	}
+	resp, err := n.cache.Fetch(g.r.Context(), g.r, found, fetch)
 	switch {
 	case errors.Is(err, ErrOnlyIfCached):
 		g.refused = true

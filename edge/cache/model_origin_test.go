@@ -139,7 +139,7 @@ func (o *origin) conditions(do reaction, x *exchange) {
 	}
 	unchanged := false
 	if tags := x.asked["If-None-Match"]; len(tags) > 0 {
-		unchanged = x.header.Get("Etag") != "" && strings.TrimPrefix(tags[0], "W/") == strings.TrimPrefix(x.header.Get("Etag"), "W/")
+		unchanged = x.header.Get("Etag") != "" && weakly(tags[0]) == weakly(x.header.Get("Etag"))
 	} else if since := x.asked.Get("If-Modified-Since"); since != "" {
 		unchanged = since == x.header.Get("Last-Modified")
 	}

@@ -250,7 +250,8 @@ func meaning(name string, h http.Header) string {
 // that a cache makes anew.
 func endToEnd(h http.Header) http.Header {
 	kept := h.Clone()
-	for _, name := range append(names(h["Connection"]), "Connection", "Keep-Alive", "Age", "Date", "Content-Length", "Content-Range") {
+	made := []string{"Connection", "Keep-Alive", "Age", "Date", "Content-Length", "Content-Range"}
+	for _, name := range append(made, names(h["Connection"])...) {
 		kept.Del(name)
 	}
 	return kept
