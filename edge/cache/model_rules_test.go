@@ -190,10 +190,10 @@ func keepable(asked http.Header, status int, h http.Header) string {
 		return "no-store"
 	case w.has("private"):
 		return "private"
-	case len(asked["Authorization"]) > 0 && !sharesAuthorized(w):
-		return "authorization"
 	case len(h["Set-Cookie"]) > 0:
 		return "set-cookie"
+	case len(asked["Authorization"]) > 0 && !sharesAuthorized(w):
+		return "authorization"
 	case slices.Contains(names(h["Vary"]), "*"):
 		return "vary"
 	case !explicit && !slices.Contains(byStatus, status):
