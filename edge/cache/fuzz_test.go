@@ -231,3 +231,35 @@ func FuzzResponseField(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDirectives: without quotes a Cache-Control means what a split at its commas says.
+func FuzzDirectives(f *testing.F) {
+	for _, seed := range []string{
+		"", "no-store", "max-age=5, no-store", "max-age =5,private", "MAX-AGE=7,max-age=5", ",,=,s-maxage=", "max-age= 5", "no-cache=a=b",
+		"stale-if-error=99999999999999999999", "max-age=5 ;x, must-revalidate",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		if strings.Contains(line, `"`) {
+			return
+		}
+		d, w := parseControl([]string{line}), cacheControl([]string{line})
+		for name, is := range map[string]bool{
+			"no-store": d.noStore, "no-cache": d.noCache, "private": d.private, "public": d.public,
+			"must-revalidate": d.mustRevalidate, "proxy-revalidate": d.proxyRevalidate, "immutable": d.immutable,
+		} {
+			if w.has(name) != is {
+				t.Fatalf("%q: %s is %v", line, name, is)
+			}
+		}
+		for name, v := range map[string]delta{
+			"max-age": d.maxAge, "s-maxage": d.sMaxAge, "stale-if-error": d.staleIfError, "min-fresh": d.minFresh,
+			"stale-while-revalidate": d.staleWhileRevalidate,
+		} {
+			if seconds, there := w.seconds(name); there != v.set || seconds != v.Duration {
+				t.Fatalf("%q: %s is %+v, want %v %v", line, name, v, seconds, there)
+			}
+		}
+	})
+}
