@@ -232,3 +232,60 @@ func TestDecompress(t *testing.T) {
 		}
 	})
 }
+
+// TestCompressChoice: what is chosen by what visitors say they accept (RFC 9110 section
+// 12.5.3), and that the answer says so.
+func TestCompressChoice(t *testing.T) {
+	runCaching(t, cache.PolicyConfig{Compress: cache.CompressConfig{Codings: []string{"br", "gzip"}}}, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
+			pageFor(rw.Header())
+			io.WriteString(rw, pageText)
+		})
+		f := func(accept, want string, more ...string) {
+			t.Helper()
+			for _, method := range []string{"GET", "HEAD"} {
+				a := w.ask(method, "/plain/a", "", append(more, "Accept-Encoding", accept)...)
+				if a.status != 200 || a.header.Get("Content-Encoding") != want || a.header.Get("Vary") != "Accept-Encoding" {
+					t.Errorf("%s %q: %d, %v", method, accept, a.status, a.header)
+				}
+				if method == "GET" && a.decoded(t) != pageText {
+					t.Errorf("%q: another body", accept)
+				}
+				tag, status := a.header.Get("Etag"), a.header.Get("Cache-Status")
+				if coded := want != ""; strings.HasPrefix(tag, `"1~`+want+`~`) != coded || strings.HasSuffix(status, "; detail="+want) != coded {
+					t.Errorf("%s %q: %s, %s", method, accept, tag, status)
+				}
+			}
+		}
+		f("gzip, deflate, br, zstd", "br")
+		f("gzip;q=1, br;q=0.9", "gzip")
+		f("zstd", "") // the route has none
+		f("*", "br")
+		f("*;q=0.1, br;q=0", "gzip")
+		f("identity;q=0", "")
+		f("identity, br;q=0.5", "")
+		f("br;q=2", "")
+		f("br", "", "Cache-Control", "no-transform")
+	})
+}
+
+// TestCompressFunctions: what a function says is sent as what the origin says is.
+func TestCompressFunctions(t *testing.T) {
+	runWorld(t, func(t *testing.T, w *world) {
+		release := w.occupy(t)
+		defer release()
+		w.first.says(func(rw http.ResponseWriter, _ *http.Request) {
+			pageFor(rw.Header())
+			io.WriteString(rw, pageText)
+		})
+		for _, want := range []string{"function; reason=origin-saturated", hit} {
+			a := w.ask("GET", "/spill/a", "", "Accept-Encoding", "zstd, br;q=0.1")
+			if a.spillway != want || a.header.Get("Content-Encoding") != "zstd" || a.decoded(t) != pageText || a.header.Get("Vary") != "Accept-Encoding" {
+				t.Errorf("%s: %v", a.spillway, a.header)
+			}
+		}
+		if n := w.first.requests.Load(); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+	})
+}

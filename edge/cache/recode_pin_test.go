@@ -279,3 +279,40 @@ func TestRecodedFollowsWhatOthersBring(t *testing.T) {
 		unpinned(t, c, "replaced")
 	})
 }
+
+// A date may mean any coding: a range by it is no range of the body that comes just now,
+// unless the visitor gets no other.
+func TestRecodableRangeRidesByTag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, d := poisoned(config()), compressing(t), &drip{}
+		const date = "Fri, 01 Jan 1999 00:00:00 GMT"
+		ask := func(fetch Func, lines ...string) *Response {
+			t.Helper()
+			r := get("/", lines...)
+			found := Result{Policy: p}
+			c.Find(r, time.Now(), &found)
+			defer found.Release()
+			resp, err := c.Fetch(t.Context(), r, found, fetch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp
+		}
+		first := ask(d.fetch(5000, fresh, tag, "Content-Type: text/html", "Last-Modified: "+date), "Accept-Encoding: identity")
+		d.w.Write([]byte("01234"))
+		f := func(rides bool, lines ...string) {
+			t.Helper()
+			resp := ask(answers(200, pageText, "Cache-Control: no-store"), append(lines, "Range: bytes=1-2")...)
+			if (resp.Status == 206) != rides || resp.Joined != rides {
+				t.Errorf("%q: %d, joined %v", lines, resp.Status, resp.Joined)
+			}
+			resp.Body.Close()
+		}
+		f(true, "Accept-Encoding: br", `If-Range: "a"`)
+		f(true, "If-Range: "+date)
+		f(false, "Accept-Encoding: br", "If-Range: "+date)
+		d.w.CloseWithError(io.ErrUnexpectedEOF)
+		first.Body.Close()
+		unpinned(t, c, "ridden")
+	})
+}
