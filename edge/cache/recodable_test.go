@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -56,6 +57,25 @@ func TestUnsalted(t *testing.T) {
 	f(`"~br~"`, `"~br~"`)
 	f(`""`, `""`)
 	f(``, ``)
+}
+
+// All codings of a key lie in one shard, so that one lock is enough to purge them.
+func TestCodingsShareAShard(t *testing.T) {
+	s := newStore(64<<20, 64<<10, &budget{})
+	rng := rand.New(rand.NewPCG(1, 2))
+	seen := map[*shard]bool{}
+	for range 1000 {
+		key := target{hash: rng.Uint64()}
+		seen[s.shard(key.hash)] = true
+		for _, to := range forms {
+			if made := key.in(to); s.shard(made.hash) != s.shard(key.hash) || made.equal(&key) {
+				t.Fatalf("%x and %x", key.hash, made.hash)
+			}
+		}
+	}
+	if len(seen) != len(s.shards) || len(seen) < 2 {
+		t.Errorf("%d of %d shards", len(seen), len(s.shards))
+	}
 }
 
 // FuzzAcceptEncoding asks that what is chosen was accepted and offered, and that nothing
