@@ -100,7 +100,7 @@ func newEntry(r *http.Request, a answer, control directives) (*Entry, bool) {
 		// cannot read; to validate first is always allowed.
 		e.lifetime = 0
 	}
-	e.number = numbers.Add(1)
+	e.number = newNumber()
 	e.content = e.number
 	if in, known := codingOf(e.header); known {
 		e.coding = in

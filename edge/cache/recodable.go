@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/rand"
 	"maps"
+	randv2 "math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,8 +20,14 @@ import (
 // a packet or two however it is sent. Not a knob.
 const leastEncoded = 1 << 10
 
-// numbers are those of answers and bodies.
-var numbers atomic.Uint64
+// newNumber returns that of an answer. It begins anywhere: what an earlier process may have
+// stored must not be taken for what was made of this one's.
+func newNumber() uint64 { return firstNumber + numbers.Add(1) }
+
+var (
+	firstNumber = randv2.Uint64()
+	numbers     atomic.Uint64
+)
 
 // recodable reports whether an answer may be sent in another coding, as far as its head
 // tells: it is whole text, not of one visitor's, and nothing forbids it.

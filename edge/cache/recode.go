@@ -27,6 +27,7 @@ type recodings struct {
 
 	made    [4]atomic.Uint64 // by coding
 	refused atomic.Uint64
+	alone   atomic.Int64 // visitors for whom a body is decoded and not kept
 }
 
 type recodingKey struct {
@@ -201,7 +202,7 @@ type original struct {
 // cannot be had any more. The context ends it.
 func (o *original) source(ctx context.Context) coding.Source {
 	if o.grows == nil {
-		return &pinnedSource{coding.NewWhole(o.entry.body), ctx, o.entry.retain()}
+		return &pinnedSource{coding.NewWhole(o.entry.body), ctx, sync.OnceFunc(o.entry.retain())}
 	}
 	if !o.grows.expect() {
 		return nil
@@ -243,8 +244,31 @@ func (c *Cache) recode(ctx context.Context, r *http.Request, found *Result, o *o
 		return resp
 	case rc != nil:
 		return rc.response(ctx)
+	case o.coding == coding.Identity:
+		if resp := c.decodeAlone(ctx, o); resp != nil {
+			return resp
+		}
 	}
+	c.recodings.refused.Add(1)
 	return nil
+}
+
+// decodeAlone answers one visitor, who could not read the bytes as they are, where what is
+// being decoded for others takes no more readers or too much is. It returns nil where too
+// many are answered so.
+func (c *Cache) decodeAlone(ctx context.Context, o *original) *Response {
+	rs := &c.recodings
+	if rs.alone.Add(1) > int64(rs.most) {
+		rs.alone.Add(-1)
+		return nil
+	}
+	source := o.source(ctx)
+	if source == nil {
+		rs.alone.Add(-1)
+		return nil
+	}
+	rc := &recoding{head: o.entry.in(o.coding, newSalt())}
+	return rc.answer(&directBody{c.open(o, source), sync.OnceFunc(func() { rs.alone.Add(-1) })})
 }
 
 // enterRecoding returns what there is of an original in another coding: its body,
@@ -264,7 +288,6 @@ func (c *Cache) enterRecoding(r *http.Request, found *Result, o *original, key *
 		return c.storedAs(key, r, found, o), nil // at this very moment, or never
 	}
 	if len(rs.running) >= rs.most {
-		rs.refused.Add(1)
 		return nil, nil
 	}
 	rc := c.beginRecoding(o)
@@ -329,12 +352,12 @@ func (c *Cache) withHeader(made *Entry, key *target, r *http.Request, found *Res
 		return made
 	}
 	e := o.entry.in(o.coding, made.salt).complete(made.body)
-	if kept := c.keepAt(&found.target, key, e, r, found.epoch); kept != nil && !kept.hold.tight {
+	kept := c.keepAt(&found.target, key, e, r, found.epoch)
+	if kept != nil && !kept.hold.tight {
 		made.release()
 		return kept
-	} else {
-		kept.release()
 	}
+	kept.release()
 	e.hold = made.hold // its body is that one's
 	return e
 }
@@ -359,9 +382,11 @@ func (c *Cache) bringRecoded(rc *recoding, based, key *target, r *http.Request, 
 }
 
 // response is what one of those gets who want what is being made.
-func (rc *recoding) response(ctx context.Context) *Response {
+func (rc *recoding) response(ctx context.Context) *Response { return rc.answer(rc.fill.attach(ctx)) }
+
+func (rc *recoding) answer(body io.ReadCloser) *Response {
 	return &Response{
-		Status: rc.head.status, Header: withAge(rc.head, time.Now()), Body: rc.fill.attach(ctx), ContentLength: -1,
+		Status: rc.head.status, Header: withAge(rc.head, time.Now()), Body: body, ContentLength: -1,
 		Detail: rc.head.coding.String(),
 	}
 }

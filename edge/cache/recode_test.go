@@ -482,6 +482,48 @@ func TestRecodeBound(t *testing.T) {
 	}
 }
 
+// TestDecodeAlone: what is too large to be kept is decoded for each who cannot, be there one
+// already or be too much being decoded, up to a bound.
+func TestDecodeAlone(t *testing.T) {
+	cfg := config()
+	cfg.MaxObject = 64 << 10
+	c, p := poisoned(cfg), compressing(t)
+	large := strings.Repeat(pageText, 20)
+	fetch := answers(200, encoded(t, coding.Gzip, large), fresh, "Content-Type: text/html", "Content-Encoding: gzip")
+	visitCoded(t, c, p, get("/a", "Accept-Encoding: gzip"), fetch)
+	r := get("/a", "Accept-Encoding: identity")
+	var open []*Response
+	for range 4 {
+		found := Result{Policy: p}
+		c.Find(r, time.Now(), &found)
+		resp := c.Recode(t.Context(), r, &found)
+		found.Release()
+		if resp == nil {
+			t.Fatalf("%d have it, and the next gets gzip", len(open))
+		}
+		open = append(open, resp)
+		time.Sleep(20 * time.Millisecond) // what all share has outgrown the largest object
+	}
+	c.Purge()
+	for _, resp := range open {
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != large || resp.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		resp.Body.Close()
+	}
+	for c.recodings.runningNow() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if s := c.State(); c.recodings.alone.Load() != 0 || s.Pinned != 0 || s.FillBytes != 0 {
+		t.Errorf("left: %+v", s)
+	}
+	c.recodings.most = 0
+	visitCoded(t, c, p, get("/a", "Accept-Encoding: gzip"), fetch)
+	if _, h, body, err := visitCoded(t, c, p, r, noFetch(t)); err != nil || h.Get("Content-Encoding") != "gzip" || decoded(t, h, body) != large || c.State().Unrecoded != 1 {
+		t.Errorf("beyond the bound: %v, %v", h, err)
+	}
+}
+
 // TestRecodeAlone: who is encoded for may leave, and what nobody may store ends then.
 func TestRecodeAlone(t *testing.T) {
 	c, p := poisoned(config()), compressing(t)

@@ -171,14 +171,15 @@ func (c *cursor) part() *part {
 
 // appendForm writes which body it is that the entry has, and what may be made of it.
 func appendForm(b []byte, e *Entry) []byte {
-	b = binary.AppendUvarint(b, e.number)
-	b = binary.AppendUvarint(b, e.content)
+	b = binary.LittleEndian.AppendUint64(b, e.number)
+	b = binary.AppendUvarint(b, e.number-e.content) // mostly none
 	b = appendBool(append(b, byte(e.coding)), e.mayRecode)
 	return appendText(b, e.salt)
 }
 
 func (c *cursor) form(e *Entry) {
-	e.number, e.content = c.number(), c.number()
+	e.number = c.fixed()
+	e.content = e.number - c.number()
 	e.coding, e.mayRecode = coding.Coding(c.byte()), c.bool()
 	e.salt = c.text()
 }
@@ -240,6 +241,15 @@ func (c *cursor) byte() byte {
 	b := (*c)[0]
 	*c = (*c)[1:]
 	return b
+}
+
+// fixed reads a number of eight bytes.
+func (c *cursor) fixed() (n uint64) {
+	for i := range 8 {
+		n |= uint64((*c)[i]) << (8 * i)
+	}
+	*c = (*c)[8:]
+	return n
 }
 
 func (c *cursor) bool() bool { return c.byte() == 1 }
