@@ -380,7 +380,7 @@ func TestDefaults(t *testing.T) {
 	f("queue.wait", app.Queue.Wait, time.Duration(0))
 	route := c.Sites[0].Routes[0]
 	f("match.path", route.Match.Path, "/*")
-	f("cache", route.Cache, cache.PolicyConfig{Key: cache.KeyConfig{Query: "all"}})
+	f("cache", route.Cache, cache.PolicyConfig{Slice: 1 << 20, Key: cache.KeyConfig{Query: "all"}})
 	if route.Overflow != nil {
 		t.Error("a route without overflow has one")
 	}
@@ -434,10 +434,10 @@ sites:
 	f("overflow_at", o.At, 0.8)
 	f("methods", o.Methods, []string{"GET", "HEAD"})
 	f("stale_on_overload", c.Sites[0].Routes[0].StaleOnOverload, 24*time.Hour)
-	f("cache that is off", c.Sites[0].Routes[1].Cache, cache.PolicyConfig{Off: true, Key: cache.KeyConfig{Query: "all"}})
+	f("cache that is off", c.Sites[0].Routes[1].Cache, cache.PolicyConfig{Off: true, Slice: 1 << 20, Key: cache.KeyConfig{Query: "all"}})
 	f("cache", c.Sites[0].Routes[2].Cache, cache.PolicyConfig{
 		TTL: time.Minute, NegativeTTL: map[string]time.Duration{"404": 10 * time.Second, "5xx": time.Second},
-		Key: cache.KeyConfig{Query: "all", IgnoreQuery: []string{"utm_*"}, Device: true},
+		Slice: 1 << 20, Key: cache.KeyConfig{Query: "all", IgnoreQuery: []string{"utm_*"}, Device: true},
 	})
 }
 

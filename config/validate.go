@@ -195,6 +195,9 @@ func validateRoutes(routes []edge.RouteConfig, key string, r *report) {
 
 // validateCaching finds keys that cannot be made, or would not do what they seem to.
 func validateCaching(c cache.PolicyConfig, key string, r *report) {
+	if err := cache.CheckSlice(c.Slice); err != nil {
+		r.add(key+".slice", err.Error(), "write 0 to slice nothing, or at least 16KiB")
+	}
 	k := c.Key
 	if k.Query == "none" && (len(k.IgnoreQuery)+len(k.OnlyQuery) > 0 || k.SortQuery) {
 		r.add(key+".key.query", "none leaves nothing to ignore_query, only_query and sort_query", "remove them, or write all")

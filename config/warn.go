@@ -286,7 +286,7 @@ func warnRoute(c *Config, key string, rc edge.RouteConfig, r *report) {
 // warnCaching finds settings of a route's cache that others make void.
 func warnCaching(c cache.PolicyConfig, key string, r *report) {
 	rest := c
-	rest.Off, rest.Key.Query = false, ""
+	rest.Off, rest.Slice, rest.Key.Query = false, 0, ""
 	switch {
 	case c.Off && !reflect.DeepEqual(rest, cache.PolicyConfig{}):
 		r.warn(key+".off", "the route does not use the cache, so the keys beside this have no effect", "remove them, or this")

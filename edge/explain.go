@@ -133,7 +133,7 @@ func (x *exchange) explainLadder(e *Explanation) (now, full []recorder.Step) {
 	rt := x.route
 	x.takeTickets(rt)
 	e.Cache = x.explainCache()
-	if e.Cache.State == cache.Fresh {
+	if e.Cache.State == cache.Fresh || e.Cache.State == cache.FreshSlices {
 		hit := []recorder.Step{{Outcome: outcome.Hit, Reason: outcome.Fresh}}
 		return hit, hit
 	}

@@ -92,9 +92,11 @@ func (x *exchange) lookup(rt *route) {
 // fetch answers a request that the cache could not answer.
 func (x *exchange) fetch(rt *route) {
 	found := &x.found
-	x.enterRoom(rt)
+	if found.State != cache.FreshSlices {
+		x.enterRoom(rt)
+	}
 	given := x.given(rt)
-	if x.sendsBack(rt, &given) {
+	if found.State != cache.FreshSlices && x.sendsBack(rt, &given) {
 		return
 	}
 	body, why := x.readBody(rt)
@@ -113,11 +115,19 @@ func (x *exchange) fetch(rt *route) {
 	x.hint(rt, &l.interim)
 
 	ctx := x.r.Context()
-	resp, err := x.s.cache.Fetch(ctx, x.r, *found, l.climb)
+	each := climbers{first: l}
+	resp, err := x.s.cache.Fetch(ctx, x.r, *found, each.climb)
+	each.answered.Store(true)
 	if goesAlone(err, &given) && ctx.Err() == nil {
 		resp, err = x.s.cache.Fetch(ctx, x.r, cache.Result{State: cache.Bypass, Why: found.Why}, l.climb)
 	}
 	l.interim.close()
+	if err == nil && resp.Hit {
+		rt.hit()
+		x.outcome, x.reason = outcome.Hit, outcome.Fresh
+		x.response(resp, resp.CacheStatus(found))
+		return
+	}
 	l.unwanted.Store(errors.Is(err, cache.ErrLate))
 	if returned(err) {
 		x.course = &l.course

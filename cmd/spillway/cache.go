@@ -168,6 +168,8 @@ func listText(words []string) string { return oneLine(cmp.Or(strings.Join(words,
 
 func bodyText(l *cache.Look) string {
 	switch {
+	case l.Offset > 0:
+		return sizeText(l.Bytes) + " of " + sizeText(l.Whole) + " at " + sizeText(l.Offset)
 	case l.Whole > 0:
 		return sizeText(l.Bytes) + " of " + sizeText(l.Whole)
 	case l.Whole < 0:

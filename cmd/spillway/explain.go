@@ -204,6 +204,8 @@ func cacheLookText(c *edge.CacheLook) string {
 		return "not used by this route, or for such a request"
 	case c.State == cache.Bypass:
 		return fmt.Sprintf("not asked for such a request (%s)", c.Why)
+	case c.State == cache.FreshSlices:
+		return "a hit, put together of slices"
 	case c.Why == cache.FwdPartial:
 		return "a part, which lacks what is asked for (partial)"
 	case !c.Entry:
@@ -222,6 +224,8 @@ func cacheLookText(c *edge.CacheLook) string {
 
 func staleText(c *edge.CacheLook) string {
 	switch {
+	case c.State == cache.FreshSlices:
+		return "not needed"
 	case !c.Entry:
 		return "no entry that could stand in"
 	case c.State == cache.Fresh, c.State == cache.StaleWhileRevalidate:
@@ -236,7 +240,7 @@ func staleText(c *edge.CacheLook) string {
 
 func collapsingText(c *edge.CacheLook) string {
 	switch {
-	case c.State == cache.Fresh, c.State == cache.StaleWhileRevalidate:
+	case c.State == cache.Fresh, c.State == cache.FreshSlices, c.State == cache.StaleWhileRevalidate:
 		return "not needed"
 	case c.Joins:
 		return "somebody fetches the same now, and the answer is waited for"

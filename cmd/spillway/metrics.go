@@ -105,6 +105,10 @@ func writePurgeMetrics(w io.Writer, c *cache.State) {
 	counter(w, `spillway_cache_purges_total{kind="all"}`, c.Purges.All)
 	counter(w, "spillway_cache_purged_entries_total", c.Purged)
 	counter(w, "spillway_cache_tags_ignored_total", c.TagsIgnored)
+	counter(w, `spillway_cache_slices_total{result="stored"}`, c.Slices.Stored)
+	counter(w, `spillway_cache_slices_total{result="joined"}`, c.Slices.Joined)
+	counter(w, `spillway_cache_slices_total{result="fetched"}`, c.Slices.Fetched)
+	counter(w, "spillway_cache_slice_changes_total", c.Slices.Changes)
 }
 
 func writeOriginMetrics(w io.Writer, name string, s *nodeState) {

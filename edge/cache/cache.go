@@ -59,6 +59,7 @@ type Cache struct {
 	store      *store
 	flights    *flights
 	variations *variations
+	larges     *larges
 	purges     purges
 	fills      budget
 	counts     counts
@@ -71,6 +72,7 @@ type Cache struct {
 type counts struct {
 	stale, misses, bypassed, collapsed, stored, uncacheable, rejected, renewed, unrenewed atomic.Uint64
 	purges                                                                                purgeCounts
+	slices                                                                                struct{ stored, joined, fetched, changes atomic.Uint64 }
 	// Hits are the one counter that every core writes all the time: it is spread.
 	hits [16]struct {
 		atomic.Uint64
@@ -83,7 +85,7 @@ func New(c Config) *Cache {
 	ca := &Cache{
 		config:  c,
 		seed:    maphash.MakeSeed(),
-		flights: newFlights(), variations: newVariations(),
+		flights: newFlights(), variations: newVariations(), larges: newLarges(),
 		// A quarter, so that a crowd of different large objects cannot double what
 		// the cache takes; one object must always fit.
 		fills:     budget{limit: max(c.Memory/4, c.MaxObject)},
@@ -105,6 +107,9 @@ const (
 	// StaleWhileRevalidate: the entry has expired and answers the request all the
 	// same, and Renew is to fetch it anew (RFC 5861 section 3).
 	StaleWhileRevalidate Freshness = "stale-while-revalidate"
+	// FreshSlices: all slices of a large object that the request asks for are there.
+	// Fetch puts the answer together; what is gone by its turn is asked for.
+	FreshSlices Freshness = "fresh-slices"
 	// Miss: there is no entry that has all that the request asks for.
 	Miss Freshness = "miss"
 	// Bypass: the request is none for a cache. Fetch passes it on as it is.
@@ -129,6 +134,7 @@ type Result struct {
 
 	control directives
 	target  target
+	slices  *slicing // how a large object is answered, nil for others
 	// partial is an entry that has a part of what the request asks for.
 	partial *Entry
 
@@ -175,7 +181,7 @@ func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 		res.recoded.touch()
 	}
 	switch {
-	case res.State == Fresh:
+	case res.State == Fresh, res.State == FreshSlices:
 		c.counts.hits[rand.Uint32()%16].Add(1)
 	case res.State == Bypass:
 		c.counts.bypassed.Add(1)
@@ -202,9 +208,14 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 	if e != nil && !e.holds(r) {
 		res.partial, e = e, nil
 	}
+	if e == nil {
+		e = c.inSlices(r, now, res)
+	}
 	res.Entry = e
 	c.lookRecoded(r, res)
 	switch {
+	case res.State == FreshSlices:
+		return
 	case e != nil && e.satisfies(&res.control, now):
 		res.State = Fresh
 		return
@@ -216,7 +227,7 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 		if res.Entry.TTL(now) > 0 && !res.Entry.control.noCache {
 			res.Why = FwdRequest
 		}
-	case res.partial != nil:
+	case res.partial != nil, res.slices.begun():
 		res.State, res.Why = Miss, FwdPartial
 	case known:
 		res.State, res.Why = Miss, FwdVaryMiss
@@ -270,9 +281,21 @@ type State struct {
 	Recoded   RecodedState `json:"recoded"`
 	Unrecoded uint64       `json:"unrecoded"`
 
+	Slices SliceState `json:"slices"`
+
 	Purges      PurgeState `json:"purges"`
 	Purged      uint64     `json:"purged"`       // entries, softly or for good
 	TagsIgnored uint64     `json:"tags_ignored"` // tags and groups beyond what one response may have
+}
+
+// A SliceState counts the slices that answers about large objects were put together of.
+type SliceState struct {
+	Stored  uint64 `json:"stored"`  // that were there
+	Joined  uint64 `json:"joined"`  // that others fetched at that time
+	Fetched uint64 `json:"fetched"` // that were asked for
+	// Changes are how often the slices of an object were found to be of two versions, and
+	// forgotten.
+	Changes uint64 `json:"changes"`
 }
 
 // A PurgeState counts purges by kind, whatever they found.
@@ -301,6 +324,10 @@ func (c *Cache) State() State {
 		Collapsed: c.counts.collapsed.Load(), Stored: c.counts.stored.Load(),
 		Uncacheable: c.counts.uncacheable.Load(), Rejected: c.counts.rejected.Load(),
 		Background: c.behind.used(), Renewed: c.counts.renewed.Load(), Unrenewed: c.counts.unrenewed.Load(),
+	}
+	s.Slices = SliceState{
+		Stored: c.counts.slices.stored.Load(), Joined: c.counts.slices.joined.Load(),
+		Fetched: c.counts.slices.fetched.Load(), Changes: c.counts.slices.changes.Load(),
 	}
 	s.Purges, s.Purged, s.TagsIgnored = c.counts.purges.state(), c.counts.purges.entries.Load(), c.store.ignored.Load()
 	s.Recoded, s.Unrecoded = c.recodings.state(), c.recodings.refused.Load()

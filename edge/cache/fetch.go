@@ -31,7 +31,7 @@ var (
 
 // A Func sends a request to whoever can answer it. It is called at most twice
 // per Fetch. The context may outlive the request that made it, and the request
-// it gets is a copy with conditions of its own. The response's ContentLength is
+// it gets is a copy with conditions, and for a slice of a large object a range, of its own. The response's ContentLength is
 // believed: a body that is shorter or longer is an error.
 type Func = func(ctx context.Context, r *http.Request) (*http.Response, error)
 
@@ -51,6 +51,10 @@ type Response struct {
 	ContentLength int64
 	// Trailer is filled when Body has ended. Shared answers have none.
 	Trailer http.Header
+
+	// Hit: all of it was stored, in slices; TTL is then the freshness that is left.
+	Hit bool
+	TTL time.Duration
 
 	Joined      bool // somebody else fetched it
 	Stored      bool // it is kept, once complete
@@ -96,6 +100,9 @@ func (c *Cache) obtain(ctx context.Context, r *http.Request, found Result, fetch
 	}
 	if found.State == Bypass || bypass(r, hasBody(r)) != "" {
 		return c.pass(ctx, r, &found, fetch)
+	}
+	if found.slices != nil {
+		return c.fetchSlices(ctx, r, &found, fetch)
 	}
 	if !collapsible(r, &found) {
 		return c.alone(ctx, r, &found, fetch)

@@ -78,6 +78,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, r *http.Request, found *Resu
 func (c *Cache) weigh(r *http.Request, a *reply, found *Result) landing {
 	a.policy, a.replaces, a.cookies = found.Policy, found.Entry != nil, c.config.ShareCookies
 	v := judge(r, a.answer, c.config.MaxObject)
+	c.weighSize(r, a, found, &v)
 	store := v.store && c.store.fits(v.size(a.length))
 	if v.store && !store {
 		v.why = whyMemory

@@ -18,6 +18,7 @@ const (
 	folderKey             // scheme, host and path up to a slash
 	tagKey                // a tag of any host
 	groupKey              // scheme, host and group
+	sliceKey              // a target: its slices
 )
 
 // keyOf hashes the parts of a key. None of them can hold the NUL that parts them:
@@ -60,6 +61,9 @@ func targetKeys(t *target) []uint64 {
 	folders(t.path, func(folder string) {
 		keys = append(keys, keyOf(folderKey, t.scheme, t.host, folder))
 	})
+	if t.sliced() {
+		keys = append(keys, t.slicesKey())
+	}
 	return keys
 }
 

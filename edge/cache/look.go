@@ -17,10 +17,12 @@ type Look struct {
 	Bytes int64  `json:"bytes"` // of the body
 	// Whole is the size of the body of which the entry holds a part, -1 when unknown;
 	// zero for an entry that is whole.
-	Whole int64   `json:"whole_bytes,omitempty"`
-	Age   float64 `json:"age_seconds"`
-	TTL   float64 `json:"ttl_seconds"`      // below zero, since when it is not fresh
-	Soft  bool    `json:"purged,omitempty"` // softly purged: it is validated before it answers
+	Whole int64 `json:"whole_bytes,omitempty"`
+	// Offset is where a slice of a large object begins.
+	Offset int64   `json:"offset_bytes,omitempty"`
+	Age    float64 `json:"age_seconds"`
+	TTL    float64 `json:"ttl_seconds"`      // below zero, since when it is not fresh
+	Soft   bool    `json:"purged,omitempty"` // softly purged: it is validated before it answers
 	// Coding is the content coding of the body, as the entry says it.
 	Coding string `json:"coding,omitempty"`
 	// Vary are the fields that the request must have, as "name: value"; without a
@@ -43,6 +45,9 @@ func lookAt(t *target, e *Entry, now time.Time) Look {
 	}
 	if e.part != nil {
 		l.Whole = e.part.size
+		if t.sliced() {
+			l.Offset = e.part.spans[0].first
+		}
 	}
 	for _, f := range e.vary {
 		name := strings.TrimPrefix(f.name, string(partMark))
@@ -66,7 +71,7 @@ func lookAt(t *target, e *Entry, now time.Time) Look {
 func (t *target) url() string {
 	u := t.scheme + "://" + t.host + t.path
 	if t.hasQuery {
-		u += "?" + t.query
+		u += "?" + t.unsliced()
 	}
 	return u
 }
@@ -114,6 +119,7 @@ func (c *Cache) List(s Selection, cursor string, limit int, now time.Time) (page
 				made := key.in(to)
 				found = append(found, c.store.variants(&made)...)
 			}
+			found = append(found, c.slicesOf(&key)...)
 		}
 	} else {
 		limit = max(limit, 1)

@@ -66,9 +66,10 @@ func (c *Cache) PurgeBy(s Selection, soft bool) (entries int) {
 // raised first: a fetch that stores after the removal then sees that it must not.
 func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
 	c.flights.epoch(t.hash).Add(1)
+	entries = c.purgeSlices(t, soft, now)
 	sh := c.store.shard(t.hash)
 	if sh == nil {
-		return 0
+		return entries
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -22,6 +22,9 @@ func (c *Cache) Renew(r *http.Request, found *Result, prepare func() Func) {
 	if found.control.noStore { // RFC 9111 section 5.2.1.5: its answer could not be stored
 		return
 	}
+	if found.slices != nil {
+		r = found.slices.request(r, found.Entry.part.spans[0].first)
+	}
 	was := *found
 	ctx, f := c.departRenewal(r, &was, time.Now())
 	if f == nil {

@@ -34,6 +34,11 @@ type PolicyConfig struct {
 	StaleWhileRevalidate time.Duration `koanf:"stale_while_revalidate" unit:"duration"`
 	StaleIfError         time.Duration `koanf:"stale_if_error" unit:"duration"`
 
+	// Slice is the length of the slices in which objects are stored that are larger than
+	// Config.MaxObject, if their origin sends ranges and a strong validator. It is no more
+	// than that. Zero is off.
+	Slice int64 `koanf:"slice" unit:"bytes" default:"1MiB"`
+
 	Key    KeyConfig    `koanf:"key"`
 	Bypass BypassConfig `koanf:"bypass"`
 
@@ -81,6 +86,8 @@ type Policy struct {
 	negative                           map[int]time.Duration // a status, or 4 and 5 for a class
 	staleWhileRevalidate, staleIfError time.Duration
 
+	slice int64 // zero: none
+
 	query queryRule
 	parts []string // names of nominated fields
 
@@ -99,8 +106,12 @@ type Policy struct {
 func NewPolicy(c PolicyConfig) (*Policy, error) {
 	p := &Policy{
 		ttl: c.TTL, forceTTL: c.ForceTTL, staleWhileRevalidate: c.StaleWhileRevalidate, staleIfError: c.StaleIfError,
+		slice:         c.Slice,
 		query:         newQueryRule(&c.Key),
 		bypassCookies: patterns(c.Bypass.Cookies), bypassQuery: patterns(c.Bypass.Query),
+	}
+	if err := CheckSlice(c.Slice); err != nil {
+		return nil, err
 	}
 	for _, name := range c.Bypass.Headers {
 		p.bypassHeaders = append(p.bypassHeaders, http.CanonicalHeaderKey(name))

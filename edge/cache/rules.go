@@ -70,7 +70,7 @@ func forbidden(r *http.Request, a *answer, control *directives, maxObject int64)
 	case hasAuthorization(r) && !control.allowsAuthorization():
 		return "authorization"
 	case a.length > maxObject:
-		return "too-large"
+		return whyTooLarge
 	}
 	return ""
 }

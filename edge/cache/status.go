@@ -143,6 +143,9 @@ func passedBecause(r *http.Request, found *Result) string {
 
 // CacheStatus returns the member for a fetched answer to a lookup's result.
 func (r *Response) CacheStatus(found *Result) Status {
+	if r.Hit {
+		return Status{Hit: true, TTL: r.TTL}
+	}
 	return Status{
 		Fwd: found.Why, FwdStatus: r.FwdStatus,
 		Stored: r.Stored, Collapsed: r.Joined, Refused: r.Refused, Detail: r.Detail,

@@ -227,7 +227,7 @@ func (c *Cache) usable(t *target, r *http.Request, p *Policy) (e *Entry, known b
 // or what its No-Vary-Search makes of it.
 func (c *Cache) place(t *target, e *Entry) *target {
 	v := parseVariation(e.header["No-Vary-Search"])
-	if v == nil && !t.varied {
+	if v == nil && !t.varied || t.sliced() {
 		return t
 	}
 	key := c.exact(t)

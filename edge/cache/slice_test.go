@@ -1,0 +1,551 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A largeObject is an origin with one object whose every byte is known by its offset and
+// version.
+type largeObject struct {
+	size     int64
+	version  atomic.Int64
+	requests atomic.Int64
+	bytes    atomic.Int64
+	asked    sync.Map // Range to how often
+	control  string
+	lies     func(resp *http.Response, r *http.Request) // changes the answer
+}
+
+func (o *largeObject) at(version, offset int64) byte {
+	return byte((offset>>12)*31 + offset*7 + version*101)
+}
+
+// A piece of the object, made as it is read.
+type generated struct {
+	o       *largeObject
+	version int64
+	span    span
+}
+
+func (g *generated) Read(p []byte) (int, error) {
+	n := int(min(int64(len(p)), g.span.length()))
+	if n == 0 {
+		return 0, io.EOF
+	}
+	for i := range p[:n] {
+		p[i] = g.o.at(g.version, g.span.first+int64(i))
+	}
+	g.span.first += int64(n)
+	g.o.bytes.Add(int64(n))
+	return n, nil
+}
+
+func (g *generated) Close() error { return nil }
+
+func (o *largeObject) fetch(_ context.Context, r *http.Request) (*http.Response, error) {
+	o.requests.Add(1)
+	counter, _ := o.asked.LoadOrStore(r.Header.Get("Range"), new(atomic.Int64))
+	counter.(*atomic.Int64).Add(1)
+	v := o.version.Load()
+	control := o.control
+	if control == "" {
+		control = "max-age=60"
+	}
+	resp := &http.Response{StatusCode: 200, Header: header(
+		"Cache-Control: "+control, `ETag: "`+strconv.FormatInt(v, 10)+`"`, "Accept-Ranges: bytes", "Content-Type: a/b", "Cache-Tag: big",
+	)}
+	whole := span{0, o.size}
+	g := &generated{o, v, whole}
+	if ranges, ok := parseRanges(r.Header["Range"]); ok {
+		spans := resolve(ranges, o.size)
+		if len(spans) == 0 {
+			resp.StatusCode, resp.Body = 416, http.NoBody
+			resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", o.size))
+			return resp, nil
+		}
+		resp.StatusCode, g.span = 206, spans[0]
+		resp.Header.Set("Content-Range", contentRange(g.span, o.size))
+	}
+	resp.ContentLength, resp.Body = g.span.length(), g
+	if matchesETag(r.Header["If-None-Match"], resp.Header.Get("Etag")) {
+		resp.StatusCode, resp.Body, resp.ContentLength = 304, http.NoBody, 0
+		delete(resp.Header, "Content-Range")
+	}
+	if o.lies != nil {
+		o.lies(resp, r)
+	}
+	return resp, nil
+}
+
+// check compares what came with the object, from an offset.
+func (o *largeObject) check(t *testing.T, body string, version, offset int64) {
+	t.Helper()
+	for i := range len(body) {
+		if body[i] != o.at(version, offset+int64(i)) {
+			t.Fatalf("byte %d of what begins at %d is wrong", i, offset)
+		}
+	}
+}
+
+const testSlice = 64 << 10
+
+// slicing is a cache, and a policy that slices what is larger than 256 KiB.
+func slicingCache(t testing.TB) (*Cache, *Policy) {
+	p, err := NewPolicy(PolicyConfig{Slice: testSlice})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config()
+	c.Memory, c.MaxObject = 32<<20, 256<<10
+	return New(c), p
+}
+
+// slicedAnswer serves a request under a policy, as the edge does.
+func slicedAnswer(c *Cache, p *Policy, r *http.Request, fetch Func) (*Response, string, error) {
+	found := Result{Policy: p}
+	c.Find(r, time.Now(), &found)
+	defer found.Release()
+	if found.State == Fresh {
+		e := found.Entry
+		resp := &Response{Status: e.Status(), Header: e.Header().Clone(), Hit: true}
+		if e.NotModified(r) {
+			resp.Status = 304
+			return resp, "", nil
+		}
+		if x, ok := e.Excerpt(r); ok {
+			resp.Status = x.Apply(resp.Header)
+			var b strings.Builder
+			for _, piece := range x.Pieces() {
+				b.Write(piece)
+			}
+			return resp, b.String(), nil
+		}
+		return resp, string(e.Body()), nil
+	}
+	resp, err := c.Fetch(r.Context(), r, found, fetch)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	if NotModified(r, resp.Status, resp.Header) {
+		resp.Status = 304
+		return resp, "", nil
+	}
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+// mustAsk expects an answer.
+func mustAsk(t *testing.T, c *Cache, p *Policy, r *http.Request, fetch Func, status int) (*Response, string) {
+	t.Helper()
+	resp, body, err := slicedAnswer(c, p, r, fetch)
+	if err != nil {
+		t.Fatalf("%s %v: %v", r.Method, r.Header, err)
+	}
+	if resp.Status != status {
+		t.Fatalf("%s %v: status %d, want %d", r.Method, r.Header, resp.Status, status)
+	}
+	return resp, body
+}
+
+// settled expects that nobody holds anything any more.
+func settled(t *testing.T, c *Cache) {
+	t.Helper()
+	for range 1000 {
+		if s := c.State(); s.Pinned == 0 && s.FillBytes == 0 && s.Flights == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("left over: %+v", c.State())
+}
+
+func TestLargeObjectIsSliced(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 10*testSlice + 5}
+	_, body := mustAsk(t, c, p, get("/a"), o.fetch, 200) // passes through, and is learned
+	o.check(t, body, 0, 0)
+	if n := o.requests.Load(); n != 1 {
+		t.Fatalf("%d requests", n)
+	}
+	resp, body := mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	if o.check(t, body, 0, 0); int64(len(body)) != o.size || resp.ContentLength != o.size || resp.Header.Get("Content-Range") != "" {
+		t.Errorf("%d bytes, %v", len(body), resp.Header)
+	}
+	if n := o.requests.Load(); n != 12 || resp.Hit {
+		t.Errorf("%d requests for 11 slices, hit %t", n, resp.Hit)
+	}
+	for _, f := range []struct {
+		fields      []string
+		status      int
+		first, last int64
+	}{
+		{nil, 200, 0, o.size - 1},
+		{[]string{"Range: bytes=0-0"}, 206, 0, 0},
+		{[]string{"Range: bytes=70000-70009"}, 206, 70000, 70009},
+		{[]string{"Range: bytes=65535-65536"}, 206, 65535, 65536},
+		{[]string{"Range: bytes=1000-400000"}, 206, 1000, 400000},
+		{[]string{"Range: bytes=-7"}, 206, o.size - 7, o.size - 1},
+		{[]string{"Range: bytes=600000-"}, 206, 600000, o.size - 1},
+		{[]string{"Range: bytes=0-9", `If-Range: "0"`}, 206, 0, 9},
+		{[]string{"Range: bytes=5-100000", `If-Range: "other"`}, 200, 0, o.size - 1},
+		{[]string{"Range: bytes=9-5"}, 200, 0, o.size - 1},
+		{[]string{"Range: bytes=9-5", `If-None-Match: "other"`}, 200, 0, o.size - 1},
+		{[]string{"Range: bytes=5-100000", `If-None-Match: "0"`}, 304, 0, -1},
+		{[]string{`If-None-Match: "0"`}, 304, 0, -1},
+		{[]string{"Range: bytes=10000000-"}, 416, 0, -1},
+	} {
+		resp, body := mustAsk(t, c, p, get("/a", f.fields...), noFetch(t), f.status)
+		o.check(t, body, 0, f.first)
+		if int64(len(body)) != f.last+1-f.first || !resp.Hit {
+			t.Errorf("%v: %d bytes, hit %t", f.fields, len(body), resp.Hit)
+		}
+		switch said := resp.Header.Get("Content-Range"); {
+		case f.status == 206 && said != contentRange(span{f.first, f.last + 1}, o.size),
+			f.status == 416 && said != fmt.Sprintf("bytes */%d", o.size), f.status == 200 && said != "":
+			t.Errorf("%v: Content-Range %q", f.fields, said)
+		}
+		if length := resp.Header.Get("Content-Length"); f.status == 200 && length != strconv.FormatInt(o.size, 10) {
+			t.Errorf("%v: Content-Length %q", f.fields, length)
+		}
+	}
+	head, _ := mustAsk(t, c, p, request("HEAD", "/a"), noFetch(t), 200)
+	if head.Header.Get("Content-Length") != strconv.FormatInt(o.size, 10) {
+		t.Errorf("HEAD: %v", head.Header)
+	}
+	several, body := mustAsk(t, c, p, get("/a", "Range: bytes=0-99999,-5"), noFetch(t), 206)
+	if kind := several.Header.Get("Content-Type"); !strings.HasPrefix(kind, "multipart/byteranges; boundary=") ||
+		several.Header.Get("Content-Length") != strconv.Itoa(len(body)) || several.ContentLength != int64(len(body)) ||
+		strings.Count(body, "Content-Type: a/b\r\n") != 2 {
+		t.Errorf("%v, %d bytes", several.Header, len(body))
+	} else {
+		_, part, _ := strings.Cut(body, "\r\n\r\n")
+		o.check(t, part[:100000], 0, 0)
+		_, part, _ = strings.Cut(part[100000:], "\r\n\r\n")
+		o.check(t, part[:5], 0, o.size-5)
+	}
+	settled(t, c)
+}
+
+// A range that comes first teaches as well, and only what is asked for is fetched.
+func TestSlicesOfRanges(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 100 * testSlice}
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
+	_, body := mustAsk(t, c, p, get("/a", "Range: bytes=-10"), o.fetch, 206)
+	o.check(t, body, 0, o.size-10)
+	_, body = mustAsk(t, c, p, get("/a", "Range: bytes=1000000-1200000"), o.fetch, 206)
+	o.check(t, body, 0, 1000000)
+	if n, b := o.requests.Load(), o.bytes.Load(); n != 6 || b != 10+5*testSlice {
+		t.Errorf("%d requests, %d bytes", n, b)
+	}
+	// Without a slice that tells, nothing is known of what lies behind the end.
+	c.Purge()
+	resp, _ := mustAsk(t, c, p, get("/a", "Range: bytes=100000000-"), o.fetch, 416)
+	if resp.Header.Get("Content-Range") != fmt.Sprintf("bytes */%d", o.size) {
+		t.Errorf("%v", resp.Header)
+	}
+	settled(t, c)
+}
+
+// A visitor makes the node fetch what it reads, the rest of that slice, and one more.
+func TestReadAheadIsOneSlice(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 100 * testSlice}
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
+	before := o.requests.Load()
+	for _, f := range []struct{ read, most int64 }{{1, 1}, {testSlice/2 + 1, 2}, {3 * testSlice, 4}} {
+		c.Purge()
+		found := Result{Policy: p}
+		r := get("/a")
+		c.Find(r, time.Now(), &found)
+		resp, err := c.Fetch(t.Context(), r, found, o.fetch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.CopyN(io.Discard, resp.Body, f.read)
+		resp.Body.Close()
+		found.Release()
+		settled(t, c)
+		if n := o.requests.Load() - before; n > f.most {
+			t.Errorf("%d bytes read, %d slices fetched", f.read, n)
+		}
+		before = o.requests.Load()
+	}
+}
+
+func TestSlicesCollapse(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 20 * testSlice}
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
+	begin := make(chan struct{})
+	before := o.requests.Load()
+	var wg sync.WaitGroup
+	for n := range 100 {
+		wg.Go(func() {
+			fields := []string{fmt.Sprintf("Range: bytes=%d-%d", testSlice+n, testSlice+n+100)}
+			if n%10 == 0 {
+				fields = nil
+			}
+			<-begin
+			_, body, err := slicedAnswer(c, p, get("/a", fields...), o.fetch)
+			if err != nil {
+				t.Error(err)
+			} else if n%10 != 0 {
+				o.check(t, body, 0, int64(testSlice+n))
+			} else if o.check(t, body, 0, 0); int64(len(body)) != o.size {
+				t.Errorf("%d bytes", len(body))
+			}
+		})
+	}
+	close(begin)
+	wg.Wait()
+	if n := o.requests.Load() - before; n != 20 {
+		t.Errorf("%d requests for 20 slices", n)
+	}
+	settled(t, c)
+}
+
+// Every kind of purge reaches the slices, and nothing that was on its way is stored.
+func TestPurgesReachSlices(t *testing.T) {
+	prefix, _ := SelectPrefix("http://example.com/")
+	for name, f := range map[string]func(c *Cache, soft bool) int{
+		"url":    func(c *Cache, soft bool) int { return c.PurgeBy(c.SelectURL(get("/a?b"), nil), soft) },
+		"prefix": func(c *Cache, soft bool) int { return c.PurgeBy(prefix, soft) },
+		"tag":    func(c *Cache, soft bool) int { return c.PurgeBy(SelectTag("big"), soft) },
+		"all":    func(c *Cache, soft bool) int { return c.PurgeBy(SelectAll(), soft) },
+		"post": func(c *Cache, soft bool) int {
+			if soft {
+				return c.PurgeBy(SelectAll(), true)
+			}
+			c.Invalidate(request("POST", "/a?b"), 200, header())
+			return 10
+		},
+	} {
+		for _, soft := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, soft %t", name, soft), func(t *testing.T) {
+				c, p := slicingCache(t)
+				o := &largeObject{size: 10 * testSlice}
+				mustAsk(t, c, p, get("/a?b"), o.fetch, 200)
+				mustAsk(t, c, p, get("/a?b"), o.fetch, 200)
+				if list, _, _ := c.List(c.SelectURL(get("/a?b"), nil), "", 100, time.Now()); len(list) != 10 ||
+					list[0].URL != "http://example.com/a?b" || list[0].Whole != o.size || list[0].Bytes != testSlice {
+					t.Errorf("listed %+v", list)
+				}
+				if n := f(c, soft); n != 10 {
+					t.Errorf("%d purged", n)
+				}
+				before, bytes := o.requests.Load(), o.bytes.Load()
+				_, body := mustAsk(t, c, p, get("/a?b"), o.fetch, 200)
+				o.check(t, body, 0, 0)
+				if n := o.requests.Load() - before; n != 10 {
+					t.Errorf("%d requests", n)
+				}
+				if n := o.bytes.Load() - bytes; soft != (n == 0) { // softly purged ones are validated
+					t.Errorf("%d bytes", n)
+				}
+				mustAsk(t, c, p, get("/a?b"), noFetch(t), 200)
+				// In the middle of an answer: what was open is of the same version.
+				c.Purge()
+				found := Result{Policy: p}
+				c.Find(get("/a?b"), time.Now(), &found)
+				resp, err := c.Fetch(t.Context(), get("/a?b"), found, o.fetch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.CopyN(io.Discard, resp.Body, testSlice+testSlice/4)
+				f(c, soft)
+				if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != 10*testSlice-testSlice-testSlice/4 {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+				resp.Body.Close()
+				found.Release()
+				settled(t, c)
+			})
+		}
+	}
+}
+
+// An object that changes is never mixed: where nothing was sent the answer begins anew,
+// else it breaks, and the next one is whole.
+func TestVersionsAreNotMixed(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 10 * testSlice}
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-99999"), o.fetch, 206) // slices 0 and 1
+	o.version.Store(1)
+	_, body := mustAsk(t, c, p, get("/a"), o.fetch, 200) // 2 is another: anew
+	if o.check(t, body, 1, 0); int64(len(body)) != o.size {
+		t.Errorf("%d bytes", len(body))
+	}
+
+	c.Purge()
+	found := Result{Policy: p}
+	c.Find(get("/a"), time.Now(), &found)
+	resp, err := c.Fetch(t.Context(), get("/a"), found, o.fetch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, _ := io.ReadAll(io.LimitReader(resp.Body, 10))
+	o.version.Store(2)
+	rest, err := io.ReadAll(resp.Body)
+	if o.check(t, string(begin)+string(rest), 1, 0); err == nil || int64(len(rest)) >= o.size-10 {
+		t.Errorf("%d bytes, %v", len(rest), err)
+	}
+	resp.Body.Close()
+	found.Release()
+	_, body = mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	o.check(t, body, 2, 0)
+
+	o.version.Store(3) // shorter, and no longer large
+	o.size = testSlice + 7
+	c.Purge()
+	_, body = mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	if o.check(t, body, 3, 0); int64(len(body)) != o.size {
+		t.Errorf("%d bytes", len(body))
+	}
+	settled(t, c)
+}
+
+// What lies, or knows no ranges, is passed on as it comes or asked for as the request
+// came, and nothing of it is stored as a slice.
+func TestOriginsThatCannotBeSliced(t *testing.T) {
+	for name, lie := range map[string]func(resp *http.Response, r *http.Request){
+		"other range":  func(resp *http.Response, _ *http.Request) { resp.Header.Set("Content-Range", "bytes 5-9/10000000") },
+		"no range":     func(resp *http.Response, _ *http.Request) { resp.Header.Del("Content-Range") },
+		"no size":      func(resp *http.Response, _ *http.Request) { resp.Header.Set("Content-Range", "bytes 0-65535/*") },
+		"no validator": func(resp *http.Response, _ *http.Request) { resp.Header.Del("Etag") },
+		"weak":         func(resp *http.Response, _ *http.Request) { resp.Header.Set("Etag", `W/"0"`) },
+		"short": func(resp *http.Response, r *http.Request) {
+			resp.Header.Set("Content-Range", "bytes 0-9/655360")
+			resp.ContentLength = 10
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, p := slicingCache(t)
+			o := &largeObject{size: 10 * testSlice}
+			mustAsk(t, c, p, get("/a"), o.fetch, 200)
+			o.lies = func(resp *http.Response, r *http.Request) {
+				if resp.StatusCode == 206 {
+					lie(resp, r)
+				}
+			}
+			for range 2 {
+				_, body := mustAsk(t, c, p, get("/a"), o.fetch, 200)
+				if o.check(t, body, 0, 0); int64(len(body)) != o.size {
+					t.Errorf("%d bytes", len(body))
+				}
+			}
+			if n := o.requests.Load(); n != 4 { // one was for a slice
+				t.Errorf("%d requests", n)
+			}
+			settled(t, c)
+		})
+	}
+	t.Run("ignores ranges", func(t *testing.T) {
+		c, p := slicingCache(t)
+		o := &largeObject{size: 10 * testSlice}
+		mustAsk(t, c, p, get("/a"), o.fetch, 200)
+		deaf := func(ctx context.Context, r *http.Request) (*http.Response, error) {
+			return o.fetch(ctx, get("/a"))
+		}
+		_, body := mustAsk(t, c, p, get("/a", "Range: bytes=100000-"), deaf, 200)
+		if o.check(t, body, 0, 0); int64(len(body)) != o.size || o.requests.Load() != 2 {
+			t.Errorf("%d bytes, %d requests", len(body), o.requests.Load())
+		}
+		settled(t, c)
+	})
+	t.Run("cut", func(t *testing.T) { // a body that ends early never completes an answer
+		c, p := slicingCache(t)
+		o := &largeObject{size: 10 * testSlice}
+		mustAsk(t, c, p, get("/a"), o.fetch, 200)
+		o.lies = func(resp *http.Response, r *http.Request) {
+			if strings.HasPrefix(r.Header.Get("Range"), "bytes=131072-") {
+				resp.Body = io.NopCloser(io.LimitReader(resp.Body, 100))
+			}
+		}
+		_, body, err := slicedAnswer(c, p, get("/a"), o.fetch)
+		if o.check(t, body, 0, 0); err == nil || len(body) > 2*testSlice+100 {
+			t.Errorf("%d bytes, %v", len(body), err)
+		}
+		o.lies = nil
+		_, body = mustAsk(t, c, p, get("/a"), o.fetch, 200)
+		o.check(t, body, 0, 0)
+		settled(t, c)
+	})
+}
+
+// What may not be shared is not sliced.
+func TestWhatIsNotSliced(t *testing.T) {
+	for _, f := range []struct{ control, field string }{
+		{"no-store", ""}, {"private", ""}, {"no-cache", ""}, {"max-age=0", ""}, {"max-age=60", "Set-Cookie: a=b"},
+		{"max-age=60", "Vary: *"}, {"max-age=60", `Etag: W/"0"`}, {"max-age=60", "Accept-Ranges: none"},
+	} {
+		c, p := slicingCache(t)
+		o := &largeObject{size: 10 * testSlice, control: f.control}
+		name, value, _ := strings.Cut(f.field, ": ")
+		o.lies = func(resp *http.Response, _ *http.Request) {
+			if name != "" {
+				resp.Header.Set(name, value)
+			}
+		}
+		for range 3 {
+			mustAsk(t, c, p, get("/a"), o.fetch, 200)
+		}
+		if n := o.requests.Load(); n != 3 {
+			t.Errorf("%s, %s: %d requests", f.control, f.field, n)
+		}
+		settled(t, c)
+	}
+	c, p := slicingCache(t)
+	o := &largeObject{size: 10 * testSlice}
+	for range 2 {
+		mustAsk(t, c, p, get("/a", "Authorization: x"), o.fetch, 200)
+		mustAsk(t, c, nil, get("/a"), o.fetch, 200)
+	}
+	if n := o.requests.Load(); n != 4 {
+		t.Errorf("with Authorization, and without a policy: %d requests", n)
+	}
+}
+
+// An expired slice is validated with a conditional request of its own.
+func TestExpiredSlicesAreValidated(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 10 * testSlice}
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	requests, bytes := o.requests.Load(), o.bytes.Load()
+	_, body := mustAsk(t, c, p, get("/a", "Cache-Control: no-cache"), o.fetch, 200)
+	if o.check(t, body, 0, 0); o.requests.Load() != requests+10 || o.bytes.Load() != bytes {
+		t.Errorf("%d requests, %d bytes", o.requests.Load()-requests, o.bytes.Load()-bytes)
+	}
+	mustAsk(t, c, p, get("/a", "Range: bytes=70000-70001", "Cache-Control: no-cache"), o.fetch, 206)
+	if o.requests.Load() != requests+11 || o.bytes.Load() != bytes {
+		t.Errorf("one: %d requests, %d bytes", o.requests.Load()-requests, o.bytes.Load()-bytes)
+	}
+	// With one gone, only that is asked for.
+	key := c.sliceTarget(targetAt(c, "/a"), 3*testSlice)
+	e, _ := c.store.get(&key, get("/a"))
+	c.store.removeEntry(&key, e)
+	e.release()
+	mustAsk(t, c, p, get("/a", "Cache-Control: only-if-cached", "Range: bytes=0-9"), noFetch(t), 206)
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	if o.requests.Load() != requests+12 {
+		t.Errorf("one gone: %d requests", o.requests.Load()-requests)
+	}
+	settled(t, c)
+}
+
+func targetAt(c *Cache, path string) *target {
+	t := c.target(get(path))
+	return &t
+}
