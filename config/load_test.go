@@ -196,7 +196,7 @@ func TestProblemsOfRoutes(t *testing.T) {
 	f("{origin: app, cache: off}")
 	f("{origin: app, cache: true}")
 	f("{origin: app, cache: maybe}", "f:3:22: sites[0].routes[0].cache: this wants keys of its own, not a value; write them below it; keys are off, ttl, "+
-		"force_ttl, negative_ttl, stale_while_revalidate, stale_if_error, key, bypass, compress")
+		"force_ttl, negative_ttl, stale_while_revalidate, stale_if_error, slice, key, bypass, compress")
 	f("{origin: app, cache: {ttl: 60}}", "f:3:28: sites[0].routes[0].cache.ttl: 60 has no unit; write 60s; units are ms, s, m, h or d")
 	f("{origin: app, cache: {negative_ttl: {404: 10s, 5xx: 1s, 200: 1s, 429: 1s, 4x: 1s, 600: 1s}}}",
 		`f:3:57: sites[0].routes[0].cache.negative_ttl.200: "200" is not the status of an error; write a status such as 404, or all of them as 4xx or 5xx`,

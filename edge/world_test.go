@@ -100,6 +100,16 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 func newPatientWorld(
 	t testing.TB, proto string, slots int, wait time.Duration, change func(*edge.Config, []edge.RouteConfig), purgers ...string,
 ) *world {
+	return newCachingWorld(t, proto, slots, wait, cache.Config{
+		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
+		Purge: cache.PurgeConfig{From: purgers},
+	}, change)
+}
+
+// newCachingWorld is newPatientWorld with a cache of the test's own.
+func newCachingWorld(
+	t testing.TB, proto string, slots int, wait time.Duration, cc cache.Config, change func(*edge.Config, []edge.RouteConfig),
+) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
 	w.budget = budget.New("spill", budget.Config{PerHour: 1})
@@ -122,10 +132,7 @@ func newPatientWorld(
 	}
 	background(t, o.Run)
 	w.app, w.paid = o, functions
-	w.cache = cache.New(cache.Config{
-		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
-		Purge: cache.PurgeConfig{From: purgers},
-	})
+	w.cache = cache.New(cc)
 	background(t, w.cache.Revalidate)
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}

@@ -487,8 +487,14 @@ func TestOriginsThatCannotBeSliced(t *testing.T) {
 // What may not be shared is not sliced.
 func TestWhatIsNotSliced(t *testing.T) {
 	for _, f := range []struct{ control, field string }{
-		{"no-store", ""}, {"private", ""}, {"no-cache", ""}, {"max-age=0", ""}, {"max-age=60", "Set-Cookie: a=b"},
-		{"max-age=60", "Vary: *"}, {"max-age=60", `Etag: W/"0"`}, {"max-age=60", "Accept-Ranges: none"},
+		{"no-store", ""},
+		{"private", ""},
+		{"no-cache", ""},
+		{"max-age=0", ""},
+		{"max-age=60", "Set-Cookie: a=b"},
+		{"max-age=60", "Vary: *"},
+		{"max-age=60", `Etag: W/"0"`},
+		{"max-age=60", "Accept-Ranges: none"},
 	} {
 		c, p := slicingCache(t)
 		o := &largeObject{size: 10 * testSlice, control: f.control}
