@@ -124,7 +124,8 @@ func (a *assembly) begin(ctx context.Context) (*Response, error) {
 	var head, next *piece
 	brought := &Response{}
 	age, ttl, hit := int64(0), time.Duration(0), true
-	for offset := range a.offsets(a.plan(a.r, nil)) {
+	wanted, _ := a.plan(a.r, nil)
+	for offset := range a.offsets(wanted) {
 		p, err := a.open(ctx, offset)
 		if err != nil {
 			head.close()
@@ -132,7 +133,9 @@ func (a *assembly) begin(ctx context.Context) (*Response, error) {
 		}
 		if err = a.accept(p, head); err != nil {
 			if head == nil && err == errNoSlice && p.answers() {
-				a.cache.larges.forget(a.target.hash)
+				if !failing(p.resp.Status) {
+					a.cache.larges.forget(a.target.hash)
+				}
 				return p.resp, nil
 			}
 			head.close()
@@ -194,6 +197,11 @@ func (a *assembly) accept(p, head *piece) error {
 	switch {
 	case p.other:
 		return errNoSlice
+	case head == nil && p.size != a.size && (p.resp == nil || len(p.header["Vary"]) > 0):
+		// What is known is of an older version, or of another variant, whose slices are
+		// as good as these.
+		a.size = p.size
+		return errChanged
 	case p.size != a.size || head != nil && !p.of(head):
 		a.size = p.size
 		a.cache.overtaken(&a.target, p)

@@ -107,7 +107,7 @@ func (c *Cache) weighSize(r *http.Request, a *reply, found *Result, v *verdict) 
 	if v.store && !storableSlice(r, a) {
 		v.store, v.why = false, "no-slice"
 	}
-	if !v.share && v.why != whySetCookie {
+	if !v.share && v.why != whySetCookie && !failing(a.status) {
 		object := found.target
 		object.query = object.unsliced()
 		c.larges.forget(c.hashed(object).hash) // to slice it would ask once for each visitor and slice

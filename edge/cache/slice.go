@@ -125,9 +125,10 @@ func (c *Cache) inSlices(r *http.Request, now time.Time, res *Result) *Entry {
 		return nil
 	}
 	s := &slicing{target: res.target, length: length, size: size}
+	spans, _ := s.plan(r, nil)
 	var version *Entry
 	whole := true
-	for offset := range s.offsets(s.plan(r, nil)) {
+	for offset := range s.offsets(spans) {
 		key := c.sliceTarget(&s.target, offset)
 		e, _ := c.usable(&key, r, res.Policy)
 		if e == nil {
@@ -151,7 +152,9 @@ func (c *Cache) inSlices(r *http.Request, now time.Time, res *Result) *Entry {
 			break
 		}
 	}
-	res.slices = s.unless(r.Method == http.MethodHead)
+	// Of several ranges each may lie in another slice: a visitor could have a slice
+	// fetched for a byte, many times in one request. Such a request is passed on.
+	res.slices = s.unless(r.Method == http.MethodHead || len(spans) > 1 && !whole)
 	if whole && res.slices != nil {
 		res.State = FreshSlices
 	}
@@ -208,7 +211,7 @@ func (s *slicing) plan(r *http.Request, h http.Header) (spans []span, ranged boo
 
 // offsets are those of the slices that spans lie in, in the order in which they are
 // sent. Where nothing is sent it is the first slice, which tells that.
-func (s *slicing) offsets(spans []span, _ bool) iter.Seq[int64] {
+func (s *slicing) offsets(spans []span) iter.Seq[int64] {
 	return func(yield func(int64) bool) {
 		if len(spans) == 0 {
 			yield(0)

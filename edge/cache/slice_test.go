@@ -382,6 +382,7 @@ func TestVersionsAreNotMixed(t *testing.T) {
 	o := &largeObject{size: 10 * testSlice}
 	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
 	mustAsk(t, c, p, get("/a", "Range: bytes=0-99999"), o.fetch, 206) // slices 0 and 1
+	settled(t, c)
 	o.version.Store(1)
 	_, body := mustAsk(t, c, p, get("/a"), o.fetch, 200) // 2 is another: anew
 	if o.check(t, body, 1, 0); int64(len(body)) != o.size {
@@ -554,4 +555,112 @@ func TestExpiredSlicesAreValidated(t *testing.T) {
 func targetAt(c *Cache, path string) *target {
 	t := c.target(get(path))
 	return &t
+}
+
+// Several ranges do not multiply slices: unless all is there, the request is passed on.
+func TestSeveralRangesAreNotAmplified(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 50 * testSlice}
+	mustAsk(t, c, p, get("/a", "Range: bytes=0-9"), o.fetch, 206)
+	before := o.bytes.Load()
+	mustAsk(t, c, p, get("/a", "Range: bytes=5-5,200000-200000,500000-500000"), o.fetch, 206)
+	if n := o.bytes.Load() - before; n > 3 {
+		t.Errorf("%d bytes", n)
+	}
+	settled(t, c)
+}
+
+// Variants of one target have sizes of their own, and leave each other alone.
+func TestSlicesOfVariants(t *testing.T) {
+	c, p := slicingCache(t)
+	de, fr := &largeObject{size: 10 * testSlice}, &largeObject{size: 12*testSlice + 1}
+	fr.version.Store(1)
+	fetch := func(ctx context.Context, r *http.Request) (*http.Response, error) {
+		o := de
+		if r.Header.Get("Accept-Language") == "fr" {
+			o = fr
+		}
+		resp, err := o.fetch(ctx, r)
+		resp.Header.Set("Vary", "Accept-Language")
+		return resp, err
+	}
+	for range 4 {
+		_, body := mustAsk(t, c, p, get("/a", "Accept-Language: de"), fetch, 200)
+		de.check(t, body, 0, 0)
+		_, body = mustAsk(t, c, p, get("/a", "Accept-Language: fr"), fetch, 200)
+		fr.check(t, body, 1, 0)
+		if int64(len(body)) != fr.size {
+			t.Errorf("%d bytes", len(body))
+		}
+	}
+	if s := c.State(); s.Slices.Changes != 0 || s.Slices.Fetched != 10+13 {
+		t.Errorf("%+v", s.Slices)
+	}
+	settled(t, c)
+}
+
+// Visitors who stop reading hold no more than bodies in flight may take.
+func TestSlowReadersOfSlicesAreBounded(t *testing.T) {
+	p, _ := NewPolicy(PolicyConfig{Slice: testSlice})
+	k := config()
+	k.Memory, k.MaxObject = 4<<20, 256<<10
+	c := New(k)
+	o := &largeObject{size: 10 * testSlice}
+	var open []func()
+	for n := range 60 {
+		r := get(fmt.Sprintf("/%d", n))
+		mustAsk(t, c, p, get(r.URL.Path, "Range: bytes=0-9"), o.fetch, 206)
+		found := Result{Policy: p}
+		c.Find(r, time.Now(), &found)
+		resp, err := c.Fetch(t.Context(), r, found, o.fetch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.CopyN(io.Discard, resp.Body, testSlice/2+1)
+		open = append(open, func() { resp.Body.Close(); found.Release() })
+		if s := c.State(); s.FillBytes > s.FillLimit || s.Bytes > s.Limit {
+			t.Fatalf("%d readers: %+v", n+1, s)
+		}
+	}
+	for _, end := range open {
+		end()
+	}
+	settled(t, c)
+}
+
+// An expired slice stands in for an origin that fails, and is renewed in the background,
+// as any entry.
+func TestStaleSlices(t *testing.T) {
+	c, p := slicingCache(t)
+	background := t.Context()
+	ended := make(chan struct{})
+	ctx, stop := context.WithCancel(background)
+	go func() { defer close(ended); c.Revalidate(ctx) }()
+	defer func() { stop(); <-ended }()
+	o := &largeObject{size: 10 * testSlice, control: "max-age=60, stale-if-error=60, stale-while-revalidate=60"}
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	c.PurgeBy(SelectAll(), true)
+	down := func(context.Context, *http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+	_, body := mustAsk(t, c, p, get("/a", "Cache-Control: max-stale=0"), down, 200)
+	if o.check(t, body, 0, 0); int64(len(body)) != o.size {
+		t.Errorf("%d bytes", len(body))
+	}
+	found := Result{Policy: p}
+	r := get("/a", "Range: bytes=70000-70001")
+	c.Find(r, time.Now(), &found)
+	defer found.Release()
+	if found.State != StaleWhileRevalidate {
+		t.Fatalf("a stale slice is %s", found.State)
+	}
+	before, bytes := o.requests.Load(), o.bytes.Load()
+	c.Renew(r, &found, func() Func { return o.fetch })
+	for c.State().Renewed == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if asked, ok := o.asked.Load("bytes=65536-131071"); !ok || asked.(*atomic.Int64).Load() != 2 ||
+		o.requests.Load() != before+1 || o.bytes.Load() != bytes {
+		t.Errorf("%d requests, %d bytes", o.requests.Load()-before, o.bytes.Load()-bytes)
+	}
+	mustAsk(t, c, p, r, noFetch(t), 206)
 }
