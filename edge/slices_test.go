@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -214,4 +215,55 @@ func TestSliceOfAFullOrigin(t *testing.T) {
 		w.ask("GET", "/plain/a", "").check(t, 200, "origin", string(f.bodies[0]))
 		w.awaitUnpinned(t, "over")
 	})
+}
+
+// BenchmarkLargeObject is the CPU of client, node and, where it is asked, origin for a
+// download: one of a whole entry, one out of slices that are stored, and one that passes
+// through.
+func BenchmarkLargeObject(b *testing.B) {
+	const size = 32 << 20
+	f := newLargeFile(size, 1)
+	for _, proto := range edgetest.Protocols {
+		for _, kind := range []string{"whole", "slices", "passed"} {
+			b.Run(proto+"/"+kind, func(b *testing.B) {
+				cc := cache.Config{Memory: 512 << 20, MaxObject: 8 << 20, CollapseWaiters: 100, CollapseWait: time.Second}
+				if kind == "whole" {
+					cc.MaxObject = size
+				}
+				w := newCachingWorld(b, proto, 4, time.Second, cc, func(_ *edge.Config, routes []edge.RouteConfig) {
+					if kind == "slices" {
+						routes[0].Cache.Slice = 1 << 20
+					}
+				})
+				w.origin.says(f.serve)
+				download := func() {
+					resp, err := w.visitor.Client.Get(w.visitor.URL + "/plain/a")
+					if err != nil {
+						b.Fatal(err)
+					}
+					if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
+						b.Fatal(n, err)
+					}
+					resp.Body.Close()
+				}
+				download()
+				download()
+				asked, before := w.origin.requests.Load(), cpuTime(b)
+				for b.Loop() {
+					download()
+				}
+				b.ReportMetric((cpuTime(b)-before).Seconds()*float64(1<<30/size)/float64(b.N), "cpu-s/GiB")
+				b.ReportMetric(float64(w.origin.requests.Load()-asked)/float64(b.N), "requests/op")
+			})
+		}
+	}
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
