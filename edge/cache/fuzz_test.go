@@ -133,7 +133,7 @@ func FuzzCursor(f *testing.F) {
 func FuzzReference(f *testing.F) {
 	for _, seed := range []string{
 		"", "/a", "//other/", "http://EXAMPLE.com:80/b", "https://example.com/", "http:a", "mailto:a@b", "\\\\other", "?a#b",
-		"http://example.com@other/", "%zz",
+		"http://example.com@other/", "%zz", "a:", "https:/b", "http:/b",
 	} {
 		f.Add(seed)
 	}

@@ -64,7 +64,10 @@ func sameOrigin(r *http.Request, t *target, reference string) (*url.URL, bool) {
 	if err != nil || u.Opaque != "" {
 		return nil, false
 	}
-	if u.Host != "" && (!strings.EqualFold(u.Scheme, t.scheme) && u.Scheme != "" || normalHost(t.scheme, u.Host) != t.host) {
+	if u.Scheme != "" && !strings.EqualFold(u.Scheme, t.scheme) { // what has a scheme and no host is of no origin
+		return nil, false
+	}
+	if u.Scheme+u.Host != "" && normalHost(t.scheme, u.Host) != t.host {
 		return nil, false
 	}
 	return u, true

@@ -50,6 +50,7 @@ func TestInvalidate(t *testing.T) {
 	f("/a", "POST", 201, "Location: //other.com/a", "Content-Location: mailto:x@example.com")
 	f("/a/b", "POST", 201, "Location: //example.com/b")
 	f("/a", "POST", 201, "Location: ::", "Content-Location: %zz")
+	f("/a", "POST", 201, "Location: https:/b", "Content-Location: urn:/b") // of no host, so of no origin
 	f("", "POST", 500, "Location: /b")
 }
 
