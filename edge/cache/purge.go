@@ -73,7 +73,7 @@ func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	entries = sh.purge(t, soft, now)
+	entries += sh.purge(t, soft, now)
 	for _, to := range forms {
 		made := t.in(to)
 		entries += sh.purge(&made, soft, now)
