@@ -30,11 +30,12 @@ conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-tes
 	@scripts/setup test
 	@go run ./scripts/conformance $(ARGS)
 
-test-more: ## browsers and other programs against the node, all simulated origins: some 25 minutes
+test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills: some 30 minutes
 	@scripts/setup more
 	@scripts/test more
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
+	@SPILLWAY_KILLS=1000 go test -count 1 -run TestKilledAtAnyMoment ./edge/cache/disk
 
 bench: build ## CPU per request beside nginx and others, crowds, the store: 15 minutes; ARGS="--part hits"
 	@scripts/setup bench
