@@ -164,7 +164,7 @@ func BenchmarkIndex(b *testing.B) {
 				x = newIndex()
 				for n := range count {
 					k := key(n)
-					x.set(k.hash(), entry{place: place{1, uint32(n)}})
+					x.set(k.hash(), entry{place: place{1, uint32(n % (1 << 24) * 8)}})
 				}
 				runtime.GC()
 				runtime.ReadMemStats(&after)

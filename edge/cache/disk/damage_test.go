@@ -29,7 +29,7 @@ func TestEveryTornTail(t *testing.T) {
 		states[x.current.size] = state
 	}
 	for n := range 6 {
-		put(x, n, uint64(n+1), 100+40*n, uint64(n%2))
+		put(x, n, uint64(n+1), 10+13*n, uint64(n%2))
 		now[n] = uint64(n + 1)
 		note()
 	}
@@ -41,7 +41,7 @@ func TestEveryTornTail(t *testing.T) {
 	delete(now, 2)
 	delete(now, 4)
 	note()
-	put(x, 0, 10, 300)
+	put(x, 0, 10, 33)
 	now[0] = 10
 	note()
 	x.crash()
@@ -105,7 +105,7 @@ func unpadded(segment []byte, end int64) int64 {
 // a body.
 func TestFlippedBits(t *testing.T) {
 	folder := t.TempDir()
-	x := opened(t, folder, 2<<20)
+	x := opened(t, folder, smallestTier)
 	want := map[int]uint64{}
 	source := rand.New(rand.NewPCG(1, 2))
 	for seed := uint64(1); seed < 400; seed++ {
@@ -122,7 +122,7 @@ func TestFlippedBits(t *testing.T) {
 				}
 			}
 		default:
-			put(x, n, seed, source.IntN(20<<10), uint64(n%7))
+			put(x, n, seed, source.IntN(9<<10), uint64(n%7))
 			want[n] = seed
 		}
 	}
@@ -138,7 +138,7 @@ func TestFlippedBits(t *testing.T) {
 		originals[i] = data
 	}
 
-	rounds, missing := 300, 0
+	rounds, missing := 120, 0
 	for range rounds {
 		damaged := t.TempDir()
 		which := source.IntN(len(names))
@@ -153,7 +153,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		// The second time what was found to be damaged is deleted.
 		for range 2 {
-			x := New(Config{Path: damaged, Size: 2 << 20}, slog.New(slog.DiscardHandler))
+			x := New(Config{Path: damaged, Size: smallestTier}, slog.New(slog.DiscardHandler))
 			if err := x.open(context.Background()); err != nil {
 				if !strings.Contains(err.Error(), "version") {
 					t.Fatal(err)

@@ -1,7 +1,9 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -34,25 +36,23 @@ type loaded struct {
 // read reads the record of an entry from its segment. The header's soft is what
 // purges have made of it.
 func (t *Tier) read(s *segment, e entry) (l loaded, err error) {
-	first := int(e.length)
-	if first > wholeBytes {
-		first = firstBytes
-	}
-	b := make([]byte, first)
-	if _, err := s.file.ReadAt(b, int64(e.offset)); err != nil {
+	b := make([]byte, cmp.Or(int(e.length), firstBytes))
+	n, err := s.file.ReadAt(b, int64(e.offset))
+	if err != nil && !errors.Is(err, io.EOF) { // it may be the last of the file
 		return l, err
 	}
+	b = b[:n:n]
 	h, err := parseHeader(b)
 	if err != nil {
 		return l, err
 	}
 	end := headerBytes + h.metaBytes()
-	if h.bytes() != int64(e.length) || (h.kind == headRecord) != e.split {
+	if readLength(h.bytes()) != e.length || (h.kind == headRecord) != e.split {
 		return l, errRecord
 	}
 	if end > len(b) {
 		b = append(make([]byte, 0, end), b...)[:end]
-		if _, err := s.file.ReadAt(b[first:], int64(e.offset)+int64(first)); err != nil {
+		if _, err := s.file.ReadAt(b[n:], int64(e.offset)+int64(n)); err != nil {
 			return l, err
 		}
 	}
@@ -67,8 +67,8 @@ func (t *Tier) read(s *segment, e entry) (l loaded, err error) {
 	l.soft = soft
 	if h.kind == objectRecord {
 		l.from = place{e.segment, e.offset + uint32(end)}
-		if first == int(e.length) {
-			l.content = b[end:]
+		if whole := h.bytes(); whole <= int64(len(b)) {
+			l.content = b[end:whole:whole]
 		}
 	}
 	return l, nil

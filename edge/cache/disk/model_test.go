@@ -53,6 +53,7 @@ type history struct {
 	now     map[int]kept // what was asked for
 	written map[int]kept // what is on the disk
 	lossy   bool         // something had to be evicted or refused
+	updated bool         // since nothing was left to be written
 	largest int
 	next    uint64
 	held    []heldObject
@@ -146,6 +147,7 @@ func (h *history) update(t *rapid.T) {
 	object.head, object.marks, object.expires, object.soft = fmt.Appendf(nil, "head %d", h.next), h.marks(t), h.expires(t), false
 	if h.x.Update(Item{Key: key(n), Expires: object.expires, Marks: object.marks, Head: object.head}, o.Version) {
 		h.now[n] = object
+		h.updated = true
 	}
 }
 
@@ -157,6 +159,7 @@ func (h *history) delete(t *rapid.T) {
 
 func (h *history) purge(t *rapid.T, soft bool) {
 	mark := rapid.Uint64Range(1, 5).Draw(t, "mark")
+	h.lossy = h.lossy || h.updated // an update loses the object if one of its old marks is purged meanwhile
 	if soft {
 		h.x.PurgeSoft(mark)
 	} else {
@@ -189,6 +192,7 @@ func (h *history) drain(t *rapid.T) {
 func (h *history) settled(t *rapid.T) {
 	c := &h.x.counts
 	h.lossy = h.lossy || c.evicted.Load()+c.refusedPinned.Load() > 0
+	h.updated = false
 	if c.damaged.Load() > 0 {
 		t.Fatalf("%d damaged", c.damaged.Load())
 	}

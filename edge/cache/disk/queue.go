@@ -55,7 +55,7 @@ func (t *Tier) apply(o *operation) bool {
 	hash := o.item.Key.hash()
 	switch o.kind {
 	case putItem, updateHead, deleteKey:
-		_, kept := t.index.remove(hash)
+		kept := t.index.remove(hash)
 		_, coming := t.pending[hash]
 		o.replaces = kept || coming
 		if o.kind == deleteKey && !o.replaces {

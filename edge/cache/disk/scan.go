@@ -97,7 +97,7 @@ func (t *Tier) open(ctx context.Context) (err error) {
 		if err := removeAll(t.c.Path); err != nil {
 			return fmt.Errorf("remove old segments: %w", err)
 		}
-		t.fresh = false
+		t.fresh, t.ordinal = false, 0
 	}
 	last, err := t.scan(ctx)
 	if err != nil {
@@ -191,7 +191,7 @@ func (t *Tier) scanSegment(s *segment) (last uint64, err error) {
 				break
 			}
 			at := place{s.ordinal, uint32(offset)}
-			t.index.set(hash, entry{place: at, length: uint32(h.bytes()), split: h.kind == headRecord})
+			t.index.set(hash, entry{place: at, length: readLength(h.bytes()), split: h.kind == headRecord})
 		}
 		return nil
 	})

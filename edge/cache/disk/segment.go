@@ -139,6 +139,9 @@ func (l *segments) push(s *segment) {
 
 // create makes the segment that follows, of so many bytes.
 func (l *segments) create(ordinal uint32, bytes int64) (*segment, error) {
+	if ordinal > lastOrdinal {
+		return nil, errors.New("the numbers of segments are used up")
+	}
 	path := filepath.Join(l.folder, segmentName(ordinal))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -215,7 +218,7 @@ func segmentNames(folder string) ([]uint32, error) {
 	for _, e := range entries {
 		digits, ok := strings.CutSuffix(e.Name(), suffix)
 		n, err := strconv.ParseUint(digits, 16, 32)
-		if ok && err == nil && n > 0 && segmentName(uint32(n)) == e.Name() {
+		if ok && err == nil && n > 0 && n <= lastOrdinal && segmentName(uint32(n)) == e.Name() {
 			ordinals = append(ordinals, uint32(n))
 		}
 	}

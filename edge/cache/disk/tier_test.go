@@ -15,13 +15,13 @@ import (
 // TestHotObjectsStay lets a scan of objects that nobody asks for again go through
 // the tier: those that are asked for stay, though each is evicted with its segment.
 func TestHotObjectsStay(t *testing.T) {
-	x := opened(t, t.TempDir(), 16<<20)
+	x := opened(t, t.TempDir(), 4<<20)
 	defer x.crash()
 	for n := range 3 {
-		put(x, n, uint64(n+1), 50<<10)
+		put(x, n, uint64(n+1), 15<<10)
 	}
 	for n := range 1000 {
-		put(x, 100+n, 1, 100<<10)
+		put(x, 100+n, 1, 25<<10)
 		drain(t, x)
 		if n%20 == 0 {
 			for hot := range 3 {
@@ -41,10 +41,10 @@ func TestHotObjectsStay(t *testing.T) {
 // written again stays within its share, so that the writing is 1.1 times what was
 // asked for at most.
 func TestMovedWithinABound(t *testing.T) {
-	x := opened(t, t.TempDir(), 16<<20)
+	x := opened(t, t.TempDir(), 4<<20)
 	defer x.crash()
 	for n := range 1000 {
-		put(x, n, 1, 100<<10)
+		put(x, n, 1, 25<<10)
 		drain(t, x)
 		for range 2 {
 			x.Get(key(n)).Close()
@@ -94,8 +94,8 @@ func TestHeadsAlone(t *testing.T) {
 	x = opened(t, folder, 16<<20)
 	is("third")
 	// Its body's segment is evicted, and the object is moved as a whole.
-	for n := range 300 {
-		put(x, 100+n, 1, 100<<10)
+	for n := range 40 {
+		put(x, 100+n, 1, 700<<10)
 		drain(t, x)
 		is("third")
 	}
@@ -118,7 +118,7 @@ func TestSlowReaders(t *testing.T) {
 	x := opened(t, folder, 4<<20)
 	defer func() { x.crash() }()
 	var held []*Object
-	for n := range 200 {
+	for n := range 60 {
 		put(x, n, uint64(n+1), 200<<10)
 		drain(t, x)
 		if o := x.Get(key(n)); o != nil {

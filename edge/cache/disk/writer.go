@@ -172,7 +172,8 @@ func (t *Tier) put(o *operation, body []byte) error {
 }
 
 // update writes a new head. Whatever stands in its way, the object must not come
-// back with its old one.
+// back with its old one. If one of its old marks was purged meanwhile, nobody knows
+// any more whether that was before the update as well: then it is gone.
 func (t *Tier) update(o *operation) error {
 	old, err := t.load(o.was)
 	if err != nil {
@@ -233,7 +234,7 @@ func (t *Tier) write(h header, m meta, body []byte, done commit) error {
 		}
 	}
 	done.at.place = place{t.current.ordinal, uint32(t.end)}
-	done.at.length, done.at.split = uint32(need), h.kind == headRecord
+	done.at.length, done.at.split = readLength(need), h.kind == headRecord
 	t.buffer = append(h.append(t.buffer), m...)
 	if len(body) > copiedBody {
 		return t.writeBody(body, done, t.end+need)
