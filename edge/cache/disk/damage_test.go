@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -22,11 +23,7 @@ func TestEveryTornTail(t *testing.T) {
 	now := map[int]uint64{}
 	note := func() {
 		drain(t, x)
-		state := map[int]uint64{}
-		for n, seed := range now {
-			state[n] = seed
-		}
-		states[x.current.size] = state
+		states[x.current.size] = maps.Clone(now)
 	}
 	for n := range 6 {
 		put(x, n, uint64(n+1), 10+13*n, uint64(n%2))

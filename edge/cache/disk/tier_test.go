@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -142,6 +143,46 @@ func TestSlowReaders(t *testing.T) {
 	drain(t, x)
 	if s := x.State(); read(t, x, 500) != 501 || s.Lingering != 0 {
 		t.Errorf("when all readers have left: %+v", s)
+	}
+}
+
+// TestOvertaken asks for something newer while an object is being written: what was
+// written does not show.
+func TestOvertaken(t *testing.T) {
+	for name, overtake := range map[string]func(*Tier){
+		"deleted":   func(x *Tier) { x.Delete(key(1)) },
+		"replaced":  func(x *Tier) { put(x, 1, 2, 100) },
+		"purged":    func(x *Tier) { x.Purge(5) },
+		"all gone":  (*Tier).PurgeAll,
+		"too large": func(x *Tier) { x.Put(Item{Key: key(1), Body: make([]byte, smallestTier)}) },
+	} {
+		for moment := range 2 {
+			t.Run(fmt.Sprintf("%s %d", name, moment), func(t *testing.T) {
+				x := opened(t, t.TempDir(), smallestTier)
+				defer x.crash()
+				put(x, 1, 1, 100, 5)
+				o := x.take()[0]
+				if moment == 0 { // before it is written
+					overtake(x)
+				}
+				if err := x.do(o); err != nil {
+					t.Fatal(err)
+				}
+				if moment == 1 { // before it takes effect
+					overtake(x)
+				}
+				if err := x.flush(); err != nil {
+					t.Fatal(err)
+				}
+				if seed := read(t, x, 1); seed != 0 {
+					t.Errorf("the object of %d is served", seed)
+				}
+				drain(t, x)
+				if seed := read(t, x, 1); seed == 1 || name == "replaced" && seed != 2 {
+					t.Errorf("then the object of %d is served", seed)
+				}
+			})
+		}
 	}
 }
 

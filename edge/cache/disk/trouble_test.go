@@ -156,11 +156,11 @@ func TestReadOnlyDisk(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		x, told, stop := running(t, Config{Path: disk, Size: smallestTier})
+		x, _, stop := running(t, Config{Path: disk, Size: smallestTier})
 		writes(t, x, 1, 1)
 		stop()
 		remount(syscall.MS_RDONLY)
-		x, told, stop = running(t, Config{Path: disk, Size: smallestTier})
+		x, told, stop := running(t, Config{Path: disk, Size: smallestTier})
 		defer stop()
 		phaseIs(t, x, "off", "read-only")
 		x.Delete(key(1))
