@@ -264,6 +264,30 @@ func TestPurgesAreForgotten(t *testing.T) {
 	}
 }
 
+// TestPurgeThatIsRepeated is remembered when the record of the first is evicted and
+// that of the second is not written yet.
+func TestPurgeThatIsRepeated(t *testing.T) {
+	var p purges
+	p.clear()
+	marks := []uint64{1}
+	dead := func(sequence uint64) bool {
+		h := header{marks: 1, sequence: sequence}
+		dead, _ := p.judge(&h, appendMarks(nil, marks))
+		return dead
+	}
+	p.add(marks, 5, false)
+	listed := p.wrote(marks, 5, 1, nil)
+	p.add(marks, 9, false)
+	p.evict(listed, 1)
+	if !dead(7) || dead(10) {
+		t.Error("the second purge was forgotten with the first")
+	}
+	p.evict(p.wrote(marks, 9, 2, nil), 2)
+	if dead(7) || p.len() != 0 {
+		t.Error("a purge is remembered whose record is gone")
+	}
+}
+
 // TestWilling is a hint by the bytes of the last second.
 func TestWilling(t *testing.T) {
 	now := time.Unix(1000, 0)
