@@ -70,7 +70,7 @@ var layout = rules{
 		},
 		"edge/admin":      {"edge/outcome"},
 		"edge/admit":      {"edge/outcome"},
-		"edge/cache":      {"edge/coding", "edge/outcome"},
+		"edge/cache":      {"edge/cache/disk", "edge/coding", "edge/outcome"},
 		"edge/cache/disk": {},
 		"edge/coding":     {},
 		"edge/exercise":   {},

@@ -48,6 +48,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"spillway/edge/cache/disk"
 	"spillway/edge/coding"
 )
 
@@ -61,11 +62,16 @@ type Cache struct {
 	variations *variations
 	larges     *larges
 	purges     purges
+	purging    atomic.Int64 // purges that are numbered and under way
 	fills      budget
 	counts     counts
 	// behind is what goes on when nobody waits for it.
 	behind    background
 	recodings recodings
+
+	disk    *disk.Tier // nil: there is none
+	clock   clock
+	recalls recalls
 }
 
 // counts are of events since the start.
@@ -137,6 +143,8 @@ type Result struct {
 	slices  *slicing // how a large object is answered, nil for others
 	// partial is an entry that has a part of what the request asks for.
 	partial *Entry
+	// onDisk: the entry was read from the disk, and is not in memory.
+	onDisk bool
 
 	varies  bool          // Entry is sent in various codings
 	coding  coding.Coding // that the request prefers
@@ -174,15 +182,20 @@ func (c *Cache) Lookup(r *http.Request, now time.Time) (res Result) {
 // it grow, which costs more than the lookup.
 func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 	c.look(r, now, res)
-	if res.Entry != nil {
-		res.Entry.touch()
+	if c.recallable(res) {
+		c.recall(r, now, res)
 	}
+	again := res.Entry != nil && res.Entry.touch()
 	if res.recoded != nil {
 		res.recoded.touch()
 	}
+	n := rand.Uint32()
+	if res.State == Fresh && (again || n>>16&retryMask == 0) {
+		c.demote(&res.target, res.Entry, now)
+	}
 	switch {
 	case res.State == Fresh, res.State == FreshSlices:
-		c.counts.hits[rand.Uint32()%16].Add(1)
+		c.counts.hits[n%16].Add(1)
 	case res.State == Bypass:
 		c.counts.bypassed.Add(1)
 	case res.Entry != nil:
@@ -205,6 +218,12 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 	res.control = requestDirectives(r.Header)
 	c.setTarget(r, res)
 	e, known := c.find(r, now, res)
+	c.settle(r, now, res, e, known)
+}
+
+// settle says what becomes of a request for which e was found.
+func (c *Cache) settle(r *http.Request, now time.Time, res *Result, e *Entry, known bool) {
+	res.State, res.Why = "", ""
 	if e != nil && !e.holds(r) {
 		res.partial, e = e, nil
 	}
@@ -286,6 +305,8 @@ type State struct {
 	Purges      PurgeState `json:"purges"`
 	Purged      uint64     `json:"purged"`       // entries, softly or for good
 	TagsIgnored uint64     `json:"tags_ignored"` // tags and groups beyond what one response may have
+
+	Disk *DiskState `json:"disk,omitempty"` // nil without one
 }
 
 // A SliceState counts the slices that answers about large objects were put together of.
@@ -334,6 +355,7 @@ func (c *Cache) State() State {
 	for i := range c.counts.hits {
 		s.Hits += c.counts.hits[i].Load()
 	}
+	s.Disk = c.diskState()
 	for i := range c.store.shards {
 		sh := &c.store.shards[i]
 		s.Bytes += sh.bytes.Load()

@@ -1,6 +1,10 @@
 package cache
 
-import "time"
+import (
+	"time"
+
+	"spillway/edge/cache/disk"
+)
 
 // Config sets the size and the limits of a cache.
 type Config struct {
@@ -29,6 +33,8 @@ type Config struct {
 	// that, and the fetch goes on and is stored. Zero waits as long as for any answer.
 	StaleWait time.Duration `koanf:"stale_wait" unit:"duration" default:"1s"`
 	Purge     PurgeConfig   `koanf:"purge"`
+	// Disk is a larger tier below the memory.
+	Disk disk.Config `koanf:"disk"`
 }
 
 // Purging returns who may purge, as the cache was configured.

@@ -122,7 +122,7 @@ func (c *Cache) confirm(t *target, r *http.Request, stale *Entry, l *landing, ep
 		l.verdict.why = whyInvalidated
 	}
 	if !stored && l.verdict.why != whySetCookie { // a cookie is for the visitor, and says nothing about the entry
-		c.store.removeEntry(t, stale)
+		c.outdate(t, stale)
 	}
 	return e, stored
 }
@@ -229,17 +229,18 @@ func (c *Cache) keepPinned(t *target, e *Entry, r *http.Request, epoch uint32) *
 
 // keepAt is keepPinned for an entry that answered t, and has its own place.
 func (c *Cache) keepAt(t, key *target, e *Entry, r *http.Request, epoch uint32) *Entry {
-	if c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e) {
+	valid := func() bool { return c.flights.epoch(t.hash).Load() == epoch && !c.purgedSince(key, e) }
+	if !valid() {
 		return nil
 	}
-	kept := c.store.putPinned(key, e, r)
-	if kept != nil && (c.flights.epoch(t.hash).Load() != epoch || c.purgedSince(key, e)) {
-		c.store.removeEntry(key, kept)
-		kept.release()
-		return nil
-	}
+	c.overtake(key, e)
+	kept := c.store.putPinned(key, e, r, valid)
+	c.overtake(key, e)
 	if kept != nil {
 		c.counts.stored.Add(1)
+		if kept.hold.again {
+			c.demote(key, kept, time.Now())
+		}
 	}
 	return kept
 }

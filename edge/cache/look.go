@@ -34,8 +34,11 @@ type Look struct {
 	Groups []string `json:"groups,omitempty"`
 }
 
-// tierMemory is the name of the store in memory.
-const tierMemory = "memory"
+// The names of the tiers.
+const (
+	tierMemory = "memory"
+	tierDisk   = "disk"
+)
 
 // lookAt describes an entry.
 func lookAt(t *target, e *Entry, now time.Time) Look {
@@ -85,6 +88,9 @@ func (r *Result) Look(now time.Time) *Look {
 	if r.recoded != nil { // everything else is decided by the entry
 		l.Bytes, l.Coding = int64(len(r.recoded.body)), first(r.recoded.header, "Content-Encoding")
 	}
+	if r.onDisk {
+		l.Tier = tierDisk
+	}
 	return &l
 }
 
@@ -105,7 +111,8 @@ type kept struct {
 // List describes what a selection names, a page of at most limit entries at a time:
 // a page may hold fewer, or none, and still not be the last. next continues the
 // list; it is empty at the end. Entries that come and go meanwhile may be missing
-// or told twice. Its error says that the cursor is none.
+// or told twice. What is on the disk alone is found by its URL only. Its error says
+// that the cursor is none.
 func (c *Cache) List(s Selection, cursor string, limit int, now time.Time) (page []Look, next string, err error) {
 	shard, at, err := parseCursor(cursor)
 	if err != nil {
@@ -133,6 +140,9 @@ func (c *Cache) List(s Selection, cursor string, limit int, now time.Time) (page
 	}
 	for i := range found {
 		page = append(page, lookAt(&found[i].target, found[i].entry, now))
+	}
+	if s.kind == KindURL {
+		page = append(page, c.lookOnDisk(&s, found, now)...)
 	}
 	return page, next, nil
 }

@@ -23,6 +23,9 @@ type Glance struct {
 func (c *Cache) Peek(r *http.Request, now time.Time, p *Policy) (g Glance) {
 	g.Policy = p
 	c.look(r, now, &g.Result)
+	if c.recallable(&g.Result) {
+		c.peekDisk(r, now, &g.Result)
+	}
 	if g.State == Bypass || g.State == Unavailable || !collapsible(r, &g.Result) {
 		g.Alone = true
 		return g

@@ -19,6 +19,7 @@ type hold struct {
 	size  int64
 	lent  *budget // the body is a copy on the heap, of this budget's bytes
 	tight bool    // it is beyond what may be pinned, and must not last
+	again bool    // it was asked for before it was stored
 }
 
 const (
@@ -160,20 +161,21 @@ func (sh *shard) drop(i uint32) {
 	}
 }
 
-// touch counts a hit. The slot of an entry whose body is a copy may be another
-// record's by now.
-func (e *Entry) touch() {
+// touch counts a hit, and reports whether it is the first since the entry was stored,
+// or since the policy has seen it asked for no more. The slot of an entry whose body is a
+// copy may be another record's by now.
+func (e *Entry) touch() (first bool) {
 	sh := e.hold.shard
 	if sh == nil {
-		return
+		return false
 	}
 	s := &sh.slots[e.hold.slot]
 	if e.hold.lent != nil {
 		sh.mu.RLock()
 		defer sh.mu.RUnlock()
 		if s.id != e.hold.id {
-			return
+			return false
 		}
 	}
-	s.touch()
+	return s.touch()
 }

@@ -20,11 +20,11 @@ const smallShare = 10
 
 const maxFrequency = 3
 
-// touch counts a hit. A lost update among concurrent hits is no loss.
-func (s *slot) touch() {
-	if f := s.frequency.Load(); f < maxFrequency {
-		s.frequency.CompareAndSwap(f, f+1)
-	}
+// touch counts a hit, and reports whether it was the first. A lost update among
+// concurrent hits is no loss.
+func (s *slot) touch() (first bool) {
+	f := s.frequency.Load()
+	return f < maxFrequency && s.frequency.CompareAndSwap(f, f+1) && f == 0
 }
 
 // inherit takes over what the policy knows about the slot that this one

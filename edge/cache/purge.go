@@ -53,7 +53,10 @@ func (c *Cache) PurgeBy(s Selection, soft bool) (entries int) {
 			entries += c.purgeTarget(&key, soft, now)
 		}
 	default:
+		c.purging.Add(1)
+		defer c.purging.Add(-1)
 		c.purges.begin(s.key)
+		c.purgeDisk(&s, soft)
 		for i := range c.store.shards {
 			entries += c.store.shards[i].sweep(&s, soft, now)
 		}
@@ -65,7 +68,11 @@ func (c *Cache) PurgeBy(s Selection, soft bool) (entries int) {
 // purgeTarget forgets the variants of a key, or makes them stale. The epoch is
 // raised first: a fetch that stores after the removal then sees that it must not.
 func (c *Cache) purgeTarget(t *target, soft bool, now time.Time) (entries int) {
+	c.purging.Add(1)
+	defer c.purging.Add(-1)
 	c.flights.epoch(t.hash).Add(1)
+	onDisk := c.purgeTargetOnDisk(t, soft)
+	defer func() { entries = max(entries, onDisk) }()
 	entries = c.purgeSlices(t, soft, now)
 	sh := c.store.shard(t.hash)
 	if sh == nil {

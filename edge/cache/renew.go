@@ -138,7 +138,7 @@ func (c *Cache) noteRenewal(f *flight, was *Entry) {
 	default:
 		// Another answer has taken its place that may not be stored (RFC 9111 section
 		// 4.3.3).
-		c.store.removeEntry(&f.target, was)
+		c.outdate(&f.target, was)
 	}
 	c.counts.unrenewed.Add(1)
 }

@@ -26,6 +26,7 @@ type Selection struct {
 	target target // of KindURL
 	policy *Policy
 	key    uint64 // of all others
+	mark   uint64 // the same on the disk
 	prefix string // of KindPrefix: of the path
 }
 
@@ -47,13 +48,15 @@ func SelectPrefix(prefix string) (Selection, error) {
 		return Selection{}, fmt.Errorf("%q has a query or a fragment; a prefix is a path only", prefix)
 	}
 	s := Selection{kind: KindPrefix, prefix: path, target: target{scheme: scheme, host: host}}
-	folders(path, func(folder string) { s.key = keyOf(folderKey, scheme, host, folder) })
+	folders(path, func(folder string) {
+		s.key, s.mark = keyOf(folderKey, scheme, host, folder), markOf(folderKey, scheme, host, folder)
+	})
 	return s, nil
 }
 
 // SelectTag names what has a tag in Surrogate-Key or Cache-Tag.
 func SelectTag(tag string) Selection {
-	return Selection{kind: KindTag, key: keyOf(tagKey, tag)}
+	return Selection{kind: KindTag, key: keyOf(tagKey, tag), mark: markOf(tagKey, tag)}
 }
 
 // SelectGroup names what is in a group of an origin, such as https://host (RFC 9875
@@ -71,11 +74,13 @@ func SelectGroup(origin, group string) (Selection, error) {
 
 // selectGroup names what is in a group of the target's origin.
 func (t *target) selectGroup(group string) Selection {
-	return Selection{kind: KindGroup, key: keyOf(groupKey, t.scheme, t.host, group)}
+	return Selection{
+		kind: KindGroup, key: keyOf(groupKey, t.scheme, t.host, group), mark: markOf(groupKey, t.scheme, t.host, group),
+	}
 }
 
 // SelectAll names everything.
-func SelectAll() Selection { return Selection{kind: KindAll, key: every} }
+func SelectAll() Selection { return Selection{kind: KindAll, key: every, mark: everyMark} }
 
 // splitURL cuts a URL into what a target is made of. The path is left as it is
 // written, as it would be sent, with what follows it.

@@ -204,16 +204,18 @@ func (s *store) fits(bytes int64) bool {
 // put keeps an entry that answered r. It takes the place of the variants that
 // would have answered r: they are out of date.
 func (s *store) put(t *target, e *Entry, r *http.Request) bool {
-	h, ok := s.write(t, e, r)
+	h, ok := s.write(t, e, r, nil)
 	if ok {
 		h.shard.unpin(h.slot, h.size)
 	}
 	return ok
 }
 
-// putPinned is put, and returns the entry as get would, or nil.
-func (s *store) putPinned(t *target, e *Entry, r *http.Request) *Entry {
-	h, ok := s.write(t, e, r)
+// putPinned is put, and returns the entry as get would, or nil. valid is asked at the
+// last moment, under the shard's lock: what makes it untrue and then looks for entries
+// finds this one, or it is not there.
+func (s *store) putPinned(t *target, e *Entry, r *http.Request, valid func() bool) *Entry {
+	h, ok := s.write(t, e, r, valid)
 	if !ok {
 		return nil
 	}
@@ -224,7 +226,7 @@ func (s *store) putPinned(t *target, e *Entry, r *http.Request) *Entry {
 
 // write makes a record of an entry, pinned. The body is copied, and no lock is
 // held meanwhile.
-func (s *store) write(t *target, e *Entry, r *http.Request) (h hold, ok bool) {
+func (s *store) write(t *target, e *Entry, r *http.Request, valid func() bool) (h hold, ok bool) {
 	scratch := s.heads.Get().(*[]byte)
 	defer s.heads.Put(scratch)
 	head := appendHead((*scratch)[:0], t, e, s.base)
@@ -244,7 +246,7 @@ func (s *store) write(t *target, e *Entry, r *http.Request) (h hold, ok bool) {
 	at := &sh.slots[i]
 	at.hash, at.head, at.body = t.hash, uint32(len(head)), uint32(len(e.body))
 	s.ignored.Add(uint64(ignored))
-	return sh.publish(i, t, e, r, keys), true
+	return sh.publish(i, t, e, r, keys, valid)
 }
 
 // head is that of a record.
@@ -302,15 +304,26 @@ func (sh *shard) makeRoom(bytes int64) bool {
 	return freed > 0
 }
 
-// publish puts a written record into the index, and pins it.
-func (sh *shard) publish(i uint32, t *target, e *Entry, r *http.Request, keys []uint64) hold {
+// publish puts a written record into the index, and pins it; one that is not valid any
+// more it gives up.
+func (sh *shard) publish(
+	i uint32, t *target, e *Entry, r *http.Request, keys []uint64, valid func() bool,
+) (h hold, ok bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if valid != nil && !valid() {
+		filed := int64(len(keys)) * keyBytes
+		sh.filed -= filed
+		sh.bytes.Add(-filed)
+		sh.reclaim(i)
+		return hold{}, false
+	}
 	sh.replace(i, t, e, r)
 	sh.insert(i, keys)
-	h := sh.hold(i)
+	h = sh.hold(i)
 	h.tight = !sh.pin(&h)
-	return h
+	h.again = sh.slots[i].proven || sh.slots[i].frequency.Load() > 0
+	return h, true
 }
 
 // replace removes the variants that the new one stands in for, which inherits

@@ -5,11 +5,11 @@ type Config struct {
 	// Path is the folder of the tier. It is made if it is not there, and belongs to
 	// one process at a time; files in it that are not segments are left alone. Empty
 	// switches the tier off.
-	Path string `koanf:"path" format:"path" default:"/var/cache/spillway"`
+	Path string `koanf:"path" format:"path"`
 	// Size bounds the bytes of all files of the tier, at every instant, those
 	// included that are removed and still read. Less than 1 MiB switches the tier
 	// off.
-	Size int64 `koanf:"size" unit:"bytes" default:"0"`
+	Size int64 `koanf:"size" unit:"bytes" default:"10GiB" min:"1MiB"`
 	// WriteRate is how many bytes a second the tier wants to be given, which spares
 	// disks that wear out. It is a hint to whoever chooses what is put in (see
 	// Willing), not a limit. Zero is as many as the disk takes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,8 @@ type Object struct {
 	Version uint64
 
 	tier    *Tier
+	header  header
+	meta    meta
 	key     Key
 	entry   entry
 	size    int64
@@ -43,6 +46,11 @@ func (e *entry) version() uint64 { return uint64(e.segment)<<32 | uint64(e.offse
 func (t *Tier) Has(key Key) bool {
 	_, ok := t.index.get(key.hash())
 	return ok && t.ready.Load()
+}
+
+// HasAny is Has for several keys.
+func (t *Tier) HasAny(keys ...Key) bool {
+	return t.ready.Load() && slices.ContainsFunc(keys, t.Has)
 }
 
 // Get returns the object under the key, nil if there is none. The checksum of a
@@ -83,7 +91,7 @@ func (t *Tier) find(key Key, e entry) (*Object, error) {
 		return nil, err
 	}
 	o := &Object{
-		Head: l.meta.head(&l.header), Soft: l.soft, Version: e.version(), tier: t, key: key, entry: e,
+		Head: l.meta.head(&l.header), Soft: l.soft, Version: e.version(), tier: t, header: l.header, meta: l.meta, key: key, entry: e,
 		size: int64(l.body), sums: l.meta.sums(&l.header), content: l.content, from: int64(l.from.offset), number: -1,
 	}
 	if l.expires != 0 {
@@ -118,6 +126,17 @@ func (t *Tier) damaged(key Key, e entry) {
 		t.counts.damaged.Add(1)
 		t.enqueue(&operation{kind: deleteKey, item: Item{Key: key}})
 	}
+}
+
+// Stands reports whether the object is still what Get would return, and as it was. It
+// may say no of one that was moved.
+func (t *Tier) Stands(o *Object) bool {
+	e, ok := t.index.get(o.key.hash())
+	if !ok || e.place != o.entry.place || !t.ready.Load() {
+		return false
+	}
+	dead, soft := t.purges.judge(&o.header, o.meta)
+	return !dead && soft == o.Soft
 }
 
 // Size returns the length of the body.

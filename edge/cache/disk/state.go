@@ -24,8 +24,9 @@ type State struct {
 
 	Objects int `json:"objects"`
 	// Bytes are what the files take of the disk, Limit what they may take: the
-	// configured size, or less while the disk is full.
+	// configured Size, or less while the disk is full.
 	Bytes    int64 `json:"bytes"`
+	Size     int64 `json:"size"`
 	Limit    int64 `json:"limit"`
 	Segments int   `json:"segments"`
 	// Lingering segments are removed and still read.
@@ -54,7 +55,7 @@ type State struct {
 func (t *Tier) State() State {
 	c := &t.counts
 	s := State{
-		Path: t.c.Path, Objects: t.index.len(), Bytes: t.segments.total.Load(), Limit: t.limit.Load(),
+		Path: t.c.Path, Size: t.c.Size, Objects: t.index.len(), Bytes: t.segments.total.Load(), Limit: t.limit.Load(),
 		Segments: len(t.segments.all()), Lingering: t.segments.lingering.Load(), Purges: t.purges.len(),
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Evicted: c.evicted.Load(), Damaged: c.damaged.Load(),
 		RefusedQueue: c.refusedQueue.Load(), RefusedSize: c.refusedSize.Load(),

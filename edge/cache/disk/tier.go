@@ -88,6 +88,10 @@ type Item struct {
 	// slices are not read any more, be it because they are written or because the
 	// tier did not want them. It must not call the tier.
 	Release func()
+	// Valid, if set, says at the last moment whether the item is to be taken. What
+	// makes it untrue and then deletes or purges is certain that the item is not taken
+	// afterwards. It must not call the tier.
+	Valid func() bool
 }
 
 func (i *Item) release() {
@@ -122,6 +126,9 @@ func (t *Tier) Put(item Item) bool {
 	defer t.mu.Unlock()
 	h := item.record()
 	switch {
+	case item.Valid != nil && !item.Valid():
+		item.release()
+		return false
 	case t.phase != on:
 		t.counts.refusedOff.Add(1)
 	case !item.fits(t.segmentBytes):
@@ -161,6 +168,26 @@ func (t *Tier) Delete(key Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.enqueue(&operation{kind: deleteKey, item: Item{Key: key}})
+}
+
+// DeleteAny is Delete for those of the keys under which there is anything, and
+// returns how many objects that were. It is not known while the tier has not read its
+// disk: then nothing is done.
+func (t *Tier) DeleteAny(keys ...Key) (objects int, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase == opening {
+		return 0, false
+	}
+	for _, key := range keys {
+		hash := key.hash()
+		_, kept := t.index.get(hash)
+		if _, coming := t.pending[hash]; kept || coming {
+			t.enqueue(&operation{kind: deleteKey, item: Item{Key: key}})
+			objects++
+		}
+	}
+	return objects, true
 }
 
 // Purge removes at once all objects that were put in before and have one of the

@@ -1,0 +1,462 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"spillway/edge/cache/disk"
+)
+
+// A shelved cache has a disk below it.
+type shelved struct {
+	*Cache
+	t    *testing.T
+	stop func() // as the end of the process does, in good order
+}
+
+func onShelf(t *testing.T, folder string, c Config) *shelved {
+	t.Helper()
+	s := &shelved{Cache: New(c), t: t}
+	tier := disk.New(disk.Config{Path: folder, Size: 8 << 20}, slog.New(slog.DiscardHandler))
+	s.UseDisk(tier)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := tier.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	s.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(s.stop)
+	s.ready()
+	return s
+}
+
+// ready waits until all that was asked of the disk is done.
+func (s *shelved) ready() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.Sync(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// again ends the process and begins another one on the same folder.
+func (s *shelved) again(folder string) *shelved {
+	s.t.Helper()
+	s.stop()
+	return onShelf(s.t, folder, s.config)
+}
+
+// asks asks for a request so many times, the answer being the same.
+func (s *shelved) asks(times int, r *http.Request, fetch Func) {
+	s.t.Helper()
+	for range times {
+		read(s.t, s.Cache, r, fetch)
+	}
+	s.ready()
+}
+
+// finds reports whether there is a fresh answer, and what it says.
+func (s *shelved) finds(r *http.Request) (body string, ok bool) {
+	found := s.Lookup(r, time.Now())
+	defer found.Release()
+	if found.State != Fresh {
+		return string(found.State), false
+	}
+	return string(found.Entry.Body()), true
+}
+
+func (s *shelved) mustFind(r *http.Request, want string) {
+	s.t.Helper()
+	if got, ok := s.finds(r); !ok || got != want {
+		s.t.Errorf("%s: %.40q, %t, want %.40q", r.URL, got, ok, want)
+	}
+}
+
+func (s *shelved) mustMiss(r *http.Request) {
+	s.t.Helper()
+	if got, ok := s.finds(r); ok {
+		s.t.Errorf("%s: %.40q, want nothing", r.URL, got)
+	}
+}
+
+func (s *shelved) objects() int { return s.State().Disk.Objects }
+
+// What is asked for once is not written, what is asked for again is, and outlives
+// the process.
+func TestDiskKeepsWhatIsAskedForAgain(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	for i := range 50 {
+		s.asks(1, get(fmt.Sprint("/once/", i)), answers(200, "once", fresh))
+	}
+	if n := s.objects(); n != 0 {
+		t.Errorf("%d objects that were asked for once", n)
+	}
+	s.asks(3, get("/a?b"), answers(200, "again", fresh, `Etag: "1"`, "X: y"))
+	if n := s.objects(); n != 1 {
+		t.Errorf("%d objects, want the one that was asked for again", n)
+	}
+	s = s.again(folder)
+	found := lookup(t, s.Cache, get("/a?b"), time.Now())
+	if found.State != Fresh || string(found.Entry.Body()) != "again" || found.Entry.Header().Get("X") != "y" {
+		t.Fatalf("%+v", found)
+	}
+	if st := s.State(); st.Hits != 1 || st.Disk.Recalled != 1 || st.Disk.Read != 5 || st.Entries != 1 {
+		t.Errorf("%+v, %+v", st, st.Disk)
+	}
+	s.mustFind(get("/a?b"), "again") // now from memory
+	if st := s.State(); st.Disk.Recalled != 1 {
+		t.Errorf("read %d times", st.Disk.Recalled)
+	}
+	for _, other := range []string{"/a", "/a?", "/a?B", "/A?b"} {
+		s.mustMiss(get(other))
+	}
+}
+
+// A ghost that comes back was asked for again, too.
+func TestDiskKeepsGhosts(t *testing.T) {
+	c := config()
+	c.Memory, c.MaxObject = 1<<20, 64<<10
+	s := onShelf(t, t.TempDir(), c)
+	body := strings.Repeat("x", 32<<10)
+	for range 2 {
+		for i := range 40 {
+			s.asks(1, get(fmt.Sprint("/", i)), answers(200, body, fresh))
+		}
+	}
+	if s.objects() == 0 {
+		t.Error("nothing was written of what came back")
+	}
+}
+
+// Variants keep apart, whatever makes them, and so do the policies they are of.
+func TestDiskVariants(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	for _, lang := range []string{"de", "en", "fr"} {
+		s.asks(2, get("/v", "Accept-Language: "+lang), answers(200, lang, fresh, "Vary: Accept-Language"))
+	}
+	device, err := NewPolicy(PolicyConfig{Key: KeyConfig{Device: true, Query: "none"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPolicy := func(s *shelved, agent string) (res Result) {
+		res.Policy = device
+		s.Find(get("/p?"+agent, "User-Agent: "+agent), time.Now(), &res)
+		return res
+	}
+	for _, agent := range []string{"Mobi", "else"} {
+		for range 2 {
+			found := byPolicy(s, agent)
+			if found.State != Fresh {
+				resp, err := s.Fetch(t.Context(), get("/p?"+agent, "User-Agent: "+agent), found, answers(200, agent, fresh))
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			found.Release()
+		}
+	}
+	s.ready()
+	s = s.again(folder)
+	for _, lang := range []string{"fr", "de", "en"} {
+		s.mustFind(get("/v", "Accept-Language: "+lang), lang)
+	}
+	s.mustMiss(get("/v", "Accept-Language: it"))
+	for _, agent := range []string{"else", "Mobi"} {
+		found := byPolicy(s, agent)
+		if found.State != Fresh || string(found.Entry.Body()) != agent {
+			t.Errorf("%s: %s", agent, found.State)
+		}
+		found.Release()
+	}
+	s.mustMiss(get("/p"))
+}
+
+// A newer response outdates the copy on the disk, be it stored or confirmed.
+func TestDiskIsOvertaken(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	s.asks(2, get("/a"), answers(200, "old", fresh, `Etag: "1"`))
+	s.asks(1, get("/a", "Cache-Control: no-cache"), answers(200, "new", fresh, `Etag: "2"`))
+	empty := s.again(folder)
+	empty.mustFind(get("/a"), "new") // the old one had been asked for, so the new one is worth it
+	empty.asks(1, get("/a", "Cache-Control: no-cache"), func(_ context.Context, r *http.Request) (*http.Response, error) {
+		if r.Header.Get("If-None-Match") != `"2"` {
+			t.Errorf("asked with %q", r.Header)
+		}
+		return response(304, "", fresh, `Etag: "2"`, "X: told"), nil
+	})
+	s = empty.again(folder)
+	found := lookup(t, s.Cache, get("/a"), time.Now())
+	if found.State != Fresh || found.Entry.Header().Get("X") != "told" {
+		t.Errorf("%s: %v", found.State, found.Entry)
+	}
+}
+
+// What a 304 forbids to store is not on the disk either.
+func TestDiskForgetsWhatMayNotBeStored(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	s.asks(2, get("/a"), answers(200, "old", fresh, `Etag: "1"`))
+	s.asks(1, get("/a", "Cache-Control: no-cache"), answers(304, "", "Cache-Control: no-store", `Etag: "1"`))
+	s.mustMiss(get("/a"))
+	s = s.again(folder)
+	s.mustMiss(get("/a"))
+}
+
+// All kinds of purges reach what only the disk has, at once and after a restart.
+func TestPurgesReachTheDisk(t *testing.T) {
+	f := func(want string, restart, soft bool, select_ func(c *Cache) Selection) {
+		t.Helper()
+		folder := t.TempDir()
+		s := onShelf(t, folder, config())
+		for _, on_ := range shelf {
+			lines := append(strings.Split(on_.lines, "|"), "Cache-Control: max-age=600", `Etag: "1"`)
+			if on_.lines == "" {
+				lines = lines[1:]
+			}
+			s.asks(2, on(on_.host, on_.path), answers(200, "body", lines...))
+		}
+		s = s.again(folder)
+		selected := select_(s.Cache)
+		s.PurgeBy(selected, soft)
+		if restart {
+			s.ready()
+			s = s.again(folder)
+		}
+		if got := missing(s.Cache); got != want {
+			t.Errorf("%+v, soft %t, restart %t: gone are %q, want %q", selected, soft, restart, got, want)
+		}
+		if soft && want != "" {
+			for _, on_ := range shelf {
+				if found := s.Lookup(on(on_.host, on_.path), time.Now()); found.State != Fresh && found.Entry == nil {
+					t.Errorf("%s%s cannot be validated after a soft purge", on_.host, on_.path)
+				} else {
+					found.Release()
+				}
+			}
+		}
+	}
+	for i := range 4 {
+		restart, soft := i&1 == 1, i&2 == 2
+		f("/a/1.jpg", restart, soft, func(c *Cache) Selection { return c.SelectURL(on("example.com", "/a/1.jpg"), nil) })
+		f("/a/1.jpg /a/1.jpg?w=1 /a/b/2.jpg", restart, soft, func(*Cache) Selection { return selection(SelectPrefix("https://example.com/a/")) })
+		// All of the folder, where a name ends the prefix.
+		f("/ /a/1.jpg /a/1.jpg?w=1 /a/b/2.jpg /ab /%61/3", restart, soft, func(*Cache) Selection { return selection(SelectPrefix("https://example.com/a")) })
+		f("/ /a/1.jpg", restart, soft, func(*Cache) Selection { return SelectTag("news") })
+		f("/a/b/2.jpg /ab", restart, soft, func(*Cache) Selection { return selection(SelectGroup("https://example.com", "g")) })
+		f("/ /a/1.jpg /a/1.jpg?w=1 /a/b/2.jpg /ab /%61/3 other.com/a/1.jpg", restart, soft, func(*Cache) Selection { return SelectAll() })
+	}
+}
+
+// What an unsafe request changes is gone from the disk.
+func TestUnsafeRequestsReachTheDisk(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	for _, path := range []string{"/a", "/b", "/c"} {
+		s.asks(2, get(path), answers(200, "body", fresh, `Cache-Groups: "`+path+`"`))
+	}
+	s = s.again(folder)
+	s.Invalidate(request("POST", "/a"), 200, header("Location: /b"))
+	s.mustMiss(get("/a"))
+	s.mustMiss(get("/b"))
+	s.mustFind(get("/c"), "body")
+	s.Invalidate(request("POST", "/x"), 200, header(`Cache-Group-Invalidation: "/c"`))
+	s.mustMiss(get("/c"))
+	s.ready()
+	s = s.again(folder)
+	for _, path := range []string{"/a", "/b", "/c"} {
+		s.mustMiss(get(path))
+	}
+}
+
+// Ranges, HEAD and conditions are answered by the rules of any hit; parts stay in
+// memory.
+func TestDiskAnswersLikeMemory(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	s.asks(2, get("/a"), answers(200, "0123456789", fresh, `Etag: "1"`))
+	for range 3 {
+		s.asks(1, get("/part", "Range: bytes=0-3"), answers(206, "0123", fresh, `Etag: "1"`, "Content-Range: bytes 0-3/10"))
+	}
+	for i, ask := range []struct {
+		method string
+		line   string
+		status int
+		body   string
+	}{
+		{"GET", "Range: bytes=2-4", 206, "234"},
+		{"HEAD", "A: b", 200, ""},
+		{"GET", `If-None-Match: "1"`, 304, ""},
+		{"GET", "Cache-Control: only-if-cached", 200, "0123456789"},
+	} {
+		s = s.again(folder)
+		r := request(ask.method, "/a", ask.line)
+		found := lookup(t, s.Cache, r, time.Now())
+		if found.State != Fresh {
+			t.Errorf("%d: %s", i, found.State)
+			continue
+		}
+		status, body := 200, string(found.Entry.Body())
+		if x, ok := found.Entry.Excerpt(r); ok {
+			status, body = x.Apply(http.Header{}), string(x.Pieces()[0])
+		}
+		if found.Entry.NotModified(r) {
+			status, body = 304, ""
+		}
+		if status != ask.status || ask.method == "GET" && body != ask.body {
+			t.Errorf("%d: %d %q", i, status, body)
+		}
+	}
+	if n := s.objects(); n != 1 {
+		t.Errorf("%d objects", n)
+	}
+}
+
+// One read serves all who ask at the same time, and who waits longer than is sane
+// goes on without.
+func TestDiskIsReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		folder := t.TempDir()
+		s := onShelf(t, folder, config())
+		s.asks(2, get("/a"), answers(200, strings.Repeat("x", 300<<10), fresh))
+		s = s.again(folder)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if _, ok := s.finds(get("/a")); !ok {
+					t.Error("a miss")
+				}
+			})
+		}
+		wg.Wait()
+		if n := s.State().Disk.Hits; n != 1 {
+			t.Errorf("read %d times", n)
+		}
+
+		s = s.again(folder)
+		target := s.target(get("/a"))
+		s.recalls.reads = map[diskKeys]chan struct{}{keysOnDisk(&target): make(chan struct{})} // a disk that hangs
+		begun := time.Now()
+		s.mustMiss(get("/a"))
+		if took := time.Since(begun); took != readPatience || s.State().Disk.Late != 1 {
+			t.Errorf("waited %v, %d late", took, s.State().Disk.Late)
+		}
+		s.stop()
+	})
+}
+
+// What a flipped bit makes of an object is no answer.
+func TestDamagedObjectsAreMisses(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	want := map[string]string{}
+	for i := range 40 {
+		path, body := fmt.Sprint("/", i), strings.Repeat(fmt.Sprint("body ", i), 1000*(i+1))
+		want[path] = body
+		s.asks(2, get(path), answers(200, body, fresh))
+	}
+	s.stop()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for round := range 20 {
+		files, _ := filepath.Glob(filepath.Join(folder, "*"))
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil || len(data) == 0 {
+				continue
+			}
+			data[rng.IntN(len(data))] ^= 1 << rng.IntN(8)
+			if err := os.WriteFile(name, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = onShelf(t, folder, config())
+		for path, body := range want {
+			if got, ok := s.finds(get(path)); ok && got != body {
+				t.Fatalf("round %d: %s is another", round, path)
+			}
+		}
+		s.stop()
+	}
+}
+
+// Whatever moves between memory and disk: after a purge nobody gets what was there
+// before it.
+func TestNothingOldComesBack(t *testing.T) {
+	c := config()
+	c.Memory, c.MaxObject = 512<<10, 64<<10
+	s := onShelf(t, t.TempDir(), c)
+	const keys = 48
+	var truth, purged [keys]atomic.Int64 // versions: of the origin, and the oldest that may be seen
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				n := rand.IntN(keys)
+				least := purged[n].Load()
+				resp, _, err := serve(s.Cache, get(fmt.Sprint("/", n)), func(context.Context, *http.Request) (*http.Response, error) {
+					body := fmt.Sprintf("%020d", truth[n].Load()) + strings.Repeat("x", 16<<10)
+					return response(200, body, fresh, fmt.Sprint("Surrogate-Key: k", n)), nil
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				got, _ := strconv.ParseInt(strings.TrimRight(string(body), "x"), 10, 64)
+				if err != nil || got < least {
+					t.Errorf("key %d: version %d after %d was purged: %v", n, got, least, err)
+					return
+				}
+			}
+		})
+	}
+	for i := 0; i < 2000 || s.State().Disk.Recalled == 0 && i < 1<<20; i++ {
+		n := rand.IntN(keys)
+		v := truth[n].Add(1)
+		r := get(fmt.Sprint("/", n))
+		switch i % 6 {
+		case 0:
+			s.PurgeBy(s.SelectURL(r, nil), false)
+		case 1:
+			s.PurgeBy(s.SelectURL(r, nil), true)
+		case 2:
+			s.PurgeBy(SelectTag(fmt.Sprint("k", n)), false)
+		case 3:
+			s.PurgeBy(SelectTag(fmt.Sprint("k", n)), true)
+		case 4:
+			s.Invalidate(request("POST", r.URL.Path), 200, nil)
+		default:
+			s.PurgeBy(selection(SelectPrefix("http://example.com/")), i%12 == 5)
+		}
+		purged[n].Store(v)
+	}
+	close(ended)
+	wg.Wait()
+}
