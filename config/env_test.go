@@ -60,7 +60,7 @@ func TestProblemsOfTheEnvironment(t *testing.T) {
 	f("SPILLWAY_COLOR: color: no setting has this name; names are as SPILLWAY_CACHE__MEMORY, with two underscores between levels", "SPILLWAY_COLOR=red")
 	f("SPILLWAY_LISTEN__PORT: listen: nothing stands below this setting; set SPILLWAY_LISTEN", "SPILLWAY_LISTEN__PORT=1")
 	f(`SPILLWAY_SITES__1__HOSTS: sites: "1" is not the number of an entry; entries count from 0, and there are 1`, "SPILLWAY_SITES__1__HOSTS=a")
-	f("SPILLWAY_CACHE: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, share_cookies, collapse_waiters, collapse_wait, stale_wait, purge", "SPILLWAY_CACHE=1GiB")
+	f("SPILLWAY_CACHE: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, share_cookies, collapse_waiters, collapse_wait, stale_wait, purge, disk", "SPILLWAY_CACHE=1GiB")
 	f("SPILLWAY_CACHE: the [ before this has no end, or a comma is missing; part entries by commas, and close it with ]", "SPILLWAY_CACHE=[")
 	f(`SPILLWAY_EXPOSE: expose: "" is not one of full, outcome, off; write full, outcome or off`, "SPILLWAY_EXPOSE=")
 	f("SPILLWAY_FUNCTIONS__F__URL: functions.f.url: this key belongs to provider web, not to process; remove it",

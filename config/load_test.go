@@ -99,7 +99,7 @@ func TestProblems(t *testing.T) {
 		`f:1:13: functions.a b: "a b" is not a name; use letters, digits, - and _, at most 63`)
 
 	// The shape of values.
-	f("cache: 512MiB", "f:1:8: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, share_cookies, collapse_waiters, collapse_wait, stale_wait, purge")
+	f("cache: 512MiB", "f:1:8: cache: this wants keys of its own, not a value; write them below it; keys are memory, max_object, share_cookies, collapse_waiters, collapse_wait, stale_wait, purge, disk")
 	f("budgets: $2", "f:1:10: budgets: this wants names with settings below them, not a value; write budgets: {NAME: {per_hour: $2}}")
 	f("trusted_proxies: 10.0.0.0/8", "f:1:18: trusted_proxies: this wants a list; write [10.0.0.0/8]")
 	f("sites: {hosts: [a]}", "f:1:1: sites: this wants a list; put a dash before each entry")

@@ -98,6 +98,16 @@ func validateSizes(c *Config, r *report) {
 	if c.Cache.Memory > 0 && c.Cache.MaxObject > c.Cache.Memory {
 		r.add("cache.max_object", "this is more than cache.memory, so it would never be stored", "lower it, or raise cache.memory")
 	}
+	d := c.Cache.Disk
+	if d.Path == "" {
+		return
+	}
+	if c.Cache.Memory == 0 {
+		r.add("cache.disk.path", "without cache.memory nothing is stored, and nothing comes to the disk", "give the cache memory, or remove disk")
+	}
+	if file := notFolder(d.Path); file != "" {
+		r.add("cache.disk.path", "this cannot be a folder: "+file+" is a file", "name another, such as /var/cache/spillway")
+	}
 }
 
 func validateOrigins(c *Config, r *report) {

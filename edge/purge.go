@@ -57,7 +57,7 @@ func (x *exchange) purge() {
 	for _, selection := range named {
 		entries += x.s.cache.PurgeBy(selection, asksSoftly(x.r.Header))
 	}
-	x.purged(entries)
+	x.purged(entries, x.s.cache.Sync(x.r.Context()))
 }
 
 // asksSoftly reports whether what is purged is to be marked stale only. Programs

@@ -235,14 +235,19 @@ func (x *exchange) wait(rt *route, why outcome.Reason) {
 	x.write(text)
 }
 
-// purged answers a request to purge that was done.
-func (x *exchange) purged(entries int) {
+// purged answers a request to purge that was done. Where the disk could not write
+// that down, it may have what was purged after a restart.
+func (x *exchange) purged(entries int, unwritten error) {
 	x.outcome, x.reason = outcome.Local, outcome.Purged
 	h := x.w.Header()
 	h["Cache-Control"] = []string{"no-store"}
 	h["Content-Type"] = []string{"application/json"}
 	x.expose(h)
-	text := []byte(`{"status":"ok","purged":` + strconv.Itoa(entries) + "}\n")
+	status := "ok"
+	if unwritten != nil {
+		status = "not-on-disk"
+	}
+	text := []byte(`{"status":"` + status + `","purged":` + strconv.Itoa(entries) + "}\n")
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	x.writeHeader(http.StatusOK)
 	x.write(text)

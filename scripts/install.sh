@@ -340,7 +340,7 @@ remove_installed() {
 
 do_uninstall() {
 	local unit path kept=(/etc/systemd/system/{spillway,spillway-functions}.service.d)
-	local data=(/etc/spillway /etc/default/spillway-functions /var/lib/spillway /var/log/spillway)
+	local data=(/etc/spillway /etc/default/spillway-functions /var/lib/spillway /var/cache/spillway /var/log/spillway)
 	for unit in "${units[@]}"; do
 		listed "/etc/systemd/system/$unit.service" || continue
 		! live || ! systemctl is-active --quiet "$unit" || act "stop $unit" systemctl stop "$unit"

@@ -19,6 +19,7 @@ import (
 	"spillway/edge/admin"
 	"spillway/edge/admit"
 	"spillway/edge/cache"
+	"spillway/edge/cache/disk"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
@@ -35,6 +36,7 @@ type node struct {
 	started time.Time
 
 	cache     *cache.Cache
+	disk      *disk.Tier // nil: there is none
 	admit     *admit.Controller
 	server    *edge.Server
 	listeners *edge.Listeners
@@ -85,6 +87,10 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 	n := &node{log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet()}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.cache = cache.New(c.Cache)
+	if c.Cache.Disk.Path != "" {
+		n.disk = disk.New(c.Cache.Disk, log)
+		n.cache.UseDisk(n.disk)
+	}
 	n.admit = admit.New(c.Admission, runtime.GOMAXPROCS(0))
 	if n.parts, err = newParts(c, &config.Config{}, &parts{aws: lambda.NewAccount(log), ledger: ledger}, log); err != nil {
 		return nil, err
@@ -253,6 +259,9 @@ func (n *node) Run(ctx context.Context) error {
 	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
 	n.start(n.ctx, failed, "exercise", n.server.Exercise)
 	n.start(n.ctx, failed, "revalidation", n.cache.Revalidate)
+	if n.disk != nil {
+		n.start(n.ctx, failed, "disk cache", n.disk.Run)
+	}
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
 	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)

@@ -77,6 +77,14 @@ func writeCacheStats(out io.Writer, s *cache.State) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	line := func(what, format string, a ...any) { fmt.Fprintf(w, "%s\t%s\n", what, fmt.Sprintf(format, a...)) }
 	line("memory", "%s of %s, %s", sizeText(s.Bytes), sizeText(s.Limit), countedEntries(int(s.Entries)))
+	if d := s.Disk; d != nil {
+		line("disk", "%s", diskText(d))
+		line("hits from the disk", "%d%s, %s read", d.Recalled, shareText(d.Recalled, s.Hits+s.Stale+s.Misses), sizeText(int64(d.Read)))
+		line("written to the disk", "%s, of which %s again", sizeText(int64(d.Written)), sizeText(int64(d.Moved)))
+		line("the disk was late", "%d", d.Late)
+		line("evicted, refused, damaged", "%d, %d, %d",
+			d.Evicted, d.RefusedQueue+d.RefusedSize+d.RefusedOff+d.RefusedPinned, d.Damaged)
+	}
 	line("bodies on their way in", "%s of %s", sizeText(s.FillBytes), sizeText(s.FillLimit))
 	line("fetches in flight", "%d", s.Flights)
 	line("hits", "%d%s", s.Hits, shareText(s.Hits, s.Hits+s.Stale+s.Misses))
@@ -148,7 +156,7 @@ func writeCached(out io.Writer, c *cached) error {
 	}
 	line("cache", "%s", cacheLookText(c.Cache))
 	if e := c.Cache.Found; e != nil {
-		line("entry", "status %d, %s, in %s", e.Status, bodyText(e), e.Tier)
+		line("entry", "status %d, %s, %s", e.Status, bodyText(e), tierText(e))
 		line("vary", "%s", listText(e.Vary))
 		line("tags", "%s", listText(e.Tags))
 		line("groups", "%s", listText(e.Groups))
@@ -159,9 +167,16 @@ func writeCached(out io.Writer, c *cached) error {
 	for i := range c.Variants {
 		v := &c.Variants[i]
 		line("  "+cmp.Or(strings.Join(v.Vary, ", "), "for all"),
-			"status %d, %s, in %s, %s", v.Status, bodyText(v), v.Tier, ageText(v))
+			"status %d, %s, %s, %s", v.Status, bodyText(v), tierText(v), ageText(v))
 	}
 	return w.Flush()
+}
+
+func tierText(l *cache.Look) string {
+	if l.Tier == "disk" {
+		return "on the disk"
+	}
+	return "in " + l.Tier
 }
 
 func listText(words []string) string { return oneLine(cmp.Or(strings.Join(words, ", "), "none")) }

@@ -109,9 +109,9 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("the status does not match %s", args[1])
 }
 
-// sendSignal sends HUP or TERM to the programs in the background.
+// sendSignal sends HUP, TERM or KILL to the programs in the background.
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
-	s := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}[args[0]]
+	s := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(s))
 	}

@@ -88,6 +88,7 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	counter(w, `spillway_cache_recoded_total{coding="identity"}`, c.Recoded.Identity)
 	counter(w, "spillway_cache_unrecoded_total", c.Unrecoded)
 	writePurgeMetrics(w, &c)
+	writeDiskMetrics(w, c.Disk)
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
 	}
@@ -95,6 +96,28 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	counter(w, `spillway_reloads_total{result="ok"}`, s.Config.Reloads)
 	counter(w, `spillway_reloads_total{result="refused"}`, s.Config.Refusals)
 	gauge(w, "spillway_config_refused", flag(len(s.Config.Refused.Problems) > 0))
+}
+
+// writeDiskMetrics tells of the tier on the disk, if there is one.
+func writeDiskMetrics(w io.Writer, d *cache.DiskState) {
+	if d == nil {
+		return
+	}
+	gauge(w, "spillway_cache_disk_up", flag(d.Phase == "on"))
+	gauge(w, "spillway_cache_disk_bytes", d.Bytes)
+	gauge(w, "spillway_cache_disk_limit_bytes", d.Limit)
+	gauge(w, "spillway_cache_disk_objects", d.Objects)
+	gauge(w, "spillway_cache_disk_queued_bytes", d.Queued)
+	counter(w, "spillway_cache_disk_hits_total", d.Recalled)
+	counter(w, "spillway_cache_disk_late_total", d.Late)
+	counter(w, "spillway_cache_disk_read_bytes_total", d.Read)
+	counter(w, "spillway_cache_disk_written_bytes_total", d.Written)
+	counter(w, "spillway_cache_disk_evicted_total", d.Evicted)
+	counter(w, "spillway_cache_disk_damaged_total", d.Damaged)
+	counter(w, `spillway_cache_disk_refused_total{reason="queue"}`, d.RefusedQueue)
+	counter(w, `spillway_cache_disk_refused_total{reason="size"}`, d.RefusedSize)
+	counter(w, `spillway_cache_disk_refused_total{reason="off"}`, d.RefusedOff)
+	counter(w, `spillway_cache_disk_refused_total{reason="pinned"}`, d.RefusedPinned)
 }
 
 func writePurgeMetrics(w io.Writer, c *cache.State) {

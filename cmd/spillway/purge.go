@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,6 +100,8 @@ type purgeReport struct {
 	Soft   bool         `json:"soft"`
 	Purged int          `json:"purged"` // entries in all
 	Named  []purgeCount `json:"named"`
+	// DiskError says why what was purged may be back after a restart; empty if not.
+	DiskError string `json:"disk_error,omitempty"`
 }
 
 // A purgeCount is one thing that was named.
@@ -134,6 +137,9 @@ func (r *purgeReport) write(out io.Writer, asJSON bool) error {
 	if len(r.Named) != 1 {
 		fmt.Fprintf(out, "%s %s in all\n", countedEntries(r.Purged), done)
 	}
+	if r.DiskError != "" {
+		fmt.Fprintf(out, "the disk cache has not written this down, and may have it back after a restart: %s\n", oneLine(r.DiskError))
+	}
 	return nil
 }
 
@@ -161,6 +167,7 @@ func askPurge(ctx context.Context, client *admin.Client, query url.Values, soft 
 		}
 		report.Named = append(report.Named, one.Named...)
 		report.Purged += one.Purged
+		report.DiskError = cmp.Or(report.DiskError, one.DiskError)
 	}
 	return report, nil
 }
@@ -198,6 +205,10 @@ func (n *node) servePurge(w http.ResponseWriter, r *http.Request) {
 	for i := range named {
 		named[i].Purged = n.cache.PurgeBy(named[i].selection, report.Soft)
 		report.Purged += named[i].Purged
+	}
+	if err := n.cache.Sync(r.Context()); err != nil {
+		report.DiskError = err.Error()
+		n.log.Warn("a purge could not be written to the disk cache", "error", err)
 	}
 	n.log.Info("purged by the operator", "kind", named[0].Kind, "named", len(named), "entries", report.Purged, "soft", report.Soft)
 	writeIndented(w, report)

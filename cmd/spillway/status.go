@@ -18,6 +18,7 @@ import (
 	"spillway/config"
 	"spillway/edge"
 	"spillway/edge/admin"
+	"spillway/edge/cache"
 	"spillway/edge/outcome"
 	"spillway/edge/recorder"
 	"spillway/edge/waiting"
@@ -101,6 +102,9 @@ func (s *nodeState) write(out io.Writer) error {
 	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
 	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
 	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
+	if d := s.Cache.Disk; d != nil {
+		fmt.Fprintf(w, "disk cache\t%s\n", diskText(d))
+	}
 	writeFlight(w, &s.Recorder)
 	writeOutcomes(w, s.Outcomes)
 	writeOrigins(w, s.Origins)
@@ -114,6 +118,27 @@ func (s *nodeState) write(out io.Writer) error {
 	writeRouteCosts(w, s.Routes)
 	writeCacheRoutes(w, s.CacheRoutes)
 	return w.Flush()
+}
+
+// diskText says what the tier on the disk holds, or why it does not work.
+func diskText(d *cache.DiskState) string {
+	switch {
+	case d.Phase == "opening":
+		return "being read"
+	case d.Phase == "off":
+		return oneLine("off: " + d.Error)
+	case d.Limit < d.Size:
+		return fmt.Sprintf("%s of %s, %s; the disk is full, so it is smaller than %s",
+			sizeText(d.Bytes), sizeText(d.Limit), countedObjects(d.Objects), sizeText(d.Size))
+	}
+	return fmt.Sprintf("%s of %s, %s", sizeText(d.Bytes), sizeText(d.Size), countedObjects(d.Objects))
+}
+
+func countedObjects(n int) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return fmt.Sprintf("%d objects", n)
 }
 
 // write shows what the last reloads did, and what the node warns of.

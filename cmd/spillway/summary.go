@@ -132,7 +132,11 @@ func cacheText(c *config.Config) string {
 	if c.Cache.Memory == 0 {
 		return "stores nothing"
 	}
-	return fmt.Sprintf("%s, objects up to %s", sizeText(c.Cache.Memory), sizeText(c.Cache.MaxObject))
+	text := fmt.Sprintf("%s, objects up to %s", sizeText(c.Cache.Memory), sizeText(c.Cache.MaxObject))
+	if d := c.Cache.Disk; d.Path != "" {
+		text += fmt.Sprintf(", and %s in %s", sizeText(d.Size), d.Path)
+	}
+	return text
 }
 
 func sitesText(sites []edge.SiteConfig) string {

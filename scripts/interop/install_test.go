@@ -169,7 +169,7 @@ func TestInstall(t *testing.T) {
 		m.do(t, remove)
 		for _, line := range added(before, m.do(t, files)) {
 			kept := slices.ContainsFunc([]string{
-				"/etc/spillway/", "/etc/default/spillway-functions", "/var/lib/spillway/", "/var/log/spillway/",
+				"/etc/spillway/", "/etc/default/spillway-functions", "/var/lib/spillway/", "/var/cache/spillway/", "/var/log/spillway/",
 				"spillway:x:", "spillway-functions:x:",
 			}, func(start string) bool { return strings.HasPrefix(line, start) })
 			if !kept {
