@@ -36,6 +36,7 @@ test-more: ## browsers and other programs against the node, all simulated origin
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 	@SPILLWAY_KILLS=1000 go test -count 1 -run TestKilledAtAnyMoment ./edge/cache/disk
+	@SPILLWAY_NODE_KILLS=30 go test -count 1 -run TestKilledNodeServesItsDisk ./cmd/spillway
 
 bench: build ## CPU per request beside nginx and others, crowds, the store: 15 minutes; ARGS="--part hits"
 	@scripts/setup bench

@@ -1,4 +1,4 @@
-// Package cache is a shared HTTP cache in memory: RFC 9111, collapsing of
+// Package cache is a shared HTTP cache in memory, and on a disk below it: RFC 9111, collapsing of
 // identical requests included. It exists because a crowd asks for the same few
 // things: each should cost the origin one request.
 //
@@ -36,9 +36,14 @@
 // Renew, in the background that Revalidate runs: one fetch for each, a bounded number
 // in all. What is in the background ends with Revalidate.
 //
+// What is asked for again goes to the disk that UseDisk has given, and what memory
+// does not have comes back from it, into memory, before it answers: the disk keeps
+// bytes, and knows no rule. Times, keys and purges there outlive the process. A disk
+// that is late, full or broken makes misses.
+//
 // The package writes no responses, logs nothing, starts no goroutine but one for
-// each fetch that others may join, and one for each body that is brought into another
-// coding.
+// each fetch that others may join, for each body that is brought into another coding,
+// and for each object that is read from the disk.
 package cache
 
 import (

@@ -29,6 +29,13 @@ type shelved struct {
 
 func onShelf(t *testing.T, folder string, c Config) *shelved {
 	t.Helper()
+	s := shelve(t, folder, c)
+	s.ready()
+	return s
+}
+
+// shelve is onShelf for a disk that may not work.
+func shelve(t *testing.T, folder string, c Config) *shelved {
 	s := &shelved{Cache: New(c), t: t}
 	tier := disk.New(disk.Config{Path: folder, Size: 8 << 20}, slog.New(slog.DiscardHandler))
 	s.UseDisk(tier)
@@ -41,7 +48,6 @@ func onShelf(t *testing.T, folder string, c Config) *shelved {
 	})
 	s.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	t.Cleanup(s.stop)
-	s.ready()
 	return s
 }
 
