@@ -109,7 +109,7 @@ func FuzzCursor(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, cursor string) {
 		var urls []string
-		for pages := 0; pages < 1000; pages++ {
+		for range 1000 {
 			page, next, err := c.List(SelectAll(), cursor, 1, epoch0)
 			if err != nil && (len(page) > 0 || next != "") {
 				t.Fatalf("%q: %v and %v", cursor, page, err)

@@ -21,8 +21,8 @@ func (s step) String() string {
 	if s.Purge != "" {
 		return fmt.Sprintf("+%ds %s purge of %s", s.Wait, s.Purge, s.URL)
 	}
-	text := fmt.Sprintf("+%ds %s %s %q -> %d %q tag=%s dated=%s",
-		s.Wait, s.Method, s.URL, s.Fields, s.Status, s.reaction.Fields, s.Tag, s.Dated)
+	text := []string{fmt.Sprintf("+%ds %s %s %q -> %d %q tag=%s dated=%s",
+		s.Wait, s.Method, s.URL, s.Fields, s.Status, s.reaction.Fields, s.Tag, s.Dated)}
 	for _, odd := range []struct {
 		is   bool
 		text string
@@ -35,10 +35,10 @@ func (s step) String() string {
 		{s.Fails, "fails"},
 	} {
 		if odd.is {
-			text += ", " + odd.text
+			text = append(text, odd.text)
 		}
 	}
-	return text
+	return strings.Join(text, ", ")
 }
 
 // A history is what one node lives through.

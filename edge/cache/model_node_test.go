@@ -30,7 +30,7 @@ type got struct {
 	seen      []*exchange
 }
 
-// A lived node is a cache with an origin behind, asked as package edge asks it.
+// A lived cache has an origin behind it, and is asked as package edge asks it.
 type lived struct {
 	cache  *Cache
 	origin *origin

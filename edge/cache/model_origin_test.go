@@ -39,9 +39,6 @@ type exchange struct {
 	behind              bool // nobody waited for it
 }
 
-// complete reports whether the answer is all of the representation.
-func (x *exchange) complete() bool { return !x.cut && x.from == 0 && x.to == len(x.whole) }
-
 // An origin answers requests of one history. It has versions of each URL, of which
 // each has other bytes for each request that Vary tells apart.
 type origin struct {
