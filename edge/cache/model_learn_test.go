@@ -141,6 +141,10 @@ func (m *model) learnHead(g *got, x *exchange, e *stored) {
 		if o != e && !vague || x.status != 200 || o.status != 200 {
 			continue
 		}
+		if !o.complete() {
+			o.sure = false // the section says SHOULD: what is held in part is left as it is
+			continue
+		}
 		same := true
 		for _, name := range []string{"Etag", "Last-Modified"} {
 			same = same && (x.header.Get(name) == "" || x.header.Get(name) == o.header.Get(name))
