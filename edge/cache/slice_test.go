@@ -421,7 +421,10 @@ func TestVersionsAreNotMixed(t *testing.T) {
 // came, and nothing of it is stored as a slice.
 func TestOriginsThatCannotBeSliced(t *testing.T) {
 	for name, lie := range map[string]func(resp *http.Response, r *http.Request){
-		"other range":  func(resp *http.Response, _ *http.Request) { resp.Header.Set("Content-Range", "bytes 5-9/10000000") },
+		"other range": func(resp *http.Response, _ *http.Request) { resp.Header.Set("Content-Range", "bytes 5-9/10000000") },
+		"another slice": func(resp *http.Response, r *http.Request) {
+			resp.Header.Set("Content-Range", "bytes 65536-131071/655360")
+		},
 		"no range":     func(resp *http.Response, _ *http.Request) { resp.Header.Del("Content-Range") },
 		"no size":      func(resp *http.Response, _ *http.Request) { resp.Header.Set("Content-Range", "bytes 0-65535/*") },
 		"no validator": func(resp *http.Response, _ *http.Request) { resp.Header.Del("Etag") },
@@ -450,6 +453,9 @@ func TestOriginsThatCannotBeSliced(t *testing.T) {
 				t.Errorf("%d requests", n)
 			}
 			settled(t, c)
+			if stored := c.slicesOf(targetAt(c, "/a")); len(stored) > 0 {
+				t.Errorf("stored as a slice: %+v", stored[0].entry.part)
+			}
 		})
 	}
 	t.Run("ignores ranges", func(t *testing.T) {
