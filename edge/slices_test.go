@@ -127,16 +127,16 @@ func TestSliceOfACrowd(t *testing.T) {
 // TestSlicesWhileAllChanges: whatever is evicted, purged and changed meanwhile, each
 // answer is of one version to the last byte, or breaks off.
 func TestSlicesWhileAllChanges(t *testing.T) {
-	const size = 2<<20 + 77
+	const size = 1<<20 + 77
 	f := newLargeFile(size, 4)
-	runSlicing(t, 64, cache.Config{Memory: 2 << 20, MaxObject: 1 << 18}, 64<<10, func(t *testing.T, w *world) {
+	runSlicing(t, 64, cache.Config{Memory: 1 << 20, MaxObject: 1 << 17}, 32<<10, func(t *testing.T, w *world) {
 		w.origin.says(f.serve)
 		var whole atomic.Int64
 		rapid.Check(t, func(rt *rapid.T) {
 			type visit struct{ first, last int }
 			visits := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) visit {
 				first := rapid.IntRange(0, size-1).Draw(rt, "first")
-				return visit{first, rapid.IntRange(first, min(size-1, first+400_000)).Draw(rt, "last")}
+				return visit{first, rapid.IntRange(first, min(size-1, first+200_000)).Draw(rt, "last")}
 			}), 2, 6).Draw(rt, "visits")
 			change := rapid.SampledFrom([]string{"", "purge", "soft", "version", "wholes"}).Draw(rt, "change")
 			var wg sync.WaitGroup
