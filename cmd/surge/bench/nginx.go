@@ -14,7 +14,7 @@ func (f *field) startNginx(folder string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{Version: version(path, "-v"), Lacks: map[protocol]string{h3: "Debian 12's has none"}}
+	p := &peer{Version: version(path, "-v"), Lacks: map[protocol]string{h3: "from 1.25 on; Debian 12 has 1.22"}}
 	if p.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
