@@ -32,6 +32,8 @@ origins: {app: {servers: [%[2]q]}}
 sites: [{hosts: [default], routes: [{origin: app}]}]
 `
 
+const nodeKills = "SPILLWAY_NODE_KILLS"
+
 // pageOf is the origin's body of a path: of another size and content for each.
 func pageOf(path string) string {
 	size, _ := strconv.Atoi(strings.TrimLeft(path, "/"))
@@ -43,8 +45,10 @@ func pageOf(path string) string {
 // from the disk. SPILLWAY_NODE_KILLS sets how often.
 func TestKilledNodeServesItsDisk(t *testing.T) {
 	kills := 4
-	if n, err := strconv.Atoi(os.Getenv("SPILLWAY_NODE_KILLS")); err == nil {
+	if n, err := strconv.Atoi(os.Getenv(nodeKills)); err == nil {
 		kills = n
+		t.Setenv(nodeKills, "")
+		os.Unsetenv(nodeKills) // to a node it is a setting that it does not know
 	}
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := pageOf(r.URL.Path)
