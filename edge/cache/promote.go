@@ -115,21 +115,21 @@ func (c *Cache) promote(t *target, keys diskKeys, r *http.Request, p *Policy) {
 		return
 	}
 	defer o.Close()
-	if !c.fills.take(o.Size()) {
+	if !c.fills.take(o.Size()) { // what a disk that hangs can hold of the memory
 		return
 	}
 	defer c.fills.give(o.Size())
-	e.body = make([]byte, o.Size())
-	if _, err := o.ReadAt(e.body, 0); err != nil {
-		return // the tier has removed what it cannot read
-	}
 	if newer, _ := c.usable(t, r, p); newer != nil {
 		newer.release()
 		return
 	}
 	// A newer response is at the disk before it is in memory: what does not stand any
 	// more must not take its place.
-	kept := c.store.putPinned(t, e, r, func() bool {
+	body := bodyOf{size: o.Size(), read: func(into []byte) error {
+		_, err := o.ReadAt(into, 0) // the tier removes what it cannot read
+		return err
+	}}
+	kept := c.store.putRead(t, e, r, body, func() bool {
 		return c.flights.epoch(t.hash).Load() == epoch && !c.purgedSince(t, e) && c.disk.Stands(o)
 	})
 	if kept != nil {

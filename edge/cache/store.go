@@ -204,7 +204,7 @@ func (s *store) fits(bytes int64) bool {
 // put keeps an entry that answered r. It takes the place of the variants that
 // would have answered r: they are out of date.
 func (s *store) put(t *target, e *Entry, r *http.Request) bool {
-	h, ok := s.write(t, e, r, nil)
+	h, ok := s.write(t, e, r, copyOf(e.body), nil)
 	if ok {
 		h.shard.unpin(h.slot, h.size)
 	}
@@ -215,7 +215,22 @@ func (s *store) put(t *target, e *Entry, r *http.Request) bool {
 // last moment, under the shard's lock: what makes it untrue and then looks for entries
 // finds this one, or it is not there.
 func (s *store) putPinned(t *target, e *Entry, r *http.Request, valid func() bool) *Entry {
-	h, ok := s.write(t, e, r, valid)
+	return s.putRead(t, e, r, copyOf(e.body), valid)
+}
+
+// A bodyOf is a body of so many bytes that is read into the memory where it is kept.
+type bodyOf struct {
+	bytes []byte
+	size  int64
+	read  func(into []byte) error // nil: it is bytes
+}
+
+func copyOf(b []byte) bodyOf { return bodyOf{bytes: b, size: int64(len(b))} }
+
+// putRead is putPinned for a body that comes from elsewhere. No lock is held while it
+// is read; if that fails nothing is kept.
+func (s *store) putRead(t *target, e *Entry, r *http.Request, body bodyOf, valid func() bool) *Entry {
+	h, ok := s.write(t, e, r, body, valid)
 	if !ok {
 		return nil
 	}
@@ -224,15 +239,15 @@ func (s *store) putPinned(t *target, e *Entry, r *http.Request, valid func() boo
 	return &kept
 }
 
-// write makes a record of an entry, pinned. The body is copied, and no lock is
+// write makes a record of an entry, pinned. The body is copied or read, and no lock is
 // held meanwhile.
-func (s *store) write(t *target, e *Entry, r *http.Request, valid func() bool) (h hold, ok bool) {
+func (s *store) write(t *target, e *Entry, r *http.Request, body bodyOf, valid func() bool) (h hold, ok bool) {
 	scratch := s.heads.Get().(*[]byte)
 	defer s.heads.Put(scratch)
 	head := appendHead((*scratch)[:0], t, e, s.base)
 	*scratch = head
 	keys, ignored := entryKeys(t, e.header)
-	size, filed := int64(len(head)+len(e.body)), int64(len(keys))*keyBytes
+	size, filed := int64(len(head))+body.size, int64(len(keys))*keyBytes
 	if !s.fits(size + filed) {
 		return hold{}, false
 	}
@@ -242,9 +257,17 @@ func (s *store) write(t *target, e *Entry, r *http.Request, valid func() bool) (
 		return hold{}, false
 	}
 	record := sh.arena.bytes(i, size)
-	copy(record[copy(record, head):], e.body)
+	rest := record[copy(record, head):]
+	if body.read == nil {
+		copy(rest, body.bytes)
+	} else if body.read(rest) != nil {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		sh.giveUp(i, filed)
+		return hold{}, false
+	}
 	at := &sh.slots[i]
-	at.hash, at.head, at.body = t.hash, uint32(len(head)), uint32(len(e.body))
+	at.hash, at.head, at.body = t.hash, uint32(len(head)), uint32(body.size)
 	s.ignored.Add(uint64(ignored))
 	return sh.publish(i, t, e, r, keys, valid)
 }
@@ -312,10 +335,7 @@ func (sh *shard) publish(
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if valid != nil && !valid() {
-		filed := int64(len(keys)) * keyBytes
-		sh.filed -= filed
-		sh.bytes.Add(-filed)
-		sh.reclaim(i)
+		sh.giveUp(i, int64(len(keys))*keyBytes)
 		return hold{}, false
 	}
 	sh.replace(i, t, e, r)
@@ -324,6 +344,13 @@ func (sh *shard) publish(
 	h.tight = !sh.pin(&h)
 	h.again = sh.slots[i].proven || sh.slots[i].frequency.Load() > 0
 	return h, true
+}
+
+// giveUp takes back what reserve has given, under the shard's lock.
+func (sh *shard) giveUp(i uint32, filed int64) {
+	sh.filed -= filed
+	sh.bytes.Add(-filed)
+	sh.reclaim(i)
 }
 
 // replace removes the variants that the new one stands in for, which inherits
