@@ -154,7 +154,8 @@ func (c *Cache) enter(r *http.Request, found *Result, now time.Time) admission {
 		return admission{}
 	}
 	if g != nil {
-		for _, f := range g.flights {
+		// The newest first: what tells requests apart may be another policy's in older ones.
+		for _, f := range slices.Backward(g.flights) {
 			if f.epoch != c.flights.epoch(found.target.hash).Load() || c.outlived(f, found) {
 				continue
 			}
@@ -233,8 +234,11 @@ func (c *Cache) depart(sh *flightShard, key uint64, r *http.Request, found *Resu
 	}
 	g := sh.groups[key]
 	if g == nil {
-		g = &group{target: f.target, vary: found.Policy.withParts(c.store.vary(&f.target), r.Header)}
+		g = &group{target: f.target}
 		sh.groups[key] = g
+	}
+	if len(g.flights) == 0 || !found.Policy.hasParts(g.vary) { // none, or those of a policy that is gone
+		g.vary = found.Policy.withParts(c.store.vary(&f.target), r.Header)
 	}
 	g.flights = append(g.flights, f)
 	c.flights.open.Add(1)

@@ -211,3 +211,30 @@ func TestStoredUnderAnotherRule(t *testing.T) {
 		}
 	}
 }
+
+// A crowd that comes just after a reload is one fetch, although a fetch under the old
+// policy is still under way.
+func TestCrowdCollapsesBesideAnotherPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, origin := New(config()), &slow{}
+		old := under(t, PolicyConfig{Key: KeyConfig{Headers: []string{"X-Old"}, Query: "none"}})
+		now := under(t, PolicyConfig{Key: KeyConfig{Headers: []string{"X-New"}}})
+		bodies := make(chan string)
+		ask := func(p *Policy, body string) {
+			body, _ = readUnder(t, c, p, get("/a"), origin.fetch(body, 200, fresh))
+			bodies <- body
+		}
+		go ask(old, "old")
+		synctest.Wait()
+		for range 9 {
+			go ask(now, "new")
+		}
+		got := map[string]int{}
+		for range 10 {
+			got[<-bodies]++
+		}
+		if n := origin.calls.Load(); n != 2 || got["old"] != 1 || got["new"] != 9 {
+			t.Errorf("%d fetches, %v", n, got)
+		}
+	})
+}
