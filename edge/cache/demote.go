@@ -8,7 +8,9 @@ import (
 
 // UseDisk puts a tier on a disk below the memory. It must be called before the cache
 // is used, and the tier's Run by the caller.
-func (c *Cache) UseDisk(tier *disk.Tier) { c.disk, c.clock = tier, newClock() }
+func (c *Cache) UseDisk(tier *disk.Tier) {
+	c.disk, c.clock, c.recalls.patience = tier, newClock(), readPatience
+}
 
 // An entry goes to the disk when it is asked for again, not when memory lets it go:
 // then it outlives a crash, nobody writes under a shard's lock, and what is written

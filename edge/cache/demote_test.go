@@ -39,6 +39,7 @@ func shelve(t *testing.T, folder string, c Config) *shelved {
 	s := &shelved{Cache: New(c), t: t}
 	tier := disk.New(disk.Config{Path: folder, Size: 8 << 20}, slog.New(slog.DiscardHandler))
 	s.UseDisk(tier)
+	s.recalls.patience = time.Minute
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -364,7 +365,7 @@ func TestDiskIsReadOnce(t *testing.T) {
 		s.recalls.reads = map[diskKeys]chan struct{}{keysOnDisk(&target): make(chan struct{})} // a disk that hangs
 		begun := time.Now()
 		s.mustMiss(get("/a"))
-		if took := time.Since(begun); took != readPatience || s.State().Disk.Late != 1 {
+		if took := time.Since(begun); took != s.recalls.patience || s.State().Disk.Late != 1 {
 			t.Errorf("waited %v, %d late", took, s.State().Disk.Late)
 		}
 		s.stop()

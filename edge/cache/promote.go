@@ -22,6 +22,8 @@ const (
 // recalls are the objects that are being read from the disk: each once, however many
 // ask for it.
 type recalls struct {
+	patience time.Duration // how long a request waits
+
 	mu    sync.Mutex
 	reads map[diskKeys]chan struct{} // closed when what there is is in memory
 
@@ -37,7 +39,7 @@ func (c *Cache) recall(r *http.Request, now time.Time, res *Result) {
 	if !c.disk.HasAny(keys[:]...) {
 		return
 	}
-	patience := time.NewTimer(readPatience)
+	patience := time.NewTimer(c.recalls.patience)
 	defer patience.Stop()
 	for range 2 { // who comes to another's read may want another variant
 		done, mine := c.read(&t, keys, r, res.Policy)
