@@ -467,3 +467,20 @@ func TestNothingOldComesBack(t *testing.T) {
 	close(ended)
 	wg.Wait()
 }
+
+// While a purge is under way nothing is moved, neither way: it may have been at the one
+// place, and not at the other yet.
+func TestNothingMovesDuringAPurge(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	s.asks(2, get("/there"), answers(200, "body", fresh))
+	s = s.again(folder)
+	s.purging.Add(1)
+	s.mustMiss(get("/there"))
+	s.asks(5, get("/here"), answers(200, "body", fresh))
+	if n := s.objects(); n != 1 {
+		t.Errorf("%d objects", n)
+	}
+	s.purging.Add(-1)
+	s.mustFind(get("/there"), "body")
+}

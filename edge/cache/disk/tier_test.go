@@ -398,3 +398,20 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d served, %+v", served.Load(), s)
 	}
 }
+
+// What is not valid any more at the last moment is not taken, and what is kept stays.
+func TestPutAsksAtLast(t *testing.T) {
+	x := opened(t, t.TempDir(), smallestTier)
+	defer closed(t, x)
+	put(x, 1, 1, 1000)
+	drain(t, x)
+	released := 0
+	item := Item{Key: key(1), Body: []byte("late"), Release: func() { released++ }, Valid: func() bool { return false }}
+	if x.Put(item) || released != 1 {
+		t.Errorf("it is taken, or released %d times", released)
+	}
+	drain(t, x)
+	if seed := read(t, x, 1); seed != 1 {
+		t.Errorf("the object is of %d", seed)
+	}
+}
