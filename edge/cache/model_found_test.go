@@ -68,3 +68,28 @@ func TestCutAnswerToPostIsNotStored(t *testing.T) {
 		}
 	})
 }
+
+// RFC 9111 section 3.4: what is put together keeps the fields of what was there. A whole
+// answer that was cut short does not bring them, so what it repeats stays as it was.
+func TestCutAnswerChangesNoRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(config())
+		read(t, c, get("/"), answers(200, "body", "Cache-Control: max-age=60", "CDN-Cache-Control: max-age=30", `Etag: "a"`))
+		time.Sleep(40 * time.Second)
+		cut := func(context.Context, *http.Request) (*http.Response, error) {
+			resp := response(200, "bo", "Cache-Control: max-age=60", `Etag: "a"`)
+			resp.ContentLength = 4
+			return resp, nil
+		}
+		resp, _, err := serve(c, get("/"), cut)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		synctest.Wait()
+		if got := state(c, get("/")); got != Stale {
+			t.Errorf("%s, want %s", got, Stale)
+		}
+	})
+}

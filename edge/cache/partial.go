@@ -214,12 +214,27 @@ func (fs *flights) combining(hash uint64) *sync.Mutex { return &fs.shard(hash).c
 func (c *Cache) merged(old, e *Entry) (_ *Entry, free func()) {
 	switch {
 	case old == nil:
-	case old.sameAs(e.header) && old.size() == e.size():
+	case old.sameAs(e.header) && old.size() == e.size() && e.hasFieldsOf(old):
 		return e.combine(old, c.config.MaxObject, &c.fills)
+	case old.part == nil && old.sameAs(e.header) && old.size() == e.size():
+		e = nil // it brings no bytes
 	case old.part == nil && old.TTL(e.received) > 0 && (strongValidator(old.header) == "" || strongValidator(e.header) == ""):
 		e = nil // fresh, whole, and not known to be another one
 	}
 	return e, func() {}
+}
+
+// hasFieldsOf reports whether the entry has all fields of an older one, which stay when
+// both are put together (RFC 9111 section 3.4). A 206 for which the older one was known
+// has them; one that was to be the whole may not, and then what is stored would live by
+// other rules than the origin gave.
+func (e *Entry) hasFieldsOf(old *Entry) bool {
+	for name := range old.header {
+		if name != "Content-Length" && e.header[name] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // salvage keeps what has come of an answer that was cut short, as a part (RFC
