@@ -82,6 +82,7 @@ func TestRangeRidesOnAFill(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.w.Write([]byte("01234"))
+		synctest.Wait() // it is read by now, and may not be in the fill yet
 		ride := func(want, contentRange string, lines ...string) *Response {
 			t.Helper()
 			resp, _, err := serve(c, get("/", lines...), noFetch(t))
