@@ -75,8 +75,9 @@ func TestDiskRecordKeepsTheWholeEntry(t *testing.T) {
 // version has written is taken for something else.
 func TestDiskFormat(t *testing.T) {
 	const want = "0104616263648080cfa2d2f40480808cc79882f5e331" + // format and moment
-		"0000000000b864d9450000000000000568747470730168022f7000" + // links, lifetime, soft purge, key
-		"c8010002100000000000000101410162010000" + // status, times, directives, Vary, no part
+		"0000000000b864d9450000000000000000000000000100000000000000" + // links, lifetime, soft purge, times
+		"00000568747470730168022f7000" + // key
+		"c801100000000000000101410162010000" + // status, directives, Vary, no part
 		"00000000000000000000000000" // coding, numbers, salt; no fields
 	e := &Entry{status: 200, received: epoch0, initialAge: 1, lifetime: 300 * time.Second, control: directives{public: true}}
 	e.vary = []nominated{{name: "A", value: "b", present: true}}

@@ -73,7 +73,12 @@ func clamp(d time.Duration) time.Duration {
 
 // Age is the current_age of RFC 9111 section 4.2.3.
 func (e *Entry) Age(now time.Time) time.Duration {
-	return clamp(e.initialAge + clamp(now.Sub(e.received)))
+	return currentAge(e.initialAge, now.Sub(e.received))
+}
+
+// currentAge is Age for what was received so long ago.
+func currentAge(initial, resident time.Duration) time.Duration {
+	return clamp(initial + clamp(resident))
 }
 
 // TTL says how long the entry is still fresh; below zero, since when it is not.

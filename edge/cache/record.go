@@ -13,10 +13,12 @@ import (
 // rest is compact: numbers are varints, texts have their length before them. What is
 // decoded shares nothing with the record but the body.
 const (
-	linksAt    = 0 // its links in the inverted index, a number of four bytes
-	lifetimeAt = 4 // of eight
-	purgedAt   = 12
-	keyAt      = 13
+	linksAt      = 0 // its links in the inverted index, a number of four bytes
+	lifetimeAt   = 4 // of eight
+	purgedAt     = 12
+	receivedAt   = 13 // of eight, and never changed: a soft purge reads it of thousands at once
+	initialAgeAt = 21
+	keyAt        = 29
 )
 
 // appendHead appends the head of e's record. Times are kept as distances from
@@ -26,10 +28,10 @@ func appendHead(b []byte, t *target, e *Entry, base time.Time) []byte {
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.lifetime))
 	b = appendBool(b, e.purged)
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.received.Sub(base)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.initialAge))
 	b = appendKey(b, t)
 	b = binary.AppendUvarint(b, uint64(e.status))
-	b = binary.AppendVarint(b, int64(e.received.Sub(base)))
-	b = binary.AppendVarint(b, int64(e.initialAge))
 	b = appendDirectives(b, e.control)
 	b = binary.AppendUvarint(b, uint64(len(e.vary)))
 	for _, f := range e.vary {
@@ -53,9 +55,9 @@ func decodeHead(head []byte, base time.Time) *Entry {
 	c, e := cursor(head[keyAt:]), &room.Entry
 	c.key()
 	*e = Entry{
-		status: int(c.number()), received: base.Add(time.Duration(c.signed())),
-		initialAge: time.Duration(c.signed()), control: c.directives(),
-		lifetime: time.Duration(binary.LittleEndian.Uint64(head[lifetimeAt:])), purged: head[purgedAt] == 1,
+		status: int(c.number()), control: c.directives(),
+		received: base.Add(duration(head[receivedAt:])), initialAge: duration(head[initialAgeAt:]),
+		lifetime: duration(head[lifetimeAt:]), purged: head[purgedAt] == 1,
 	}
 	for range c.number() {
 		if e.vary == nil {
@@ -68,6 +70,9 @@ func decodeHead(head []byte, base time.Time) *Entry {
 	e.header = c.fields(room.lines[:0])
 	return e
 }
+
+// duration reads one of eight bytes.
+func duration(b []byte) time.Duration { return time.Duration(binary.LittleEndian.Uint64(b)) }
 
 func appendKey(b []byte, t *target) []byte {
 	b = append(appendBool(b, t.hasQuery), t.form)

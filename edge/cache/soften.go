@@ -12,12 +12,12 @@ func (e *Entry) Purged() bool { return e.purged }
 // every window for stale answers begins now as well. An Entry never changes: who has
 // it already keeps it as it was. It reports whether there was anything to do.
 func (sh *shard) soften(i uint32, now time.Time) bool {
-	e := sh.entry(i)
-	if e.purged {
+	head := sh.head(i)
+	if head[purgedAt] == 1 {
 		return false
 	}
-	head := sh.head(i)
-	binary.LittleEndian.PutUint64(head[lifetimeAt:], uint64(min(e.lifetime, e.Age(now))))
+	age := currentAge(duration(head[initialAgeAt:]), now.Sub(sh.base)-duration(head[receivedAt:]))
+	binary.LittleEndian.PutUint64(head[lifetimeAt:], uint64(min(duration(head[lifetimeAt:]), age)))
 	head[purgedAt] = 1
 	sh.drop(i)
 	return true
