@@ -88,6 +88,36 @@ func TestRenewalPins(t *testing.T) {
 	f("a panic", func(context.Context, *http.Request) (*http.Response, error) { panic("no") })
 }
 
+// What answers in another coding while it is renewed is the visitor's to release, not the
+// renewal's as well.
+func TestRenewalLeavesTheCodingPinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := poisoned(config()), compressing(t)
+		end := revalidates(t, c)
+		defer end()
+		r := get("/", "Accept-Encoding: gzip")
+		for range 2 {
+			visitCoded(t, c, p, r, answers(200, pageText, window, tag, "Content-Type: text/html"))
+			synctest.Wait()
+		}
+		time.Sleep(11 * time.Second)
+		found := Result{Policy: p}
+		c.Find(r, time.Now(), &found)
+		if found.State != StaleWhileRevalidate || found.recoded == nil {
+			t.Fatalf("%s, %v", found.State, found.recoded)
+		}
+		c.Renew(r, &found, func() Func { return answers(200, pageText+"new", window, tag, "Content-Type: text/html") })
+		synctest.Wait()
+		c.Purge()
+		e := found.Answer(r)
+		if got := decoded(t, e.Header(), e.Body()); got != pageText {
+			t.Errorf("%d bytes that are not those that were found", len(got))
+		}
+		found.Release()
+		unpinned(t, c, "renewed")
+	})
+}
+
 // A 304 confirms what was pinned, although it was purged and written over meanwhile.
 func TestConfirmedWhilePurged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,7 +84,7 @@ func (c *Cache) departRenewal(r *http.Request, found *Result, now time.Time) (co
 		e.release()
 		return nil, nil
 	}
-	found.Entry, found.partial = e, nil
+	found.Entry, found.partial, found.recoded = e, nil, nil
 	f := c.depart(sh, key, renewal(r, was), found)
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.waiting, f.leaderLeft, f.detached, f.release = 0, true, true, c.behind.end
