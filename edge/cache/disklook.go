@@ -41,7 +41,7 @@ func (c *Cache) peekDisk(r *http.Request, now time.Time, res *Result) {
 	if !c.fills.take(o.Size()) {
 		return
 	}
-	e.body, e.hold.lent = make([]byte, o.Size()), &c.fills
+	e.body, e.hold.lent, e.hold.size = make([]byte, o.Size()), &c.fills, o.Size()
 	if _, err := o.ReadAt(e.body, 0); err != nil {
 		e.release()
 		return

@@ -15,8 +15,8 @@ import (
 type hold struct {
 	shard *shard
 	slot  uint32
-	id    uint64 // of the record
-	size  int64
+	id    uint64  // of the record
+	size  int64   // of the memory, or of the copy
 	lent  *budget // the body is a copy on the heap, of this budget's bytes
 	tight bool    // it is beyond what may be pinned, and must not last
 	again bool    // it was asked for before it was stored
@@ -58,7 +58,7 @@ func (e *Entry) release() {
 	h := &e.hold
 	switch {
 	case h.lent != nil:
-		h.lent.give(int64(len(e.body)))
+		h.lent.give(h.size)
 	case h.shard != nil:
 		h.shard.unpin(h.slot, h.size)
 	}
@@ -110,7 +110,7 @@ func (s *store) copied(e *Entry) *Entry {
 		return nil
 	}
 	c := *e
-	c.body, c.hold.lent = bytes.Clone(e.body), s.copies
+	c.body, c.hold.lent, c.hold.size = bytes.Clone(e.body), s.copies, int64(len(e.body))
 	return &c
 }
 

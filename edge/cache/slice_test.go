@@ -674,3 +674,32 @@ func TestStaleSlices(t *testing.T) {
 	}
 	mustAsk(t, c, p, r, noFetch(t), 206)
 }
+
+// A slice that tells of the whole gives back all that it took, also where it could not be
+// pinned and is a copy.
+func TestHeadOfSlicesGivesCopiesBack(t *testing.T) {
+	p, err := NewPolicy(PolicyConfig{Slice: testSlice})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(Config{Memory: 1 << 20, MaxObject: 100 << 10, CollapseWaiters: 1, CollapseWait: time.Second})
+	o := &largeObject{size: 3 * testSlice}
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	for i := range uint64(38) {
+		keep(c, fmt.Sprint("/", i), i, 20<<10)
+		slow := c.Lookup(get(fmt.Sprint("/", i)), time.Now())
+		defer slow.Release()
+	}
+	for i, r := range []*http.Request{request("HEAD", "/a"), get("/a", `If-None-Match: "0"`), get("/a", "Range: bytes=9-")} {
+		found := Result{Policy: p}
+		c.Find(r, time.Now(), &found)
+		if i < 2 && (found.State != Fresh || found.Entry.hold.lent == nil) {
+			t.Errorf("%s: %s, and no copy", r.Method, found.State)
+		}
+		found.Release()
+	}
+	if used := c.State().FillBytes; used != 0 {
+		t.Errorf("%d bytes are not given back", used)
+	}
+}
