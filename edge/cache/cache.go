@@ -228,7 +228,7 @@ func (c *Cache) look(r *http.Request, now time.Time, res *Result) {
 
 // settle says what becomes of a request for which e was found.
 func (c *Cache) settle(r *http.Request, now time.Time, res *Result, e *Entry, known bool) {
-	res.State, res.Why = "", ""
+	res.State, res.Why, res.slices = "", "", nil
 	if e != nil && !e.holds(r) {
 		res.partial, e = e, nil
 	}

@@ -54,11 +54,12 @@ func (c *Cache) demote(t *target, e *Entry, now time.Time) {
 
 // keepsOnDisk reports whether an entry may be kept on the disk, and is worth it. Parts
 // are not, since they are joined to others all the time; nor is what was made of another
-// entry, or what No-Vary-Search has made the key of, which no other process makes alike.
+// entry, or what No-Vary-Search has made the key of, which no other process makes alike;
+// nor what is one visitor's own, with a secret in the field that chooses it.
 func keepsOnDisk(t *target, e *Entry, now time.Time) bool {
 	h := &e.hold
 	switch {
-	case t.varied, t.form != 0, e.part != nil, e.purged, h.shard == nil, h.lent != nil, h.tight:
+	case t.varied, t.form != 0, t.sliced(), e.part != nil, e.personal(), e.purged, h.shard == nil, h.lent != nil, h.tight:
 		return false
 	case h.shard.pinned.Load() > h.shard.quota/pinShare: // what is to be written stays in memory until then
 		return false
@@ -93,10 +94,12 @@ func (c *Cache) overtake(t *target, e *Entry) {
 	}
 }
 
-// outdate removes an entry for which there is a newer truth that may not be stored.
+// outdate removes an entry for which there is a newer truth that may not be stored. It
+// may be on its way from the disk, or to it.
 func (c *Cache) outdate(t *target, e *Entry) {
 	c.overtake(t, e)
 	c.store.removeEntry(t, e)
+	c.overtake(t, e)
 }
 
 // removeFromDisk removes all variants of a target, and returns how many there were.

@@ -230,6 +230,92 @@ func TestDiskForgetsWhatMayNotBeStored(t *testing.T) {
 	s.mustMiss(get("/a"))
 }
 
+// That holds as well for what was evicted and has come back from the disk before the 304.
+func TestForgetsWhatCameBackMeanwhile(t *testing.T) {
+	s := onShelf(t, t.TempDir(), config())
+	s.asks(2, get("/a"), answers(200, "old", fresh, `Etag: "1"`))
+	s.asks(1, get("/a", "Cache-Control: no-cache"), func(context.Context, *http.Request) (*http.Response, error) {
+		found := s.Lookup(get("/a"), time.Now())
+		s.store.removeEntry(&found.target, found.Entry)
+		found.Release()
+		s.mustFind(get("/a"), "old")
+		return response(304, "", "Cache-Control: no-store", `Etag: "1"`), nil
+	})
+	s.mustMiss(get("/a"))
+}
+
+// What is a visitor's own is not written: neither the value by which an answer was chosen,
+// nor the answer. What sets a cookie does so no more when the operator has changed his mind.
+func TestDiskKeepsNoSecrets(t *testing.T) {
+	folder, c := t.TempDir(), config()
+	c.ShareCookies = true
+	s := onShelf(t, folder, c)
+	s.asks(3, get("/own", "Cookie: secret"), answers(200, "body", fresh, "Vary: Cookie"))
+	s.asks(3, get("/own", "Authorization: secret"), answers(200, "body", fresh+", public", "Vary: Authorization"))
+	if n := s.objects(); n != 0 {
+		t.Errorf("%d objects of one visitor", n)
+	}
+	s.asks(3, get("/set"), answers(200, "body", fresh, "Set-Cookie: a=b"))
+	s = s.again(folder)
+	s.mustFind(get("/set"), "body")
+	s.stop()
+	c.ShareCookies = false
+	onShelf(t, folder, c).mustMiss(get("/set"))
+}
+
+// slicedOnShelf has a disk below it, and slices what is larger than 256 KiB.
+func slicedOnShelf(t *testing.T, folder string) (*shelved, *Policy) {
+	c, p := slicingCache(t)
+	return onShelf(t, folder, c.config), p
+}
+
+// Slices stay in memory, also where one answers as if it were the whole.
+func TestSlicesStayInMemory(t *testing.T) {
+	s, p := slicedOnShelf(t, t.TempDir())
+	o := &largeObject{size: 5 * testSlice}
+	for range 2 {
+		mustAsk(t, s.Cache, p, get("/a"), o.fetch, 200)
+	}
+	for range 2 {
+		mustAsk(t, s.Cache, p, request("HEAD", "/a"), noFetch(t), 200)
+		mustAsk(t, s.Cache, p, get("/a", `If-None-Match: "0"`), noFetch(t), 304)
+	}
+	s.ready()
+	if n := s.objects(); n != 0 {
+		t.Errorf("%d objects", n)
+	}
+}
+
+// An object that has outgrown what is stored as one is sliced from then on: what there was
+// of it stands in the way neither in memory nor on the disk.
+func TestOutgrownObjectsAreSliced(t *testing.T) {
+	folder := t.TempDir()
+	s, p := slicedOnShelf(t, folder)
+	s.asks(2, get("/a"), answers(200, "small", fresh, `Etag: "s"`))
+	s.asks(2, get("/b"), answers(200, "small", fresh, `Etag: "s"`))
+	o := &largeObject{size: 5 * testSlice}
+	mustAsk(t, s.Cache, p, get("/a", "Cache-Control: no-cache"), o.fetch, 200)
+	_, body := mustAsk(t, s.Cache, p, get("/a"), o.fetch, 200)
+	if o.check(t, body, 0, 0); int64(len(body)) != o.size {
+		t.Fatalf("%d bytes", len(body))
+	}
+	if resp, _ := mustAsk(t, s.Cache, p, get("/a"), noFetch(t), 200); !resp.Hit {
+		t.Error("it is not answered out of slices")
+	}
+	s.ready()
+	s = s.again(folder)
+	s.mustMiss(get("/a"))
+
+	// The disk may have been late, and come upon it afterwards: then that is validated.
+	s.larges.learn(targetAt(s.Cache, "/b").hash, o.size)
+	mustAsk(t, s.Cache, p, get("/b", "Cache-Control: no-cache"), func(_ context.Context, r *http.Request) (*http.Response, error) {
+		if r.Header.Get("If-None-Match") != `"s"` || r.Header.Get("Range") != "" {
+			t.Errorf("asked with %v", r.Header)
+		}
+		return response(304, "", fresh, `Etag: "s"`), nil
+	}, 200)
+}
+
 // All kinds of purges reach what only the disk has, at once and after a restart.
 func TestPurgesReachTheDisk(t *testing.T) {
 	f := func(want string, restart, soft bool, select_ func(c *Cache) Selection) {

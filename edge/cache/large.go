@@ -140,6 +140,10 @@ func (c *Cache) noteSize(r *http.Request, a *reply, found *Result, v *verdict) {
 	}
 	if size > c.config.MaxObject && strongValidator(a.header) != "" && shareable(e) && c.store.fits(length+e.headerSize()) {
 		c.larges.learn(found.target.hash, size)
+		c.overtake(&found.target, e)
+		if old := found.Entry; old != nil && old.part == nil { // it would stand before the slices
+			c.outdate(&found.target, old)
+		}
 	}
 }
 

@@ -156,6 +156,9 @@ func (c *Cache) choose(t *target, keys diskKeys, r *http.Request, p *Policy) (be
 	exact := false
 	c.objects(t, keys, func(o *disk.Object, e *Entry) (keep bool) {
 		fits := e.mayAnswer(r)
+		if setsCookie(e.header) && !c.config.ShareCookies { // they were, when it was written
+			return false
+		}
 		if !p.hasParts(e.vary) || !fits && (exact || !e.suits(r)) || fits == exact && entry != nil && !e.received.After(entry.received) {
 			return false
 		}

@@ -44,7 +44,12 @@ func (e *Entry) recodable(length int64) bool {
 	}
 	// What is stored for one visitor alone may hold a secret beside what a stranger made
 	// the visitor send, and the length of both together tells of the secret (BREACH).
-	return !slices.ContainsFunc(e.vary, func(f nominated) bool { return f.name == "Cookie" || f.name == "Authorization" })
+	return !e.personal()
+}
+
+// personal reports whether the entry is chosen by what a visitor is known by.
+func (e *Entry) personal() bool {
+	return slices.ContainsFunc(e.vary, func(f nominated) bool { return f.name == "Cookie" || f.name == "Authorization" })
 }
 
 // codingOf returns the coding that a body has. It is not ok for one that is not known,

@@ -405,7 +405,8 @@ func (sh *shard) forget(i uint32) (filed int64) {
 	return filed
 }
 
-// removeEntry forgets one variant that get returned, if it is still kept.
+// removeEntry forgets one variant that get returned, if it is still kept, or again: it
+// may have been evicted and come back from the disk since.
 func (s *store) removeEntry(t *target, e *Entry) {
 	sh := s.shard(t.hash)
 	if sh == nil {
@@ -414,7 +415,7 @@ func (s *store) removeEntry(t *target, e *Entry) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for i := sh.first(t); i != 0; i = sh.match(sh.slots[i].chain, t) {
-		if sh.slots[i].id == e.hold.id {
+		if sh.entry(i).number == e.number {
 			sh.remove(i)
 			return
 		}
