@@ -35,6 +35,10 @@ var errClosed = errors.New("the disk tier is closed")
 func (t *Tier) enqueue(o *operation) {
 	switch t.phase {
 	case opening:
+		if o.kind == reached && t.trouble != nil {
+			o.done <- t.trouble // nobody knows when, or whether, the disk will be read
+			return
+		}
 		t.push(o)
 	case broken: // nothing of what is on the disk will be used again
 		if o.done != nil {

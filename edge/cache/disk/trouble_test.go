@@ -240,6 +240,12 @@ func TestFolderThatCannotBe(t *testing.T) {
 		}
 		x, told, stop := running(t, Config{Path: filepath.Join(file, "cache"), Size: smallestTier})
 		defer stop()
+		phaseIs(t, x, "off", "not a directory")
+		began := time.Now()
+		x.Purge(1)
+		if err := x.Sync(t.Context()); err == nil || time.Since(began) > 0 {
+			t.Errorf("who purges hears %v after %v", err, time.Since(began))
+		}
 		time.Sleep(5 * retryAfter)
 		phaseIs(t, x, "off", "not a directory")
 		times(t, told, "does not work", 1)
