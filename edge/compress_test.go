@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
@@ -190,6 +191,30 @@ func TestCompressNothingPersonal(t *testing.T) {
 	f(cache.PolicyConfig{}, "Set-Cookie", "a=b")
 	f(cache.PolicyConfig{}, "Content-Type", "image/png")
 	f(cache.PolicyConfig{Compress: cache.CompressConfig{Off: true}})
+}
+
+// TestCompressEdit: who has read a page that was encoded here may change it, on the
+// condition that nobody else has (RFC 9110 section 13.1.1).
+func TestCompressEdit(t *testing.T) {
+	runCaching(t, cache.PolicyConfig{}, func(t *testing.T, w *world) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			pageFor(rw.Header())
+			http.ServeContent(rw, r, "", time.Time{}, strings.NewReader(pageText))
+		})
+		f := func(coding string) {
+			t.Helper()
+			tag := w.ask("GET", "/plain/a", "", "Accept-Encoding", coding).header.Get("Etag")
+			if a := w.ask("PUT", "/plain/a", "new", "If-Match", tag); a.status != 200 {
+				t.Errorf("%s: %d for %s", coding, a.status, tag)
+			}
+			if a := w.ask("PUT", "/plain/a", "new", "If-Match", `"2`+tag[2:]); a.status != 412 {
+				t.Errorf("%s: %d for what another has changed", coding, a.status)
+			}
+		}
+		f("identity")
+		f("br")
+		f("gzip")
+	})
 }
 
 // TestCompressStale: an expired entry stands in for a failing origin in every coding.

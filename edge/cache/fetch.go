@@ -83,7 +83,7 @@ type Response struct {
 // codings: it is encoded once for all, or decoded, as it arrives.
 func (c *Cache) Fetch(ctx context.Context, r *http.Request, found Result, fetch Func) (*Response, error) {
 	found.epoch = c.flights.epoch(found.target.hash).Load()
-	resp, err := c.obtain(ctx, r, found, fetch)
+	resp, err := c.obtain(ctx, matchingOriginals(r), found, fetch)
 	if err != nil {
 		return nil, err
 	}

@@ -198,6 +198,42 @@ func unsalted(opaque string) string {
 	return rest
 }
 
+// originalTag returns the entity tag of what was encoded into the representation with this
+// strong one, or nothing for a tag that recodedTag did not make.
+func originalTag(opaque string) string {
+	made := unsalted(opaque)
+	if made == opaque {
+		return ""
+	}
+	return made[:strings.LastIndex(made, saltMark)] + `"`
+}
+
+// matchingOriginals returns the request that is sent for r. Who changes what was read in a
+// coding that was made here says so by an entity tag that the origin does not know; it
+// compares strongly (RFC 9110 section 13.1.1) and would refuse each change. So If-Match
+// names what that was made of as well.
+func matchingOriginals(r *http.Request) *http.Request {
+	if methodStorable(r.Method) || len(r.Header["If-Match"]) == 0 {
+		return r
+	}
+	var originals []string
+	members(r.Header["If-Match"], func(tag string) bool {
+		if original := originalTag(tag); original != "" && tagLen(tag) == len(tag) {
+			originals = append(originals, original)
+		}
+		return true
+	})
+	if len(originals) == 0 {
+		return r
+	}
+	out := new(http.Request)
+	*out = *r
+	out.Header = maps.Clone(r.Header)
+	lines := append(slices.Clone(r.Header["If-Match"]), originals...)
+	out.Header["If-Match"] = []string{strings.Join(lines, ", ")} // many servers read one line alone
+	return out
+}
+
 // steady reports whether the ranges that r asks for are ranges of one body. What was
 // encoded here, and would be again, is named by a strong entity tag alone; a date may
 // mean it as well as what it was made of.

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -39,6 +40,29 @@ func TestPreferredCoding(t *testing.T) {
 	if got := preferredCoding("gzip, br, zstd", []coding.Coding{coding.Gzip, coding.Brotli}); got != coding.Gzip {
 		t.Errorf("the operator's order: %s", got)
 	}
+}
+
+func TestMatchingOriginals(t *testing.T) {
+	f := func(method, sent, want string) {
+		t.Helper()
+		r := httptest.NewRequest(method, "/", nil)
+		r.Header["If-Match"] = []string{sent}
+		if got := strings.Join(matchingOriginals(r).Header["If-Match"], ", "); got != want {
+			t.Errorf("%s %s: %s, want %s", method, sent, got, want)
+		}
+		if r.Header["If-Match"][0] != sent || len(r.Header["If-Match"]) != 1 {
+			t.Errorf("the visitor's own field is %q", r.Header["If-Match"])
+		}
+	}
+	f("PUT", `"a~br~0123456789"`, `"a~br~0123456789", "a"`)
+	f("DELETE", `"x", "a~b~gzip~0123456789","~zstd~0123456789"`, `"x", "a~b~gzip~0123456789","~zstd~0123456789", "a~b", ""`)
+	f("PUT", `W/"a~br~0123456789"`, `W/"a~br~0123456789"`) // matches nothing
+	f("PUT", `W/"a~br"`, `W/"a~br"`)
+	f("PATCH", `"a"`, `"a"`)
+	f("POST", "*", "*")
+	f("PUT", `a~br~0123456789"`, `a~br~0123456789"`)
+	f("PUT", `"a,b~br~0123456789"`, `"a,b~br~0123456789"`)
+	f("GET", `"a~br~0123456789"`, `"a~br~0123456789"`) // the origin has no such bytes
 }
 
 func TestUnsalted(t *testing.T) {
