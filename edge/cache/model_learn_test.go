@@ -184,7 +184,10 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 	}
 	n := newStored(asked, x, from, to)
 	for _, e := range m.all {
-		if e.selects(n.url, asked) && n.sameBytes(e) { // RFC 9111 section 3.4: the other fields stay
+		// RFC 9111 section 3.4: the other fields stay. But a 200 that was cut short brings
+		// all that there are, and what has others is not put together with it (RFC 9110
+		// section 15.3.7.3).
+		if x.status == 206 && e.selects(n.url, asked) && n.sameBytes(e) {
 			n.header = e.updated(x, asked).header
 			n.header.Del("Content-Range")
 		}
