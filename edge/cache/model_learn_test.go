@@ -198,9 +198,11 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 		if e.url != n.url || !alike(e.header["Vary"], e.asked, asked) {
 			continue
 		}
-		if n.sameBytes(e) {
+		// RFC 9111 section 3.4 lets them be put together. Ours: not with what may not
+		// answer this request with Authorization.
+		if e.selects(n.url, asked) && n.sameBytes(e) {
 			for i := range n.held {
-				n.held[i] = n.held[i] || e.held[i] // RFC 9111 section 3.4
+				n.held[i] = n.held[i] || e.held[i]
 			}
 			n.sure = n.sure && e.sure
 		} else if e.complete() && e.ttl(x.received) > 0 {
