@@ -182,12 +182,13 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 	if keepable(asked, x.status, x.header) != "" || !located {
 		return
 	}
-	n := newStored(asked, x, from, to)
+	n, alone := newStored(asked, x, from, to), newStored(asked, x, from, to)
+	var newest *stored
 	for _, e := range m.all {
-		// RFC 9111 section 3.4: the other fields stay. But a 200 that was cut short brings
-		// all that there are, and what has others is not put together with it (RFC 9110
-		// section 15.3.7.3).
-		if x.status == 206 && e.selects(n.url, asked) && n.sameBytes(e) {
+		if e.selects(n.url, asked) {
+			newest = e
+		}
+		if e.selects(n.url, asked) && n.sameBytes(e) { // RFC 9111 section 3.4: the other fields stay
 			n.header = e.updated(x, asked).header
 			n.header.Del("Content-Range")
 		}
@@ -198,20 +199,21 @@ func (m *model) learnPart(asked http.Header, x *exchange, from, to int) {
 		if e.url != n.url || !alike(e.header["Vary"], e.asked, asked) {
 			continue
 		}
-		// RFC 9111 section 3.4 lets them be put together. Ours: not with what may not
-		// answer this request with Authorization.
+		// RFC 9111 section 3.4 lets them be put together. Ours: with the newest that may
+		// answer this request, Authorization and all.
 		if e.selects(n.url, asked) && n.sameBytes(e) {
 			for i := range n.held {
 				n.held[i] = n.held[i] || e.held[i]
 			}
-			n.sure = n.sure && e.sure
+			n.sure = n.sure && e.sure && e == newest
 		} else if e.complete() && e.ttl(x.received) > 0 {
 			n.sure = false // ours: what is fresh and whole may stay
 		}
 	}
 	if !n.sure {
 		m.doubt(x)
-		m.all = append(m.all, n)
+		alone.sure = false
+		m.all = append(m.all, alone, n) // it may be stored as it came, too
 		return
 	}
 	m.put(n)
