@@ -133,7 +133,7 @@ func (a *assembly) begin(ctx context.Context) (*Response, error) {
 		}
 		if err = a.accept(p, head); err != nil {
 			if head == nil && err == errNoSlice && p.answers() {
-				if !failing(p.resp.Status) {
+				if tellsOfObject(a.r, p.resp.Status) {
 					a.cache.larges.forget(a.target.hash)
 				}
 				return p.resp, nil

@@ -107,11 +107,18 @@ func (c *Cache) weighSize(r *http.Request, a *reply, found *Result, v *verdict) 
 	if v.store && !storableSlice(r, a) {
 		v.store, v.why = false, "no-slice"
 	}
-	if !v.share && v.why != whySetCookie && !failing(a.status) {
+	if !v.share && v.why != whySetCookie && tellsOfObject(r, a.status) {
 		object := found.target
 		object.query = object.unsliced()
 		c.larges.forget(c.hashed(object).hash) // to slice it would ask once for each visitor and slice
 	}
+}
+
+// tellsOfObject reports whether an answer that is no slice says that its object is not to
+// be sliced, and not only something of who asked. Else a stranger could have all others
+// get all of it from the origin.
+func tellsOfObject(r *http.Request, status int) bool {
+	return !failing(status) && !aboutClient(status) && !hasAuthorization(r)
 }
 
 // noteSize learns from an answer whether its target is to be sliced: it is larger than

@@ -534,6 +534,37 @@ func TestWhatIsNotSliced(t *testing.T) {
 	}
 }
 
+// A visitor with whom an answer is not shared, or who is not let in, does not end what is
+// known of an object: the next one would get all of it from the origin.
+func TestStrangersDoNotUnslice(t *testing.T) {
+	c, p := slicingCache(t)
+	o := &largeObject{size: 10 * testSlice}
+	o.lies = func(resp *http.Response, r *http.Request) {
+		if status, err := strconv.Atoi(r.Header.Get("X-Status")); err == nil {
+			resp.StatusCode = status
+			delete(resp.Header, "Content-Range")
+			delete(resp.Header, "Cache-Control")
+		}
+	}
+	mustAsk(t, c, p, get("/a"), o.fetch, 200)
+	ask := func(status int, lines ...string) {
+		t.Helper()
+		for _, offset := range []int64{0, 5 * testSlice} {
+			mustAsk(t, c, p, get("/a", append(lines, fmt.Sprintf("Range: bytes=%d-%d", offset, offset))...), o.fetch, status)
+			if _, ok := c.larges.sizeOf(targetAt(c, "/a").hash, time.Now()); !ok {
+				t.Errorf("%v: the object is not known any more", lines)
+				mustAsk(t, c, p, get("/a"), o.fetch, 200)
+				c.PurgeBy(c.SelectURL(get("/a"), p), false)
+			}
+		}
+	}
+	ask(206, "Authorization: x")
+	for _, status := range []int{401, 403, 429} {
+		ask(status, fmt.Sprint("X-Status: ", status))
+	}
+	settled(t, c)
+}
+
 // An expired slice is validated with a conditional request of its own.
 func TestExpiredSlicesAreValidated(t *testing.T) {
 	c, p := slicingCache(t)
