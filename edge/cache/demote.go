@@ -55,7 +55,7 @@ func (c *Cache) demote(t *target, e *Entry, now time.Time) {
 // keepsOnDisk reports whether an entry may be kept on the disk, and is worth it. Parts
 // are not, since they are joined to others all the time; nor is what was made of another
 // entry, or what No-Vary-Search has made the key of, which no other process makes alike;
-// nor what is one visitor's own, with a secret in the field that chooses it.
+// nor what has a visitor's credentials in its key.
 func keepsOnDisk(t *target, e *Entry, now time.Time) bool {
 	h := &e.hold
 	switch {

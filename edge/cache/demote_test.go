@@ -198,6 +198,51 @@ func TestDiskVariants(t *testing.T) {
 	s.mustMiss(get("/p"))
 }
 
+// What lets a visitor in is not written; what it has no part in choosing is.
+func TestDiskHoldsNoCredentials(t *testing.T) {
+	folder := t.TempDir()
+	s := onShelf(t, folder, config())
+	group, err := NewPolicy(PolicyConfig{Key: KeyConfig{Query: "all", Cookies: []string{"group"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(objects int, path, field string, lines ...string) {
+		t.Helper()
+		r := get(path, lines...)
+		for range 3 {
+			found := Result{Policy: group}
+			s.Find(r, time.Now(), &found)
+			if found.State != Fresh {
+				resp, err := s.Fetch(t.Context(), r, found, answers(200, "x", "Cache-Control: public, max-age=60", field))
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			found.Release()
+		}
+		s.ready()
+		if n := s.objects(); n != objects {
+			t.Errorf("%s: %d objects, want %d", path, n, objects)
+		}
+	}
+	f(0, "/cookie", "Vary: Cookie", "Cookie: session=hush")
+	f(0, "/authorization", "Vary: Authorization", "Authorization: Bearer hush")
+	f(0, "/twice", "X: y", "Cookie: group=1; session=hush; group=2")
+	f(1, "/group", "X: y", "Cookie: group=1; session=hush")
+	f(2, "/public", "X: y", "Authorization: Bearer hush")
+	segments, err := filepath.Glob(filepath.Join(folder, "*"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(segments, err)
+	}
+	for _, name := range segments {
+		if b, err := os.ReadFile(name); err != nil || strings.Contains(string(b), "hush") {
+			t.Errorf("%s: %v, or a secret in it", name, err)
+		}
+	}
+}
+
 // A newer response outdates the copy on the disk, be it stored or confirmed.
 func TestDiskIsOvertaken(t *testing.T) {
 	folder := t.TempDir()

@@ -49,7 +49,14 @@ func (e *Entry) recodable(length int64) bool {
 
 // personal reports whether the entry is chosen by what a visitor is known by.
 func (e *Entry) personal() bool {
-	return slices.ContainsFunc(e.vary, func(f nominated) bool { return f.name == "Cookie" || f.name == "Authorization" })
+	return slices.ContainsFunc(e.vary, nominated.secret)
+}
+
+// secret reports whether the value may be what lets a visitor in: those fields, and all of
+// Cookie where cookieValue takes that for one cookie's.
+func (f nominated) secret() bool {
+	return f.name == "Cookie" || f.name == "Authorization" ||
+		strings.HasPrefix(f.name, cookiePart) && strings.Contains(f.value, ";")
 }
 
 // codingOf returns the coding that a body has. It is not ok for one that is not known,
