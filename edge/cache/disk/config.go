@@ -26,6 +26,11 @@ const (
 	segmentShare = 64
 	// A tier too small for four of them has smaller ones.
 	fewestSegments = 4
+	// The index has an object for each 2 KiB of the tier at most, and so takes a fiftieth
+	// of its size: who asks for ever new small things must not fill the memory with it.
+	// A small tier may have a million, in some 40 MiB.
+	leastShare    = 2 << 10
+	fewestObjects = 1 << 20
 )
 
 // segmentBytes returns the size of a segment. A tier turns over in steps of it,
@@ -34,3 +39,7 @@ const (
 func (c *Config) segmentBytes() int64 {
 	return min(min(max(c.Size/segmentShare, smallestSegment), largestSegment), c.Size/fewestSegments) &^ (pageBytes - 1)
 }
+
+// mostObjects returns how many objects the tier has before old ones make room, however
+// small they are.
+func (c *Config) mostObjects() int { return int(max(c.Size/leastShare, fewestObjects)) }

@@ -14,11 +14,12 @@
 //
 // # Room
 //
-// When there is no room for another segment the oldest is removed as a whole. Of
-// its objects, those that were asked for most are appended again, a sixteenth of a
-// segment at most. Removed segments that somebody still reads count as room taken,
-// until the last reader leaves. So the files never take more than the configured
-// size, and each byte is written 1.07 times plus the headers.
+// When there is no room for another segment, or more than an object for each 2 KiB of
+// the tier, the oldest is removed as a whole. Of its objects, those that were asked for
+// most are appended again, a sixteenth of a segment at most. Removed segments that
+// somebody still reads count as room taken, until the last reader leaves. So the files
+// never take more than the configured size, and each byte is written 1.07 times plus
+// the headers.
 //
 // # Deletes and purges
 //

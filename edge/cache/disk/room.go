@@ -110,11 +110,11 @@ func (t *Tier) grow(now time.Time) {
 	}
 }
 
-// makeRoom evicts the oldest segments until there is room for another. It returns
-// what is to be written again.
+// makeRoom evicts the oldest segments until there is room for another, in the index as
+// well. It returns what is to be written again.
 func (t *Tier) makeRoom(force bool) (moved []loaded, err error) {
 	lingering := max(1, t.limit.Load()/t.segmentBytes/lingerShare)
-	for t.segments.total.Load()+t.segmentBytes > t.limit.Load() {
+	for t.segments.total.Load()+t.segmentBytes > t.limit.Load() || t.index.len() > t.mostObjects {
 		files, held := t.segments.all(), t.segments.lingering.Load()
 		last := len(files) == 1 && t.current != nil
 		if len(files) == 0 || !force && (held > lingering || last && held > 0) {

@@ -16,6 +16,7 @@ type Tier struct {
 	c            Config
 	log          *slog.Logger
 	segmentBytes int64
+	mostObjects  int
 
 	index    *index
 	purges   purges
@@ -61,7 +62,7 @@ const (
 // there, everything is a miss and nothing is taken.
 func New(c Config, log *slog.Logger) *Tier {
 	t := &Tier{
-		c: c, log: log.With("folder", c.Path), segmentBytes: c.segmentBytes(),
+		c: c, log: log.With("folder", c.Path), segmentBytes: c.segmentBytes(), mostObjects: c.mostObjects(),
 		index: newIndex(), wake: make(chan struct{}, 1), pending: map[uint64]uint64{},
 		rate: rate{limit: float64(c.WriteRate)},
 	}

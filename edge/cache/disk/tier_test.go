@@ -250,6 +250,28 @@ func TestDeletesAreBounded(t *testing.T) {
 	}
 }
 
+// TestIndexIsBounded puts in more small objects than the index may have: the oldest go,
+// although there is room for them on the disk.
+func TestIndexIsBounded(t *testing.T) {
+	x := opened(t, t.TempDir(), smallestTier)
+	defer x.crash()
+	x.mostObjects = 1000
+	const last = 5000
+	for n := range last + 1 {
+		put(x, n, 1, 200)
+		if n%100 == 0 {
+			drain(t, x)
+		}
+	}
+	inOne := int(x.segmentBytes) / (headerBytes + 200)
+	if s := x.State(); s.Objects > x.mostObjects+inOne || s.Bytes > s.Size*3/4 {
+		t.Errorf("%+v", s)
+	}
+	if read(t, x, last) == 0 || read(t, x, last-x.mostObjects/2) == 0 || read(t, x, 0) != 0 {
+		t.Error("it is not the oldest that went")
+	}
+}
+
 // TestPurgesAreForgotten asks that what was purged is remembered as long as the log
 // has its record, and no longer.
 func TestPurgesAreForgotten(t *testing.T) {
