@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -152,10 +153,10 @@ func (t *Tier) scan(ctx context.Context) (last uint64, err error) {
 	return last, nil
 }
 
-// open opens a segment that is there.
+// open opens a segment that is there. A link is none: what it leads to would be cut.
 func (l *segments) open(ordinal uint32) (*segment, error) {
 	path := filepath.Join(l.folder, segmentName(ordinal))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -252,6 +252,26 @@ func TestFolderThatCannotBe(t *testing.T) {
 	})
 }
 
+// TestLinkInFolder puts a link where a segment was: what it leads to is left alone.
+func TestLinkInFolder(t *testing.T) {
+	folder := t.TempDir()
+	elsewhere := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(elsewhere, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(folder, segmentName(1))); err != nil {
+		t.Fatal(err)
+	}
+	x := New(Config{Path: folder, Size: smallestTier}, slog.New(slog.DiscardHandler))
+	if err := x.open(t.Context()); err == nil {
+		t.Error("it was opened")
+	}
+	x.letGo()
+	if b, err := os.ReadFile(elsewhere); err != nil || string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 // TestTwoProcesses lets a second tier have the folder only when the first is done
 // with it. What was deleted while it waited is deleted.
 func TestTwoProcesses(t *testing.T) {
