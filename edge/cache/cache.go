@@ -1,6 +1,6 @@
-// Package cache is a shared HTTP cache in memory, and on a disk below it: RFC 9111, collapsing of
-// identical requests included. It exists because a crowd asks for the same few
-// things: each should cost the origin one request.
+// Package cache is a shared HTTP cache in memory, and on a disk below it: RFC 9111,
+// collapsing of identical requests included. It exists because a crowd asks for the
+// same few things: each should cost the origin one request.
 //
 // Lookup finds the entry that may answer a request; Fetch asks for what was not
 // found, once for all who ask at the same time. Nothing of a fetch is shared

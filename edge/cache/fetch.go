@@ -30,9 +30,10 @@ var (
 )
 
 // A Func sends a request to whoever can answer it. It is called at most twice
-// per Fetch. The context may outlive the request that made it, and the request
-// it gets is a copy with conditions, and for a slice of a large object a range, of its own. The response's ContentLength is
-// believed: a body that is shorter or longer is an error.
+// per Fetch, and for each slice of a large object. The context may outlive the request
+// that made it, and the request it gets is a copy with conditions of its own, and for a
+// slice with a range. The response's ContentLength is believed: a body that is shorter or
+// longer is an error.
 type Func = func(ctx context.Context, r *http.Request) (*http.Response, error)
 
 // A Response is a fetched answer.
