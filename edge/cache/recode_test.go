@@ -13,110 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 	"spillway/edge/coding"
 )
 
 var pageText = strings.Repeat("<p>Some text of a page, and some more.</p>\n", 200)
-
-// compressing is a policy of a route that says nothing.
-func compressing(t testing.TB, codings ...string) *Policy {
-	t.Helper()
-	p, err := NewPolicy(PolicyConfig{Compress: CompressConfig{Codings: codings}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// visitCoded answers a request as the edge does, under a policy with codings. The body is
-// what was sent.
-func visitCoded(t testing.TB, c *Cache, p *Policy, r *http.Request, fetch Func) (status int, h http.Header, body []byte, err error) {
-	t.Helper()
-	found := Result{Policy: p}
-	c.Find(r, time.Now(), &found)
-	defer found.Release()
-	resp := (*Response)(nil)
-	if found.State == Fresh {
-		if resp = c.Recode(r.Context(), r, &found); resp == nil {
-			e := found.Answer(r)
-			h = e.Header().Clone()
-			found.Vary(h)
-			return wholeAnswer(r, e, h)
-		}
-	} else if resp, err = c.Fetch(r.Context(), r, found, fetch); err != nil {
-		return 0, nil, nil, err
-	}
-	defer resp.Body.Close()
-	h = resp.Header.Clone()
-	if resp.Entry != nil {
-		return wholeAnswer(r, resp.Entry, h)
-	}
-	if NotModified(r, resp.Status, h) {
-		return http.StatusNotModified, h, nil, nil
-	}
-	body, err = io.ReadAll(resp.Body)
-	return resp.Status, h, body, err
-}
-
-func wholeAnswer(r *http.Request, e *Entry, h http.Header) (int, http.Header, []byte, error) {
-	if e.NotModified(r) {
-		return http.StatusNotModified, h, nil, nil
-	}
-	if x, ok := e.Excerpt(r); ok {
-		return x.Apply(h), h, bytes.Join(x.Pieces(), nil), nil
-	}
-	return e.Status(), h, bytes.Clone(e.Body()), nil
-}
-
-// decoded is a body as other programs decode it.
-func decoded(t testing.TB, h http.Header, body []byte) string {
-	t.Helper()
-	var r io.Reader = bytes.NewReader(body)
-	var err error
-	switch name := h.Get("Content-Encoding"); name {
-	case "":
-	case "gzip":
-		r, err = gzip.NewReader(r)
-	case "br":
-		r = brotli.NewReader(r)
-	case "zstd":
-		var z *zstd.Decoder
-		if z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1)); err == nil {
-			defer z.Close()
-			r = z
-		}
-	default:
-		t.Fatalf("Content-Encoding: %s", name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatalf("decode %s: %v", h.Get("Content-Encoding"), err)
-	}
-	return string(b)
-}
-
-func encoded(t testing.TB, c coding.Coding, body string) string {
-	t.Helper()
-	b, err := io.ReadAll(coding.Encode(c, coding.NewWhole([]byte(body)), nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// awaitEntries waits until so many entries are stored.
-func (c *Cache) awaitEntries(n int64) {
-	for c.State().Entries != n {
-		time.Sleep(time.Millisecond)
-	}
-}
 
 // TestRecodeOnce: a crowd that likes three codings asks the origin once, and each body is
 // encoded once; what comes later is a hit with a length.
@@ -413,54 +315,6 @@ func TestRecodePurgedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDecode: what the origin sends encoded reaches those who cannot decode, decoded once.
-func TestDecode(t *testing.T) {
-	for _, sent := range coding.All {
-		c, p := poisoned(config()), compressing(t)
-		fetch := answers(200, encoded(t, sent, pageText), "Cache-Control: max-age=60", "Content-Type: text/html", "Content-Encoding: "+sent.String(), `Etag: W/"1"`)
-		for i, accept := range []string{sent.String(), "identity", "deflate", sent.String() + ";q=0, *", "", sent.String()} {
-			_, h, body, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: "+accept), fetch)
-			plain := i > 0 && i < 5
-			if err != nil || decoded(t, h, body) != pageText || (h.Get("Content-Encoding") == "") != plain || h.Get("Vary") != "Accept-Encoding" {
-				t.Errorf("%s: %v, %v", accept, err, h)
-			}
-			if tag := h.Get("Etag"); (tag != `W/"1"`) != plain {
-				t.Errorf("%s: %s", accept, tag)
-			}
-			for c.recodings.runningNow() > 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-		if s := c.State(); s.Recoded != (RecodedState{Identity: 1}) || s.Entries != 2 {
-			t.Errorf("%+v", s)
-		}
-	}
-}
-
-// TestDecodeBroken: a body that cannot be decoded, or was made to fill memories, ends with
-// an error, and nothing is stored of it.
-func TestDecodeBroken(t *testing.T) {
-	for what, body := range map[string]string{
-		"cut":     encoded(t, coding.Gzip, pageText)[:100],
-		"garbage": strings.Repeat("garbage", 100),
-		"bomb":    encoded(t, coding.Gzip, strings.Repeat("\x00", 8<<20)),
-	} {
-		c, p := poisoned(config()), compressing(t)
-		fetch := answers(200, body, "Cache-Control: max-age=60", "Content-Type: text/html", "Content-Encoding: gzip")
-		for range 2 {
-			if _, _, got, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: identity"), fetch); err == nil || len(got) > 3<<20 {
-				t.Errorf("%s: %d bytes, %v", what, len(got), err)
-			}
-			for c.recodings.runningNow() > 0 {
-				time.Sleep(time.Millisecond)
-			}
-			if s := c.State(); s.Entries != 1 || s.FillBytes != 0 {
-				t.Errorf("%s: %+v", what, s)
-			}
-		}
-	}
-}
-
 // TestRecodeBound: when too many bodies are being encoded, bytes go out as they are.
 func TestRecodeBound(t *testing.T) {
 	c, p := poisoned(config()), compressing(t)
@@ -479,48 +333,6 @@ func TestRecodeBound(t *testing.T) {
 	c.recodings.most = most
 	if _, h, _, _ := visitCoded(t, c, p, get("/a", "Accept-Encoding: br"), noFetch(t)); h.Get("Content-Encoding") != "br" {
 		t.Errorf("%v", h)
-	}
-}
-
-// TestDecodeAlone: what is too large to be kept is decoded for each who cannot, be there one
-// already or be too much being decoded, up to a bound.
-func TestDecodeAlone(t *testing.T) {
-	cfg := config()
-	cfg.MaxObject = 64 << 10
-	c, p := poisoned(cfg), compressing(t)
-	large := strings.Repeat(pageText, 20)
-	fetch := answers(200, encoded(t, coding.Gzip, large), fresh, "Content-Type: text/html", "Content-Encoding: gzip")
-	visitCoded(t, c, p, get("/a", "Accept-Encoding: gzip"), fetch)
-	r := get("/a", "Accept-Encoding: identity")
-	var open []*Response
-	for range 4 {
-		found := Result{Policy: p}
-		c.Find(r, time.Now(), &found)
-		resp := c.Recode(t.Context(), r, &found)
-		found.Release()
-		if resp == nil {
-			t.Fatalf("%d have it, and the next gets gzip", len(open))
-		}
-		open = append(open, resp)
-		time.Sleep(20 * time.Millisecond) // what all share has outgrown the largest object
-	}
-	c.Purge()
-	for _, resp := range open {
-		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != large || resp.Header.Get("Content-Encoding") != "" {
-			t.Errorf("%d bytes, %v", len(b), err)
-		}
-		resp.Body.Close()
-	}
-	for c.recodings.runningNow() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	if s := c.State(); c.recodings.alone.Load() != 0 || s.Pinned != 0 || s.FillBytes != 0 {
-		t.Errorf("left: %+v", s)
-	}
-	c.recodings.most = 0
-	visitCoded(t, c, p, get("/a", "Accept-Encoding: gzip"), fetch)
-	if _, h, body, err := visitCoded(t, c, p, r, noFetch(t)); err != nil || h.Get("Content-Encoding") != "gzip" || decoded(t, h, body) != large || c.State().Unrecoded != 1 {
-		t.Errorf("beyond the bound: %v, %v", h, err)
 	}
 }
 
