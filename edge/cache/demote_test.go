@@ -171,9 +171,23 @@ func TestDiskIsOvertaken(t *testing.T) {
 		return response(304, "", fresh, `Etag: "2"`, "X: told"), nil
 	})
 	s = empty.again(folder)
-	found := lookup(t, s.Cache, get("/a"), time.Now())
-	if found.State != Fresh || found.Entry.Header().Get("X") != "told" {
-		t.Errorf("%s: %v", found.State, found.Entry)
+	s.mustMiss(get("/a"))
+}
+
+// Who asks for validation again and again does not have the body written each time.
+func TestValidationWritesNoBody(t *testing.T) {
+	s := onShelf(t, t.TempDir(), config())
+	const size, times = 10 << 10, 20
+	s.asks(3, get("/a"), answers(200, strings.Repeat("x", size), fresh, `Etag: "1"`))
+	s.asks(times, get("/a", "Cache-Control: no-cache"), func(_ context.Context, r *http.Request) (*http.Response, error) {
+		if r.Header.Get("If-None-Match") != `"1"` {
+			t.Errorf("asked with %q", r.Header)
+		}
+		return response(304, "", fresh, `Etag: "1"`), nil
+	})
+	s.ready()
+	if n := s.State().Disk.Written; n < size || n > size*times/2 {
+		t.Errorf("%d bytes were written for %d validations of %d bytes", n, times, size)
 	}
 }
 

@@ -238,7 +238,9 @@ func (c *Cache) keepAt(t, key *target, e *Entry, r *http.Request, epoch uint32) 
 	c.overtake(key, e)
 	if kept != nil {
 		c.counts.stored.Add(1)
-		if kept.hold.again {
+		// A body that a 304 has confirmed is written anew by one of many hits: whoever asks
+		// for validation must not have it written each time.
+		if kept.hold.again && kept.content == kept.number {
 			c.demote(key, kept, time.Now())
 		}
 	}
