@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,13 +19,21 @@ import (
 // forbids never happens; what Spillway promises beyond, such as a hit where one is
 // possible, does.
 //
-// SPILLWAY_HISTORIES sets how many hundreds of them there are.
+// SPILLWAY_HISTORIES sets how many hundreds of them there are. They are the same each
+// time, so that what fails is what was changed; -rapid.seed=N draws others.
 func TestModel(t *testing.T) {
 	hundreds, err := strconv.Atoi(os.Getenv("SPILLWAY_HISTORIES"))
 	if err != nil {
 		hundreds = 5
 	}
-	for i := 0; i < hundreds && !t.Failed(); i++ {
+	seed := flag.Lookup("rapid.seed").Value
+	first, err := strconv.ParseUint(seed.String(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seed.Set(seed.String())
+	for i := uint64(0); i < uint64(hundreds) && !t.Failed(); i++ {
+		seed.Set(strconv.FormatUint(max(first, 1)+i<<16, 10))
 		rapid.Check(t, func(rt *rapid.T) {
 			h := drawHistory(rt)
 			if complaint, at := live(t, h); complaint != "" {
