@@ -88,6 +88,7 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	counter(w, `spillway_cache_recoded_total{coding="identity"}`, c.Recoded.Identity)
 	counter(w, "spillway_cache_unrecoded_total", c.Unrecoded)
 	writePurgeMetrics(w, &c)
+	writeSliceMetrics(w, &c)
 	writeDiskMetrics(w, c.Disk)
 	for _, name := range slices.Sorted(maps.Keys(s.Waiting)) {
 		writeWaitingMetrics(w, fmt.Sprintf("{origin=%q}", name), s.Waiting[name])
@@ -128,6 +129,9 @@ func writePurgeMetrics(w io.Writer, c *cache.State) {
 	counter(w, `spillway_cache_purges_total{kind="all"}`, c.Purges.All)
 	counter(w, "spillway_cache_purged_entries_total", c.Purged)
 	counter(w, "spillway_cache_tags_ignored_total", c.TagsIgnored)
+}
+
+func writeSliceMetrics(w io.Writer, c *cache.State) {
 	counter(w, `spillway_cache_slices_total{result="stored"}`, c.Slices.Stored)
 	counter(w, `spillway_cache_slices_total{result="joined"}`, c.Slices.Joined)
 	counter(w, `spillway_cache_slices_total{result="fetched"}`, c.Slices.Fetched)
