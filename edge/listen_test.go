@@ -325,50 +325,64 @@ func TestListenSecondNodeOnSamePortFails(t *testing.T) {
 }
 
 func TestListenShutdownFinishesRequestsInFlight(t *testing.T) {
-	entered, release := make(chan struct{}), make(chan struct{})
-	h := func(w http.ResponseWriter, _ *http.Request) {
-		entered <- struct{}{}
-		<-release
-		fmt.Fprint(w, "done")
-	}
-	edgetest.Run(t, http.HandlerFunc(h), func(t *testing.T, v *edgetest.Visitor) {
-		answer := make(chan string, 1)
-		go func() {
-			resp, err := v.Client.Get(v.URL)
-			if err != nil {
-				answer <- err.Error()
-				return
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			entered, release := make(chan struct{}), make(chan struct{})
+			n := edgetest.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/held" {
+					close(entered)
+					<-release
+				}
+				fmt.Fprint(w, "done")
+			})).Start(t)
+			v := n.Visitor(t, proto)
+			answer := make(chan string, 1)
+			go func() {
+				resp, err := v.Client.Get(v.URL + "/held")
+				if err != nil {
+					answer <- err.Error()
+					return
+				}
+				b, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				answer <- string(b)
+				v.Close()
+			}()
+			<-entered
+			down := make(chan error, 1)
+			go func() { down <- n.Listeners.Shutdown(context.Background()) }()
+			refusedSoon(t, n, proto)
+			close(release)
+			if got := <-answer; got != "done" {
+				t.Errorf("request in flight: %q", got)
 			}
-			b, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			answer <- string(b)
-			v.Close()
-		}()
-		<-entered
-		down := make(chan error, 1)
-		go func() { down <- v.Node.Listeners.Shutdown(context.Background()) }()
-		newcomer := v.Node.Visitor(t, v.Proto)
-		newcomer.Timeout = 10 * time.Second
-		refusedSoon(t, newcomer)
-		release <- struct{}{}
-		if got := <-answer; got != "done" {
-			t.Errorf("request in flight: %q", got)
-		}
-		if err := <-down; err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-	})
+			if err := <-down; err != nil {
+				t.Errorf("shutdown: %v", err)
+			}
+		})
+	}
 }
 
-// refusedSoon waits until a newcomer is turned away: visitors of a node that
-// drains must learn it, not wait.
-func refusedSoon(t *testing.T, v *edgetest.Visitor) {
+// refusedSoon waits until newcomers are turned away: visitors of a node that
+// drains must learn it, not wait. Who comes before it drains is answered.
+func refusedSoon(t *testing.T, n *edgetest.Node, proto string) {
 	t.Helper()
-	_, err := v.Client.Get(v.URL)
-	var timeout net.Error
-	if err == nil || errors.As(err, &timeout) && timeout.Timeout() {
-		t.Errorf("newcomer while the node drains: %v, want a refusal", err)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		v := n.Visitor(t, proto)
+		v.Timeout = 10 * time.Second
+		resp, err := v.Client.Get(v.URL)
+		if err == nil {
+			resp.Body.Close()
+			v.Close()
+			continue
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("newcomer while the node drains: %v, want a refusal", err)
+		}
+		return
 	}
+	t.Error("newcomers are still taken in")
 }
 
 func TestListenShutdownCutsOffAtTheDeadline(t *testing.T) {
