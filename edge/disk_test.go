@@ -74,3 +74,13 @@ func TestHitsFromTheDisk(t *testing.T) {
 		})
 	}
 }
+
+// A disk that does nothing keeps nobody from purging memory, who is told.
+func TestPurgeBesideAHangingDisk(t *testing.T) {
+	w := newPurgedWorld(t, "h1", asItIs, "127.0.0.1")
+	tier := disk.New(disk.Config{Path: t.TempDir(), Size: 8 << 20}, slog.New(slog.DiscardHandler))
+	w.cache.UseDisk(tier) // which nobody runs
+	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "")
+	w.ask("PURGE", "/plain/a", "").check(t, 200, "local; reason=purged", "{\"status\":\"not-on-disk\",\"purged\":1}\n")
+	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "")
+}

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -57,7 +58,9 @@ func (x *exchange) purge() {
 	for _, selection := range named {
 		entries += x.s.cache.PurgeBy(selection, asksSoftly(x.r.Header))
 	}
-	x.purged(entries, x.s.cache.Sync(x.r.Context()))
+	patience, cancel := context.WithTimeout(x.r.Context(), cache.SyncPatience)
+	defer cancel()
+	x.purged(entries, x.s.cache.Sync(patience))
 }
 
 // asksSoftly reports whether what is purged is to be marked stale only. Programs

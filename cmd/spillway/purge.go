@@ -206,7 +206,9 @@ func (n *node) servePurge(w http.ResponseWriter, r *http.Request) {
 		named[i].Purged = n.cache.PurgeBy(named[i].selection, report.Soft)
 		report.Purged += named[i].Purged
 	}
-	if err := n.cache.Sync(r.Context()); err != nil {
+	patience, cancel := context.WithTimeout(r.Context(), cache.SyncPatience)
+	defer cancel()
+	if err := n.cache.Sync(patience); err != nil {
 		report.DiskError = err.Error()
 		n.log.Warn("a purge could not be written to the disk cache", "error", err)
 	}

@@ -1,6 +1,9 @@
 package cache
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // purgeDisk purges what a selection names on the disk, URLs aside. Objects are not
 // looked for: they are compared with the purge when they are read. So a prefix that
@@ -32,9 +35,13 @@ func (c *Cache) purgeTargetOnDisk(t *target, soft bool) (objects int) {
 	return c.removeFromDisk(t, keys[:])
 }
 
+// SyncPatience is how long an operator's purge waits for Sync: a disk that hangs, or is
+// still being read at the start, must not keep from him that memory is purged.
+const SyncPatience = 5 * time.Second
+
 // Sync returns when purges that were asked for before outlive the process and the
-// machine. Its error says that the disk does not work: then they may not, and hold in
-// this process.
+// machine. Its error says that the disk does not work or that ctx ended: then they may
+// not, and hold in this process.
 func (c *Cache) Sync(ctx context.Context) error {
 	if c.disk == nil {
 		return nil
