@@ -6,18 +6,22 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
+	"time"
 
+	"spillway/edge/cache"
 	"spillway/edge/cache/disk"
 	"spillway/edge/edgetest"
 )
 
-// onDisk puts a disk below the cache of a world.
-func (w *world) onDisk(t *testing.T) {
+// newDiskWorld has a disk below its cache, which somebody has to run.
+func newDiskWorld(t *testing.T, proto string, slots int) (*world, *disk.Tier) {
 	t.Helper()
 	tier := disk.New(disk.Config{Path: t.TempDir(), Size: 8 << 20}, slog.New(slog.DiscardHandler))
-	w.cache.UseDisk(tier)
-	background(t, tier.Run)
-	w.written(t)
+	w := newCachingWorld(t, proto, slots, 0, cache.Config{
+		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
+		Purge: cache.PurgeConfig{From: []string{"127.0.0.1", "::1"}},
+	}, asItIs, tier)
+	return w, tier
 }
 
 // written waits for the disk.
@@ -34,14 +38,15 @@ func TestHitsFromTheDisk(t *testing.T) {
 	for _, proto := range edgetest.Protocols {
 		t.Run(proto, func(t *testing.T) {
 			const size = 200 << 10
-			w := newPatientWorld(t, proto, 1, 0, asItIs, "127.0.0.1", "::1")
+			w, tier := newDiskWorld(t, proto, 1)
 			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Cache-Control", "max-age=60")
 				rw.Header().Set("Etag", `"a"`)
 				rw.Header().Set("Content-Length", fmt.Sprint(size))
 				io.WriteString(rw, page(r.URL.Path, size))
 			})
-			w.onDisk(t)
+			background(t, tier.Run)
+			w.written(t)
 			paths := []string{"/plain/whole", "/plain/range", "/plain/head", "/plain/condition", "/plain/purged"}
 			for _, path := range paths {
 				w.ask("GET", path, "").check(t, 200, "origin", "")
@@ -77,9 +82,8 @@ func TestHitsFromTheDisk(t *testing.T) {
 
 // A disk that does nothing keeps nobody from purging memory, who is told.
 func TestPurgeBesideAHangingDisk(t *testing.T) {
-	w := newPurgedWorld(t, "h1", asItIs, "127.0.0.1")
-	tier := disk.New(disk.Config{Path: t.TempDir(), Size: 8 << 20}, slog.New(slog.DiscardHandler))
-	w.cache.UseDisk(tier) // which nobody runs
+	w, _ := newDiskWorld(t, "h1", 4)
+	w.origin.says(func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Cache-Control", "max-age=60") })
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "")
 	w.ask("PURGE", "/plain/a", "").check(t, 200, "local; reason=purged", "{\"status\":\"not-on-disk\",\"purged\":1}\n")
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "")

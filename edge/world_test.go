@@ -18,6 +18,7 @@ import (
 	"spillway/edge"
 	"spillway/edge/admit"
 	"spillway/edge/cache"
+	"spillway/edge/cache/disk"
 	"spillway/edge/edgetest"
 	"spillway/edge/overflow"
 	"spillway/origin"
@@ -106,9 +107,9 @@ func newPatientWorld(
 	}, change)
 }
 
-// newCachingWorld is newPatientWorld with a cache of the test's own.
+// newCachingWorld is newPatientWorld with a cache of the test's own, and disks below it.
 func newCachingWorld(
-	t testing.TB, proto string, slots int, wait time.Duration, cc cache.Config, change func(*edge.Config, []edge.RouteConfig),
+	t testing.TB, proto string, slots int, wait time.Duration, cc cache.Config, change func(*edge.Config, []edge.RouteConfig), disks ...*disk.Tier,
 ) *world {
 	w := &world{origin: newScript(t, "origin"), first: newScript(t, "first"), second: newScript(t, "second")}
 	log := slog.New(slog.DiscardHandler)
@@ -133,6 +134,9 @@ func newCachingWorld(
 	background(t, o.Run)
 	w.app, w.paid = o, functions
 	w.cache = cache.New(cc)
+	for _, tier := range disks {
+		w.cache.UseDisk(tier)
+	}
 	background(t, w.cache.Revalidate)
 
 	spill := &overflow.Config{To: []string{"first", "second"}, At: 1, Methods: []string{"GET", "HEAD"}, MaxBody: 1 << 10}
