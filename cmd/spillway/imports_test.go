@@ -31,6 +31,8 @@ type rules struct {
 var layout = rules{
 	module: "spillway",
 	graph: map[string][]string{
+		"bpf": {},
+
 		"cmd/spillway":         {"all"},
 		"cmd/spillway/demo":    {"all"},
 		"cmd/spillway/interop": {},
@@ -106,6 +108,7 @@ var layout = rules{
 		"github.com/aws/aws-lambda-go":             {"cmd/thumbnail"},
 		"github.com/aws/aws-sdk-go-v2":             {"cmd/surge/functions", "origin/faas/sign"},
 		"github.com/aws/smithy-go":                 {"origin/faas/sign"},
+		"github.com/cilium/ebpf":                   {"bpf"},
 		"github.com/dunglas/httpsfv":               {"cmd/surge/crowd", "edge", "edge/cache"},
 		"github.com/failsafe-go/failsafe-go":       {"cmd/surge/contest/rival"},
 		"github.com/go-viper/mapstructure/v2":      {"config"},
@@ -119,7 +122,7 @@ var layout = rules{
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
-		"golang.org/x/sys":                         {"cmd/spillway/demo", "cmd/surge/crowd", "edge", "edge/cache", "origin/faas/process"},
+		"golang.org/x/sys":                         {"bpf", "cmd/spillway/demo", "cmd/surge/crowd", "edge", "edge/cache", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},

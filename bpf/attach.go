@@ -1,0 +1,147 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Why the kernel does not admit. The errors of Load and Attach are one of these
+// where the reason is known, and wrap what the kernel said.
+var (
+	// ErrNoPrivilege means that CAP_BPF and CAP_NET_ADMIN are missing, or one of
+	// them.
+	ErrNoPrivilege = errors.New("no privilege (CAP_BPF and CAP_NET_ADMIN)")
+	// ErrOldKernel means that the kernel lacks what the programs need: 5.12, for
+	// tcx 6.6.
+	ErrOldKernel = errors.New("the kernel is too old")
+	// ErrHookInUse means that another program holds the interface's hook.
+	ErrHookInUse = errors.New("another program holds the hook")
+	// ErrNotByDriver means that the driver does not do what was asked for, which
+	// native mode needs.
+	ErrNotByDriver = errors.New("the driver does not support it")
+	// ErrRejected means that the kernel's verifier refused a program. That is a
+	// defect of ours; the error's %+v has the verifier's log.
+	ErrRejected = errors.New("the kernel's verifier refused the program")
+)
+
+// explain adds to an error of the kernel what it means. The texts of some mislead:
+// a missing privilege is told as a limit of locked memory.
+func explain(err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier):
+		return fmt.Errorf("%w: %w", ErrNoPrivilege, err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w: %w", ErrOldKernel, err)
+	case errors.As(err, &verifier):
+		return fmt.Errorf("%w: %w", ErrRejected, err)
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w: %w", ErrHookInUse, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w", ErrNotByDriver, err)
+	}
+	return err
+}
+
+// A Mode is where in the kernel packets are judged.
+type Mode string
+
+// The modes. Native is never chosen by Auto: drivers reset the link and take queues
+// and offloads for it.
+const (
+	Auto    Mode = "auto"    // generic, else tcx
+	Generic Mode = "generic" // XDP in the network stack, with any driver
+	TCX     Mode = "tcx"     // behind XDP, beside other programs; kernel 6.6
+	Native  Mode = "native"  // XDP in the driver
+)
+
+// An Attachment is a program at work on one interface.
+type Attachment struct {
+	// Interface is its index.
+	Interface int
+	// Mode is Generic, TCX or Native.
+	Mode Mode
+	// Refused says why a better mode was not to be had; nil if none was tried.
+	Refused error
+
+	link link.Link
+}
+
+// Attach lets the packets of an interface be judged, in the given mode. Attaching
+// again replaces what was there, Attach with the same interface and mode does
+// nothing. When no mode is possible the error says why of each.
+func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	if old := a.attached[iface]; old != nil {
+		if old.Mode == mode || mode == Auto && old.Mode != Native {
+			return old, nil
+		}
+		if err := a.detach(iface); err != nil {
+			return nil, err
+		}
+	}
+	modes := []Mode{mode}
+	if mode == Auto {
+		modes = []Mode{Generic, TCX}
+	}
+	var refused error
+	for _, m := range modes {
+		l, err := a.attach(iface, m)
+		if err == nil {
+			attachment := &Attachment{Interface: iface, Mode: m, Refused: refused, link: l}
+			a.attached[iface] = attachment
+			return attachment, nil
+		}
+		refused = errors.Join(refused, fmt.Errorf("attach in %s mode: %w", m, err))
+	}
+	return nil, refused
+}
+
+func (a *Admission) attach(iface int, mode Mode) (link.Link, error) {
+	name := admissionProgAdmitXdp
+	if mode == TCX {
+		name = admissionProgAdmitTcx
+	}
+	program, err := a.program(name)
+	if err != nil {
+		return nil, err
+	}
+	var l link.Link
+	switch mode {
+	case TCX:
+		l, err = link.AttachTCX(link.TCXOptions{Interface: iface, Program: program, Attach: ebpf.AttachTCXIngress})
+	case Native:
+		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPDriverMode})
+	default:
+		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPGenericMode})
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	return l, nil
+}
+
+// Detach lets all packets of an interface pass again. It does nothing if none were
+// judged.
+func (a *Admission) Detach(iface int) error {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	return a.detach(iface)
+}
+
+func (a *Admission) detach(iface int) error {
+	attachment := a.attached[iface]
+	if attachment == nil {
+		return nil
+	}
+	delete(a.attached, iface)
+	if err := attachment.link.Close(); err != nil {
+		return fmt.Errorf("detach from interface %d: %w", iface, err)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// needKernel loads the programs, or skips the test if this machine cannot. On a
+// machine that should be able to, that is a failure.
+func needKernel(t testing.TB, o Options) *Admission {
+	t.Helper()
+	if o.ConnectionIDs == nil {
+		o.ConnectionIDs = testIDs(t, nil)
+	}
+	if o.UDPPort == 0 {
+		o.UDPPort, o.TCPPorts = testUDPPort, [2]uint16{testTCPPort, testTCPPort2}
+	}
+	a, err := Load(o)
+	need(t, err)
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func need(t testing.TB, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case os.Getenv("SPILLWAY_REQUIRE") == "" && (errors.Is(err, ErrNoPrivilege) || errors.Is(err, ErrOldKernel)):
+		t.Skipf("programs in the kernel: %v", err)
+	default:
+		t.Fatalf("%+v", err)
+	}
+}
+
+var testKeys = Keys{{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32}}
+
+func testIDs(t testing.TB, serverID []byte) *ConnectionIDs {
+	t.Helper()
+	ids, err := NewConnectionIDs(serverID, testKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// program returns one of the programs.
+func programOf(t testing.TB, a *Admission, name string) *ebpf.Program {
+	t.Helper()
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	p, err := a.program(name)
+	need(t, err)
+	return p
+}
+
+// run gives a frame to a program and returns whether it was dropped.
+func run(t testing.TB, p *ebpf.Program, frame []byte) bool {
+	t.Helper()
+	verdict, err := p.Run(&ebpf.RunOptions{Data: frame})
+	if err != nil {
+		t.Fatalf("run the program with %d bytes: %v", len(frame), err)
+	}
+	const xdpDrop, xdpPass, tcxDrop = 1, 2, 2
+	if p.Type() == ebpf.XDP {
+		if verdict != xdpDrop && verdict != xdpPass {
+			t.Fatalf("verdict %d", verdict)
+		}
+		return verdict == xdpDrop
+	}
+	if verdict != tcxDrop && int32(verdict) != -1 {
+		t.Fatalf("verdict %d", int32(verdict))
+	}
+	return verdict == tcxDrop
+}
+
+// judged returns the reasons that were counted while f ran.
+func judged(t testing.TB, a *Admission, f func()) map[Reason]Count {
+	t.Helper()
+	before, err := a.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f()
+	after, err := a.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[Reason]Count{}
+	for r := range after.Packets {
+		c := Count{after.Packets[r].Packets - before.Packets[r].Packets, after.Packets[r].Unenforced - before.Packets[r].Unenforced}
+		if c != (Count{}) {
+			counted[Reason(r)] = c
+		}
+	}
+	return counted
+}
+
+// configured are settings under which nothing is limited.
+func configured(level Level) Config {
+	return Config{Level: level, Enforce: true, DropFragments: true, Stale: time.Hour, KnownFor: time.Hour}
+}

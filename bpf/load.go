@@ -1,0 +1,202 @@
+// Package bpf decides in the kernel which packets reach the node: an XDP program,
+// which serves tcx as well, recognises established connections by the tag in their
+// connection IDs and holds the beginning of new ones to limits; another program
+// hands each datagram to the socket of its connection.
+//
+// The kernel judges, user space governs: it sets level and limits several times a
+// second, gives charges back for completed handshakes, and says by doing so that
+// it is well. The package holds no policy of its own and starts nothing.
+//
+// It fails open. A kernel that cannot run the programs, or may not, is an error of
+// Load or Attach that says why; a process that hangs leaves a program that passes
+// everything, and one that dies leaves none.
+//
+// It does not answer packets (no SYN cookies, no Retry), does not look into frames
+// that are not Ethernet, and keeps no table of connections.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// Options are what cannot change while the programs are loaded.
+type Options struct {
+	// UDPPort is that of QUIC; zero judges no UDP.
+	UDPPort uint16
+	// TCPPorts are those whose SYNs are metered, at most two; zero is none.
+	TCPPorts [2]uint16
+	// ConnectionIDs are those of the node. Required.
+	ConnectionIDs *ConnectionIDs
+	// Pin is a folder of a BPF file system that keeps the maps over the end of the
+	// process, so that the next one knows the same sources. Empty pins nothing.
+	Pin string
+}
+
+// An Admission is the loaded programs and their maps. All methods but Close may be
+// called concurrently.
+type Admission struct {
+	ids    *ConnectionIDs
+	spec   *ebpf.CollectionSpec
+	maps   admissionMaps
+	pin    string
+	hash   sourceHash
+	owed   *words
+	flows  *words
+	known  *words
+	writes sync.Mutex // orders what is written to the config
+
+	attaching sync.Mutex // guards what follows
+	programs  map[string]*ebpf.Program
+	attached  map[int]*Attachment
+}
+
+// Load creates the maps. Programs are loaded when they are attached. The errors
+// are ErrNoPrivilege, ErrOldKernel and others, which are the kernel's.
+func Load(o Options) (*Admission, error) {
+	if o.ConnectionIDs == nil {
+		panic("BUG: no connection IDs")
+	}
+	// Needed below 5.11 only, where maps count as locked memory.
+	if err := rlimit.RemoveMemlock(); err != nil && !errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	spec, err := loadAdmission()
+	if err != nil {
+		return nil, err
+	}
+	a := &Admission{
+		ids:      o.ConnectionIDs,
+		spec:     spec,
+		pin:      o.Pin,
+		hash:     newSourceHash(),
+		programs: map[string]*ebpf.Program{},
+		attached: map[int]*Attachment{},
+	}
+	if err := a.setConstants(o); err != nil {
+		return nil, err
+	}
+	if err := a.createMaps(); err != nil {
+		return nil, fmt.Errorf("create the maps of the packet filter: %w", explain(err))
+	}
+	if err := a.mapMemory(); err != nil {
+		return nil, errors.Join(fmt.Errorf("map the memory of the packet filter: %w", explain(err)), a.maps.Close())
+	}
+	return a, nil
+}
+
+func (a *Admission) setConstants(o Options) error {
+	var ports [2]uint16
+	for i, port := range o.TCPPorts {
+		ports[i] = networkOrder(port)
+	}
+	for name, value := range map[string]any{
+		admissionVarUdpPort:   networkOrder(o.UDPPort),
+		admissionVarTcpPorts:  ports,
+		admissionVarCidLength: uint8(o.ConnectionIDs.Len()),
+		admissionVarSourceKey: [2]uint64(a.hash),
+	} {
+		if err := a.spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// pinned are the maps that a next process has a use for. What depends on the key of
+// sources is not among them, for each load has a key of its own.
+var pinned = []string{admissionMapRules4, admissionMapRules6, admissionMapSockets, admissionMapRoutes}
+
+func (a *Admission) createMaps() error {
+	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: a.pin}}
+	if a.pin != "" {
+		for _, name := range pinned {
+			a.spec.Maps[name].Pinning = ebpf.PinByName
+		}
+	}
+	err := a.spec.LoadAndAssign(&a.maps, options)
+	if a.pin == "" || !errors.Is(err, ebpf.ErrMapIncompatible) {
+		return err
+	}
+	// Another version left them; what they hold means nothing to this one.
+	for _, name := range pinned {
+		if err := os.Remove(filepath.Join(a.pin, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return a.spec.LoadAndAssign(&a.maps, options)
+}
+
+func (a *Admission) mapMemory() (err error) {
+	for _, m := range []struct {
+		words **words
+		from  *ebpf.Map
+	}{{&a.owed, a.maps.Sources}, {&a.flows, a.maps.Flows}, {&a.known, a.maps.Known}} {
+		if *m.words, err = mapWords(m.from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// program loads a program once. The caller holds attaching.
+func (a *Admission) program(name string) (*ebpf.Program, error) {
+	if p := a.programs[name]; p != nil {
+		return p, nil
+	}
+	spec := a.spec.Copy()
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: a.replacements()})
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", name, explain(err))
+	}
+	p := collection.DetachProgram(name)
+	collection.Close()
+	a.programs[name] = p
+	return p, nil
+}
+
+func (a *Admission) replacements() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{
+		admissionMapBudgets:  a.maps.Budgets,
+		admissionMapConfig:   a.maps.Config,
+		admissionMapCounters: a.maps.Counters,
+		admissionMapFlows:    a.maps.Flows,
+		admissionMapKnown:    a.maps.Known,
+		admissionMapRoutes:   a.maps.Routes,
+		admissionMapRules4:   a.maps.Rules4,
+		admissionMapRules6:   a.maps.Rules6,
+		admissionMapSamples:  a.maps.Samples,
+		admissionMapSockets:  a.maps.Sockets,
+		admissionMapSources:  a.maps.Sources,
+	}
+}
+
+// Close detaches the programs and frees what they used. What is pinned stays. The
+// methods that read and refund what sources owe stay harmless.
+func (a *Admission) Close() error {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	var errs []error
+	for index, attachment := range a.attached {
+		errs = append(errs, attachment.link.Close())
+		delete(a.attached, index)
+	}
+	for name, program := range a.programs {
+		errs = append(errs, program.Close())
+		delete(a.programs, name)
+	}
+	return errors.Join(append(errs, a.maps.Close())...)
+}
