@@ -334,22 +334,18 @@ static __always_inline enum reason judge(const struct config *c, const struct pa
 	return wish;
 }
 
-static __always_inline void count(__u32 reason, int enforced)
+static __always_inline void count(__u32 counter)
 {
-	struct count *count = bpf_map_lookup_elem(&counters, &reason);
-	if (!count)
-		return;
-	if (enforced)
-		count->packets++;
-	else
-		count->unenforced++;
+	__u64 *count = bpf_map_lookup_elem(&counters, &counter);
+	if (count)
+		(*count)++;
 }
 
 static __always_inline void take_sample(const struct packet *p, enum reason reason, int enforced)
 {
 	struct sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
 	if (!sample) {
-		count(SAMPLE_LOST, 1);
+		count(SAMPLE_LOST);
 		return;
 	}
 	sample->time = bpf_ktime_get_coarse_ns();
@@ -373,7 +369,7 @@ static __always_inline int admit(void *data, void *end)
 	struct packet p = {.at = data, .end = end};
 	enum reason reason = judge(c, &p, classify(&p, c));
 	int enforced = !is_drop(reason) || c->enforce;
-	count(reason, enforced);
+	count(enforced ? reason : UNENFORCED + reason);
 	if (unlikely(reason > PASS_STALE && c->sample) && !(bpf_get_prandom_u32() & (c->sample - 1)))
 		take_sample(&p, reason, enforced);
 	return is_drop(reason) && enforced;

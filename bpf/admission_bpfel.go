@@ -35,12 +35,6 @@ type admissionConfig struct {
 	KnownFor      uint64
 }
 
-type admissionCount struct {
-	_          structs.HostLayout
-	Packets    uint64
-	Unenforced uint64
-}
-
 type admissionPrefix4 struct {
 	_    structs.HostLayout
 	Bits uint32

@@ -12,9 +12,10 @@ import (
 // Why the kernel does not admit. The errors of Load and Attach are one of these
 // where the reason is known, and wrap what the kernel said.
 var (
-	// ErrNoPrivilege means that CAP_BPF and CAP_NET_ADMIN are missing, or one of
-	// them.
-	ErrNoPrivilege = errors.New("no privilege (CAP_BPF and CAP_NET_ADMIN)")
+	// ErrNoPrivilege means that CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON is missing.
+	// The last is for the verifier, which without it lets no program move along a
+	// packet by what the packet says, unless the kernel runs without mitigations.
+	ErrNoPrivilege = errors.New("no privilege (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")
 	// ErrOldKernel means that the kernel lacks what the programs need: 5.12, for
 	// tcx 6.6.
 	ErrOldKernel = errors.New("the kernel is too old")
@@ -29,22 +30,35 @@ var (
 )
 
 // explain adds to an error of the kernel what it means. The texts of some mislead:
-// a missing privilege is told as a limit of locked memory.
+// a missing privilege is told as a limit of locked memory, or by the verifier.
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier):
-		return fmt.Errorf("%w: %w", ErrNoPrivilege, err)
+	var reason error
+	switch refused := errors.As(err, &verifier); {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !(refused && mayPerfmon()):
+		reason = ErrNoPrivilege
 	case errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%w: %w", ErrOldKernel, err)
-	case errors.As(err, &verifier):
-		return fmt.Errorf("%w: %w", ErrRejected, err)
+		reason = ErrOldKernel
+	case refused:
+		reason = ErrRejected
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: %w", ErrHookInUse, err)
+		reason = ErrHookInUse
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: %w", ErrNotByDriver, err)
+		reason = ErrNotByDriver
+	default:
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", reason, err)
+}
+
+// mayPerfmon reports whether the thread has CAP_PERFMON.
+func mayPerfmon() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[unix.CAP_PERFMON/32].Effective>>(unix.CAP_PERFMON%32)&1 != 0
 }
 
 // A Mode is where in the kernel packets are judged.

@@ -37,8 +37,9 @@ enum reason {
 	DROP_SOURCE,		// the source owes too much
 	DROP_BUDGET,		// more new connections than the node can take
 	DROP_CLOSED,
-	SAMPLE_LOST,		// no packet: a sample that found the ring full
-	REASONS,
+	UNENFORCED,		// and as many again: would have been dropped
+	SAMPLE_LOST = 2 * UNENFORCED, // no packet: a sample that found the ring full
+	COUNTERS,
 };
 
 // What is left of normal operation. Each level adds to the one before.
@@ -80,11 +81,6 @@ struct config {
 	__u32 drop_fragments;	// of UDP, from level guarded on
 	__u32 sample;		// one of so many is sampled, a power of two; 0: none
 	__u64 known_for;	// how long a source stays known, in units of 2^30 ns
-};
-
-struct count {
-	__u64 packets;
-	__u64 unenforced; // would have been dropped
 };
 
 // A word on its own cache line: all processors write budgets.
@@ -201,8 +197,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, struct count);
-	__uint(max_entries, REASONS);
+	__type(value, __u64);
+	__uint(max_entries, COUNTERS);
 } counters SEC(".maps");
 
 // Holds 6,500 samples: six seconds of a million drops a second at 1 in 1,024.

@@ -43,9 +43,8 @@ const (
 	DropSource
 	DropBudget
 	DropClosed
-	sampleLost
 	// Reasons is how many there are.
-	Reasons = sampleLost
+	Reasons
 )
 
 // reasonNames leave out whether the packet was dropped, which Drop tells.
@@ -89,7 +88,7 @@ func (a *Admission) Counts() (Counts, error) {
 		return Counts{}, fmt.Errorf("count processors: %w", err)
 	}
 	keys := make([]uint32, a.maps.Counters.MaxEntries())
-	values := make([]admissionCount, len(keys)*cpus)
+	values := make([]uint64, len(keys)*cpus)
 	var cursor ebpf.MapBatchCursor
 	n, err := a.maps.Counters.BatchLookup(&cursor, keys, values, nil)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which marks the end
@@ -97,13 +96,16 @@ func (a *Admission) Counts() (Counts, error) {
 	}
 	var counts Counts
 	for i, key := range keys[:n] {
+		// In the order of enum reason: as enforced, as not enforced, samples lost.
+		counter := &counts.SamplesLost
+		switch {
+		case key < uint32(Reasons):
+			counter = &counts.Packets[key].Packets
+		case key < 2*uint32(Reasons):
+			counter = &counts.Packets[key-uint32(Reasons)].Unenforced
+		}
 		for _, v := range values[i*cpus : (i+1)*cpus] {
-			if Reason(key) == sampleLost {
-				counts.SamplesLost += v.Packets
-				continue
-			}
-			counts.Packets[key].Packets += v.Packets
-			counts.Packets[key].Unenforced += v.Unenforced
+			*counter += v
 		}
 	}
 	return counts, nil

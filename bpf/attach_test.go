@@ -1,0 +1,316 @@
+package bpf
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// ownNamespace moves the test, its thread and the programs it starts to a network of
+// their own, with two interfaces at one cable, v0 and v1.
+func ownNamespace(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace of its own needs root")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("ip is not installed; scripts/setup installs it")
+	}
+	runtime.LockOSThread()
+	before, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setns(before, unix.CLONE_NEWNET); err != nil {
+			return // the thread ends with the goroutine
+		}
+		unix.Close(before)
+		runtime.UnlockOSThread()
+	})
+	for _, command := range []string{
+		"link set lo up",
+		"link add v0 type veth peer name v1",
+		"link set v0 up",
+		"link set v1 up",
+	} {
+		if output, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", command, err, output)
+		}
+	}
+}
+
+func interfaceIndex(t *testing.T, name string) int {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i.Index
+}
+
+// send puts a frame on an interface.
+func send(t *testing.T, iface int, frame []byte) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: iface}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	a := needKernel(t, Options{})
+	ownNamespace(t)
+	if err := a.Configure(configured(Normal)); err != nil {
+		t.Fatal(err)
+	}
+	v0, v1, lo := interfaceIndex(t, "v0"), interfaceIndex(t, "v1"), interfaceIndex(t, "lo")
+	for _, mode := range []Mode{Generic, Native, TCX, Auto} {
+		attached, err := a.Attach(v0, mode)
+		need(t, err)
+		if want := map[Mode]Mode{Auto: Generic}[mode]; want != "" && attached.Mode != want || want == "" && attached.Mode != mode {
+			t.Errorf("asked for %s, got %s", mode, attached.Mode)
+		}
+		if again, err := a.Attach(v0, mode); again != attached || err != nil {
+			t.Errorf("attached again in %s mode: %+v, %v", mode, again, err)
+		}
+		before, err := a.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := judged(t, a, func() {
+			send(t, v1, udp4(long(version1, retry, chosen8, 100)))
+			send(t, v1, udp4(short(a.ids.New(0), 100)))
+			settle(t, a, before, DropRetry, PassEstablishedQUIC)
+		})
+		if counted[DropRetry].Packets != 1 || counted[PassEstablishedQUIC].Packets != 1 {
+			t.Errorf("%s mode: counted %v", mode, counted)
+		}
+		if err := a.Detach(v0); err != nil {
+			t.Fatal(err)
+		}
+		counted = judged(t, a, func() { send(t, v1, udp4(long(version1, retry, chosen8, 100))) })
+		if counted[DropRetry].Packets != 0 {
+			t.Errorf("%s mode: counted after Detach: %v", mode, counted)
+		}
+	}
+	if _, err := a.Attach(lo, Native); !errors.Is(err, ErrNotByDriver) {
+		t.Errorf("native mode of a loopback: %v", err)
+	}
+	if attached, err := a.Attach(lo, Auto); err != nil || attached.Mode != Generic {
+		t.Errorf("a loopback: %+v, %v", attached, err)
+	}
+}
+
+// settle waits until the reasons were counted once more than before; a frame on a
+// cable is judged by a softirq, which may run after send has returned.
+func settle(t *testing.T, a *Admission, before Counts, reasons ...Reason) {
+	t.Helper()
+	for ended := time.Now().Add(10 * time.Second); time.Now().Before(ended); runtime.Gosched() {
+		now, err := a.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := false
+		for _, r := range reasons {
+			waits = waits || now.Packets[r] == before.Packets[r]
+		}
+		if !waits {
+			return
+		}
+	}
+}
+
+// TestHookInUse attaches beside a program of somebody else.
+func TestHookInUse(t *testing.T) {
+	a := needKernel(t, Options{})
+	ownNamespace(t)
+	v0 := interfaceIndex(t, "v0")
+	other, err := ebpf.NewProgram(passEverything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	theirs, err := link.AttachXDP(link.XDPOptions{Program: other, Interface: v0, Flags: link.XDPGenericMode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+
+	for _, mode := range []Mode{Generic, Native} {
+		if _, err := a.Attach(v0, mode); !errors.Is(err, ErrHookInUse) {
+			t.Errorf("%s mode: %v", mode, err)
+		}
+	}
+	attached, err := a.Attach(v0, Auto)
+	need(t, err)
+	if attached.Mode != TCX || !errors.Is(attached.Refused, ErrHookInUse) {
+		t.Errorf("got %s, refused %v", attached.Mode, attached.Refused)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for _, c := range []struct {
+		kernel, want error
+	}{
+		{unix.EPERM, ErrNoPrivilege},
+		{unix.EACCES, ErrNoPrivilege},
+		{ebpf.ErrNotSupported, ErrOldKernel},
+		{&ebpf.VerifierError{Cause: unix.EINVAL}, ErrRejected},
+		{&ebpf.VerifierError{Cause: unix.EPERM}, ErrNoPrivilege},
+		{unix.EBUSY, ErrHookInUse},
+		{unix.EEXIST, ErrHookInUse},
+		{unix.EOPNOTSUPP, ErrNotByDriver},
+		{unix.ENOMEM, unix.ENOMEM},
+	} {
+		err := explain(fmt.Errorf("load: %w", c.kernel))
+		if !errors.Is(err, c.want) || !errors.Is(err, c.kernel) {
+			t.Errorf("%v became %v", c.kernel, err)
+		}
+	}
+}
+
+// childEnv names what a child process is to do; see TestMain.
+const childEnv = "SPILLWAY_TEST_CHILD"
+
+// child attaches to v0 as another process with these rights and says how that went.
+func child(t *testing.T, wait bool, attributes *syscall.SysProcAttr) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe") // which needs no right to read its folder
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%v", childEnv, wait))
+	cmd.SysProcAttr = attributes
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the child said %q: %v", line, err)
+	}
+	return cmd, strings.TrimSpace(line)
+}
+
+// beChild loads, attaches to v0 in any mode, judges a packet and says how that went.
+// Then it waits for the end of its input, if it is to wait.
+func beChild(wait bool) {
+	say := func(err error) {
+		for name, reason := range map[string]error{"no privilege": ErrNoPrivilege, "old kernel": ErrOldKernel, "in use": ErrHookInUse} {
+			if errors.Is(err, reason) {
+				fmt.Println(name)
+				return
+			}
+		}
+		fmt.Println(err)
+	}
+	ids, err := NewConnectionIDs(nil, testKeys)
+	if err != nil {
+		say(err)
+		return
+	}
+	a, err := Load(Options{UDPPort: testUDPPort, ConnectionIDs: ids})
+	if err != nil {
+		say(err)
+		return
+	}
+	v0, err := net.InterfaceByName("v0")
+	if err != nil {
+		say(err)
+		return
+	}
+	attached, err := a.Attach(v0.Index, Auto)
+	if err != nil {
+		say(err)
+		return
+	}
+	if err := a.Configure(configured(Normal)); err != nil {
+		say(err)
+		return
+	}
+	if _, err := a.Counts(); err != nil {
+		say(err)
+		return
+	}
+	fmt.Println(attached.Mode)
+	if wait {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+	}
+}
+
+const nobody = 65534
+
+func TestPrivilege(t *testing.T) {
+	needKernel(t, Options{})
+	ownNamespace(t)
+	unprivileged := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if _, said := child(t, false, unprivileged); said != "no privilege" {
+		t.Errorf("without any right: %s", said)
+	}
+	capabilities := func(c ...uintptr) string {
+		attributes := *unprivileged
+		attributes.AmbientCaps = c
+		_, said := child(t, false, &attributes)
+		return said
+	}
+	if said := capabilities(unix.CAP_BPF); said != "no privilege" {
+		t.Errorf("with CAP_BPF: %s", said)
+	}
+	// Enough on a kernel without mitigations; any other must name the reason.
+	if said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN); said != "no privilege" && said != string(Generic) {
+		t.Errorf("with CAP_BPF and CAP_NET_ADMIN: %s", said)
+	}
+	if said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON); said != string(Generic) {
+		t.Errorf("with CAP_PERFMON too: %s", said)
+	}
+}
+
+// TestKilled kills a process that holds the hook: the interface is free at once.
+func TestKilled(t *testing.T) {
+	a := needKernel(t, Options{})
+	ownNamespace(t)
+	v0 := interfaceIndex(t, "v0")
+	cmd, said := child(t, true, nil)
+	if said != string(Generic) {
+		t.Fatalf("the child: %s", said)
+	}
+	if _, err := a.Attach(v0, Generic); !errors.Is(err, ErrHookInUse) {
+		t.Fatalf("while the child lives: %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if _, err := a.Attach(v0, Generic); err != nil {
+		t.Errorf("after its end: %v", err)
+	}
+}
