@@ -51,7 +51,7 @@ bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumabl
 fuzz: ## run every fuzz test for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-generate: ## make the example photographs again
+generate: setup ## compile the programs of the kernel and make the example photographs again
 	@go generate ./...
 
 licenses: ## write the licences of all that is linked into the program again

@@ -401,13 +401,15 @@ int steer(struct sk_reuseport_md *md)
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct route *route = bpf_map_lookup_elem(&routes, &zero);
-	__u8 header[6], tail[CID_TAIL] __attribute__((aligned(8)));
-	if (!c || !route || bpf_skb_load_bytes(md, sizeof(struct udp_header), header, sizeof(header)))
+	__u8 header[6] = {}, tail[CID_TAIL] __attribute__((aligned(8)));
+	if (!c || !route)
 		return SK_PASS;
 
-	__u32 offset = sizeof(struct udp_header) + (header[0] & QUIC_LONG ? 6 : 1) + cid_length - CID_TAIL;
-	int may_be_own = !(header[0] & QUIC_LONG) || header[5] == cid_length;
-	if (may_be_own && !bpf_skb_load_bytes(md, offset, tail, sizeof(tail)) && is_own(tail, c)) {
+	int readable = !bpf_skb_load_bytes(md, sizeof(struct udp_header), header, sizeof(header));
+	int is_long = header[0] & QUIC_LONG;
+	__u32 offset = sizeof(struct udp_header) + (is_long ? 6 : 1) + cid_length - CID_TAIL;
+	if (readable && (!is_long || header[5] == cid_length) &&
+	    !bpf_skb_load_bytes(md, offset, tail, sizeof(tail)) && is_own(tail, c)) {
 		__u32 slot = CID_SLOT(*(__u64 *)tail);
 		if (!bpf_sk_select_reuseport(md, &sockets, &slot, 0))
 			return SK_PASS;
