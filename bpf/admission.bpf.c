@@ -247,9 +247,11 @@ static __always_inline void decide_flow(__u64 hash, __u64 now, int dropped)
 		*(volatile __u64 *)flow = hash >> 32 << 32 | (now >> FLOW_UNIT & 0xffffff) << 8 | dropped;
 }
 
-static __always_inline enum reason by_list(const struct packet *p, __u64 now)
+static __always_inline enum reason by_list(const struct config *c, const struct packet *p, __u64 now)
 {
 	struct rule *rule;
+	if (!(c->listed & (p->ipv6 ? 2 : 1)))
+		return PASS_OTHER;
 	if (p->ipv6) {
 		struct prefix6 key = {.bits = 128};
 		__builtin_memcpy(key.addr, p->address, sizeof(key.addr));
@@ -292,7 +294,7 @@ static __always_inline enum reason limits(const struct config *c, enum reason wi
 // begin judges a packet that would begin a connection, by what it wishes to be.
 static __always_inline enum reason begin(const struct config *c, const struct packet *p, enum reason wish, __u64 now)
 {
-	enum reason listed = by_list(p, now);
+	enum reason listed = by_list(c, p, now);
 	if (listed != PASS_OTHER)
 		return listed;
 	__u64 hash = siphash(source_key[0], source_key[1], owner_of(p));
@@ -334,11 +336,11 @@ static __always_inline enum reason judge(const struct config *c, const struct pa
 	return wish;
 }
 
-static __always_inline void count(__u32 counter)
+// count returns how many there were before.
+static __always_inline __u64 count(__u32 counter)
 {
 	__u64 *count = bpf_map_lookup_elem(&counters, &counter);
-	if (count)
-		(*count)++;
+	return count ? (*count)++ : 0;
 }
 
 static __always_inline void take_sample(const struct packet *p, enum reason reason, int enforced)
@@ -369,8 +371,9 @@ static __always_inline int admit(void *data, void *end)
 	struct packet p = {.at = data, .end = end};
 	enum reason reason = judge(c, &p, classify(&p, c));
 	int enforced = !is_drop(reason) || c->enforce;
-	count(enforced ? reason : UNENFORCED + reason);
-	if (unlikely(reason > PASS_STALE && c->sample) && !(bpf_get_prandom_u32() & (c->sample - 1)))
+	__u64 before = count(enforced ? reason : UNENFORCED + reason);
+	// The first of each reason, and every so many after it.
+	if (reason > PASS_STALE && c->sample && !(before & (c->sample - 1)))
 		take_sample(&p, reason, enforced);
 	return is_drop(reason) && enforced;
 }

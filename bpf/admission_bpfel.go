@@ -32,7 +32,8 @@ type admissionConfig struct {
 	Enforce       uint32
 	DropFragments uint32
 	Sample        uint32
-	KnownFor      uint64
+	KnownFor      uint32
+	Listed        uint32
 }
 
 type admissionPrefix4 struct {

@@ -77,8 +77,8 @@ type Config struct {
 	// Reset is for packets of no connection at level Normal, which user space may
 	// answer with a stateless reset.
 	Reset Limit
-	// Sample is of how many judged packets one is sampled, rounded up to a power of
-	// two; zero samples none.
+	// Sample is of how many judged packets of one reason and processor one is sampled,
+	// rounded up to a power of two; zero samples none. The first always is.
 	Sample uint32
 }
 
@@ -89,8 +89,14 @@ func (a *Admission) Configure(c Config) error {
 	value.TagKeys = a.ids.tagKeys()
 	a.writes.Lock()
 	defer a.writes.Unlock()
-	value.Heartbeat = monotonic()
-	if err := a.maps.Config.Put(uint32(0), &value); err != nil {
+	value.Heartbeat, value.Listed = monotonic(), a.last.Listed
+	a.last = value
+	return a.put()
+}
+
+// put writes the last configuration. The caller holds writes.
+func (a *Admission) put() error {
+	if err := a.maps.Config.Put(uint32(0), &a.last); err != nil {
 		return fmt.Errorf("configure the packet filter: %w", err)
 	}
 	return nil
@@ -101,7 +107,7 @@ func (c Config) element() admissionConfig {
 		Stale:    uint64(max(0, min(c.Stale, maxSpan))),
 		Level:    uint32(c.Level),
 		Sample:   powerOfTwo(c.Sample),
-		KnownFor: uint64(max(0, c.KnownFor)) >> knownUnit,
+		KnownFor: uint32(max(0, c.KnownFor) >> knownUnit),
 	}
 	if c.Enforce {
 		value.Enforce = 1

@@ -16,8 +16,8 @@ import (
 // fixedNow is what the clock of a program says that stopClock was called for.
 const fixedNow = 4_000_000_000
 
-// stopClock replaces the calls of the clock and of chance by constants, so that a
-// program and its model see the same moment. It is called before a program is loaded.
+// stopClock replaces the calls of the clock by a constant, so that a program and its
+// model see the same moment. It is called before a program is loaded.
 func stopClock(t testing.TB, a *Admission) {
 	t.Helper()
 	for _, name := range programs {
@@ -27,13 +27,10 @@ func stopClock(t testing.TB, a *Admission) {
 			if !ins.IsBuiltinCall() {
 				continue
 			}
-			switch asm.BuiltinFunc(ins.Constant) {
-			case asm.FnKtimeGetCoarseNs:
+			if asm.BuiltinFunc(ins.Constant) == asm.FnKtimeGetCoarseNs {
 				now := uint32(fixedNow)
 				instructions[i] = asm.Mov.Imm32(asm.R0, int32(now)).WithMetadata(ins.Metadata)
 				replaced++
-			case asm.FnGetPrandomU32:
-				instructions[i] = asm.Mov.Imm32(asm.R0, 0).WithMetadata(ins.Metadata)
 			}
 		}
 		if replaced == 0 {
@@ -114,7 +111,8 @@ func (d *draw) config(ids *ConnectionIDs) admissionConfig {
 		DropFragments: uint32(flags >> 3 & 1),
 		Heartbeat:     fixedNow,
 		Stale:         1000,
-		KnownFor:      uint64(d.byte()),
+		KnownFor:      uint32(d.byte()),
+		Listed:        3,
 	}
 	switch flags >> 4 & 3 {
 	case 1: // the heartbeat may lie ahead of the coarse clock

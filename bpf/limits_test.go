@@ -47,8 +47,9 @@ func newNode(t *testing.T) node {
 func (n node) configure(c Config) {
 	n.t.Helper()
 	value := c.element()
-	value.TagKeys, value.Heartbeat = n.ids.tagKeys(), fixedNow
-	if err := n.maps.Config.Put(uint32(0), &value); err != nil {
+	value.TagKeys, value.Heartbeat, value.Listed = n.ids.tagKeys(), fixedNow, n.last.Listed
+	n.last = value // what SetRule writes again
+	if err := n.put(); err != nil {
 		n.t.Fatal(err)
 	}
 }

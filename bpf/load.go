@@ -44,15 +44,17 @@ type Options struct {
 // An Admission is the loaded programs and their maps. All methods but Close may be
 // called concurrently.
 type Admission struct {
-	ids    *ConnectionIDs
-	spec   *ebpf.CollectionSpec
-	maps   admissionMaps
-	pin    string
-	hash   sourceHash
-	owed   *words
-	flows  *words
-	known  *words
-	writes sync.Mutex // orders what is written to the config
+	ids   *ConnectionIDs
+	spec  *ebpf.CollectionSpec
+	maps  admissionMaps
+	pin   string
+	hash  sourceHash
+	owed  *words
+	flows *words
+	known *words
+
+	writes sync.Mutex // guards what follows
+	last   admissionConfig
 
 	attaching sync.Mutex // guards what follows
 	programs  map[string]*ebpf.Program
@@ -89,6 +91,9 @@ func Load(o Options) (*Admission, error) {
 	}
 	if err := a.mapMemory(); err != nil {
 		return nil, errors.Join(fmt.Errorf("map the memory of the packet filter: %w", explain(err)), a.maps.Close())
+	}
+	if err := a.list(); err != nil {
+		return nil, errors.Join(err, a.maps.Close())
 	}
 	return a, nil
 }

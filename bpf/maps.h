@@ -80,7 +80,8 @@ struct config {
 	__u32 enforce;		// 0: count what would be dropped, and pass it
 	__u32 drop_fragments;	// of UDP, from level guarded on
 	__u32 sample;		// one of so many is sampled, a power of two; 0: none
-	__u64 known_for;	// how long a source stays known, in units of 2^30 ns
+	__u32 known_for;	// how long a source stays known, in units of 2^30 ns
+	__u32 listed;		// bit 0: there are rules for IPv4; bit 1: for IPv6
 };
 
 // A word on its own cache line: all processors write budgets.

@@ -373,7 +373,7 @@ func (m *model) limit(wish Reason, owner uint64) Reason {
 
 func (m *model) knows(owner uint64) bool {
 	word := m.known[owner%65536]
-	return word>>32 == owner>>32 && uint64(uint32(m.now>>30)-uint32(word)) < m.config.KnownFor
+	return word>>32 == owner>>32 && uint32(m.now>>30)-uint32(word) < m.config.KnownFor
 }
 
 // take charges the budget with the given number, in the order of enum budget.

@@ -57,7 +57,7 @@ func (a *Admission) SetRule(r Rule) error {
 	if err != nil {
 		return fmt.Errorf("set the rule of %s: %w", r.Prefix, err)
 	}
-	return nil
+	return a.list()
 }
 
 // RemoveRule removes the rule of exactly this prefix, if there is one.
@@ -69,7 +69,29 @@ func (a *Admission) RemoveRule(p netip.Prefix) error {
 	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove the rule of %s: %w", p, err)
 	}
-	return nil
+	return a.list()
+}
+
+// list tells the programs in which families there are rules at all, so that a node
+// without any does not search for them.
+func (a *Admission) list() error {
+	a.writes.Lock()
+	defer a.writes.Unlock()
+	var listed uint32
+	for bit, m := range []*ebpf.Map{a.maps.Rules4, a.maps.Rules6} {
+		first, err := m.NextKeyBytes(nil)
+		if err != nil {
+			return fmt.Errorf("read the rules of the packet filter: %w", err)
+		}
+		if first != nil {
+			listed |= 1 << bit
+		}
+	}
+	if a.last.Listed == listed {
+		return nil
+	}
+	a.last.Listed = listed
+	return a.put()
 }
 
 // ruleOf returns the map of a prefix and its key there.
