@@ -119,6 +119,22 @@ static __always_inline enum reason classify(struct packet *p, const struct confi
 	}
 }
 
+// clock_now reads the coarse clock once in a tick, within which it does not change:
+// the call costs 20 ns, the number of the tick is a word in memory.
+static __always_inline __u64 clock_now(void)
+{
+	__u32 zero = 0;
+	struct reading *last = bpf_map_lookup_elem(&clock, &zero);
+	__u64 tick = bpf_jiffies64();
+	if (!last)
+		return bpf_ktime_get_coarse_ns();
+	if (unlikely(last->tick != tick)) {
+		last->tick = tick;
+		last->now = bpf_ktime_get_coarse_ns();
+	}
+	return last->now;
+}
+
 // ahead returns by how much a word of a rate lies ahead of now. The coarse clock
 // lags behind that of user space by a tick, so that the difference has a sign.
 static __always_inline __s64 ahead(__u64 word, __u64 now)
@@ -208,15 +224,16 @@ static __always_inline int is_known(const struct config *c, __u64 hash, __u64 no
 #define FLOW_DROPPED 18	  // 0.3 s: the siblings; the first retransmission tries again
 #define FLOW_PACKETS 16	  // of one charge, 0-RTT among them
 
-static __always_inline __u64 hash_flow(const struct packet *p, __u64 owner)
+// mix is the finalizer of MurmurHash3, a bijection. It needs no more strength than
+// that: who could write an address that meets a victim's places under the secret key
+// could as well write the victim's own.
+static __always_inline __u64 mix(__u64 word)
 {
-	__u64 hash = owner ^ p->cid ^ (__u64)p->port << 32;
-	// The finalizer of MurmurHash3. Whoever finds a collision shares one count.
-	hash ^= hash >> 33;
-	hash *= 0xff51afd7ed558ccd;
-	hash ^= hash >> 33;
-	hash *= 0xc4ceb9fe1a85ec53;
-	return hash ^ hash >> 33;
+	word ^= word >> 33;
+	word *= 0xff51afd7ed558ccd;
+	word ^= word >> 33;
+	word *= 0xc4ceb9fe1a85ec53;
+	return word ^ word >> 33;
 }
 
 enum fate { UNDECIDED, ADMITTED, DROPPED };
@@ -297,9 +314,9 @@ static __always_inline enum reason begin(const struct config *c, const struct pa
 	enum reason listed = by_list(c, p, now);
 	if (listed != PASS_OTHER)
 		return listed;
-	__u64 hash = siphash(source_key[0], source_key[1], owner_of(p));
+	__u64 hash = mix(owner_of(p) ^ source_key);
 	int handshake = wish == PASS_NEW_QUIC || wish == PASS_PROVEN;
-	__u64 flow = handshake ? hash_flow(p, hash) : 0;
+	__u64 flow = handshake ? mix(hash ^ p->cid ^ (__u64)p->port << 32) : 0;
 	if (handshake) {
 		enum fate fate = fate_of(flow, now);
 		if (fate != UNDECIDED)
@@ -319,7 +336,7 @@ static __always_inline enum reason judge(const struct config *c, const struct pa
 {
 	if (likely(wish <= PASS_ESTABLISHED_TCP))
 		return wish;
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = clock_now();
 	if (ahead(now, c->heartbeat) > (__s64)c->stale)
 		return PASS_STALE;
 	int normal = c->level < GUARDED;
@@ -350,7 +367,7 @@ static __always_inline void take_sample(const struct packet *p, enum reason reas
 		count(SAMPLE_LOST);
 		return;
 	}
-	sample->time = bpf_ktime_get_coarse_ns();
+	sample->time = clock_now();
 	__builtin_memcpy(sample->addr, p->address, sizeof(sample->addr));
 	sample->port = be16(p->port);
 	sample->length = p->length;

@@ -48,6 +48,12 @@ type admissionPrefix6 struct {
 	Addr [16]uint8
 }
 
+type admissionReading struct {
+	_    structs.HostLayout
+	Tick uint64
+	Now  uint64
+}
+
 type admissionRoute struct {
 	_     structs.HostLayout
 	First uint32
@@ -72,6 +78,7 @@ type admissionSharedWord struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	admissionMapBudgets   = "budgets"
+	admissionMapClock     = "clock"
 	admissionMapConfig    = "config"
 	admissionMapCounters  = "counters"
 	admissionMapFlows     = "flows"
@@ -143,6 +150,7 @@ type admissionProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type admissionMapSpecs struct {
 	Budgets  *ebpf.MapSpec `ebpf:"budgets"`
+	Clock    *ebpf.MapSpec `ebpf:"clock"`
 	Config   *ebpf.MapSpec `ebpf:"config"`
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
@@ -186,6 +194,7 @@ func (o *admissionObjects) Close() error {
 // It can be passed to loadAdmissionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type admissionMaps struct {
 	Budgets  *ebpf.Map `ebpf:"budgets"`
+	Clock    *ebpf.Map `ebpf:"clock"`
 	Config   *ebpf.Map `ebpf:"config"`
 	Counters *ebpf.Map `ebpf:"counters"`
 	Flows    *ebpf.Map `ebpf:"flows"`
@@ -201,6 +210,7 @@ type admissionMaps struct {
 func (m *admissionMaps) Close() error {
 	return _AdmissionClose(
 		m.Budgets,
+		m.Clock,
 		m.Config,
 		m.Counters,
 		m.Flows,

@@ -12,7 +12,7 @@ import (
 // How often the kernel runs a program in one call: shorter than a time slice, and
 // before that until its maps are full.
 const (
-	benchRepeat = 20_000
+	benchRepeat = 200_000
 	benchFill   = 4_000_000
 )
 

@@ -31,9 +31,9 @@ type Limit struct {
 	Burst float64
 }
 
-// tick is the longest period of the kernel's coarse clock (HZ=100): a limit cannot
-// tell apart what happens within one.
-const tick = 10 * time.Millisecond
+// tick is by how much the programs' clock may lag: two periods of the kernel's coarse
+// one, which are 10 ms at most (HZ=100). A limit cannot tell apart what is closer.
+const tick = 20 * time.Millisecond
 
 // maxSpan bounds times in limits, so that sums and signs stay right.
 const maxSpan = time.Hour

@@ -107,7 +107,7 @@ func (a *Admission) setConstants(o Options) error {
 		admissionVarUdpPort:   networkOrder(o.UDPPort),
 		admissionVarTcpPorts:  ports,
 		admissionVarCidLength: uint8(o.ConnectionIDs.Len()),
-		admissionVarSourceKey: [2]uint64(a.hash),
+		admissionVarSourceKey: uint64(a.hash),
 	} {
 		if err := a.spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -176,6 +176,7 @@ func (a *Admission) program(name string) (*ebpf.Program, error) {
 func (a *Admission) replacements() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		admissionMapBudgets:  a.maps.Budgets,
+		admissionMapClock:    a.maps.Clock,
 		admissionMapConfig:   a.maps.Config,
 		admissionMapCounters: a.maps.Counters,
 		admissionMapFlows:    a.maps.Flows,

@@ -90,6 +90,12 @@ struct shared_word {
 	__u64 pad[7];
 };
 
+// What the clock said when it was read last, and in which tick that was.
+struct reading {
+	__u64 tick;
+	__u64 now;
+};
+
 struct rule {
 	__u64 until; // CLOCK_MONOTONIC; 0: for ever
 	__u32 allow; // 0: deny
@@ -128,7 +134,7 @@ struct route {
 volatile const __u16 udp_port;	    // network byte order, as the next; 0: none
 volatile const __u16 tcp_ports[2];
 volatile const __u8 cid_length;	    // 12 to 20, see parse.h
-volatile const __u64 source_key[2]; // of the hash of sources
+volatile const __u64 source_key;    // of the hash of sources
 
 // A row of 64 Ki words holds apart several thousand sources in debt: with a
 // thousand, one in 5,000 others meets two of them. User space reads and refunds.
@@ -201,6 +207,13 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, COUNTERS);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct reading);
+	__uint(max_entries, 1);
+} clock SEC(".maps");
 
 // Holds 6,500 samples: six seconds of a million drops a second at 1 in 1,024.
 struct {

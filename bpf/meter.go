@@ -32,14 +32,22 @@ func mapWords(m *ebpf.Map) (*words, error) {
 	return w, nil
 }
 
-// A sourceHash places sources in maps. Nobody can choose addresses that meet those of
-// a victim, for its key is random and leaves neither process nor kernel.
-type sourceHash [2]uint64
+// A sourceHash places sources in maps. Its key is random and leaves neither process
+// nor kernel.
+type sourceHash uint64
 
 func newSourceHash() sourceHash {
-	var key [16]byte
+	var key [8]byte
 	_, _ = rand.Read(key[:]) // never fails
-	return sourceHash(keyWords(key))
+	return sourceHash(binary.LittleEndian.Uint64(key[:]))
+}
+
+// mix is the finalizer of MurmurHash3, as in admission.bpf.c.
+func (h sourceHash) mix(word uint64) uint64 {
+	word ^= uint64(h)
+	word = (word ^ word>>33) * 0xff51afd7ed558ccd
+	word = (word ^ word>>33) * 0xc4ceb9fe1a85ec53
+	return word ^ word>>33
 }
 
 // The protocols of a source, which are metered apart: TCP proves its addresses.
@@ -57,10 +65,10 @@ func (h sourceHash) of(addr netip.Addr, tcp bool) uint64 {
 	addr = addr.Unmap()
 	if addr.Is4() {
 		b := addr.As4()
-		return siphash(h, protocol<<56|uint64(binary.LittleEndian.Uint32(b[:])))
+		return h.mix(protocol<<56 | uint64(binary.LittleEndian.Uint32(b[:])))
 	}
 	b := addr.As16()
-	return siphash(h, (protocol|0x80)<<56|binary.LittleEndian.Uint64(b[:8])&0x00ffffffffffffff)
+	return h.mix((protocol|0x80)<<56 | binary.LittleEndian.Uint64(b[:8])&0x00ffffffffffffff)
 }
 
 const (

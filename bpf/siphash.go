@@ -3,8 +3,7 @@ package bpf
 import "math/bits"
 
 // siphash returns SipHash-1-3 of one little-endian word (Aumasson and Bernstein,
-// 2012), as the programs compute it: for the tags of connection IDs, and for the
-// places of sources.
+// 2012), as the programs compute it for the tags of connection IDs.
 func siphash(key [2]uint64, word uint64) uint64 {
 	a, b := key[0]^0x736f6d6570736575, key[1]^0x646f72616e646f6d
 	c, d := key[0]^0x6c7967656e657261, key[1]^0x7465646279746573
