@@ -117,22 +117,25 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 }
 
 func (a *Admission) attach(iface int, mode Mode) (link.Link, error) {
-	name := admissionProgAdmitXdp
-	if mode == TCX {
+	name, flags := admissionProgAdmitXdp, link.XDPGenericMode
+	switch mode {
+	case Generic:
+	case Native:
+		flags = link.XDPDriverMode
+	case TCX:
 		name = admissionProgAdmitTcx
+	default:
+		panic("BUG: mode " + mode)
 	}
 	program, err := a.program(name)
 	if err != nil {
 		return nil, err
 	}
 	var l link.Link
-	switch mode {
-	case TCX:
+	if mode == TCX {
 		l, err = link.AttachTCX(link.TCXOptions{Interface: iface, Program: program, Attach: ebpf.AttachTCXIngress})
-	case Native:
-		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPDriverMode})
-	default:
-		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPGenericMode})
+	} else {
+		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: flags})
 	}
 	if err != nil {
 		return nil, explain(err)

@@ -148,9 +148,4 @@ func BenchmarkPacket(b *testing.B) {
 			b.Log(counted)
 		})
 	}
-	bytes, err := a.MapBytes()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(bytes)/(1<<20), "MiB-maps")
 }

@@ -1,16 +1,11 @@
 package bpf
 
 import (
-	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 // fromPort changes the source port of an IPv4 frame without options: another flow.
@@ -146,88 +141,6 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n.expect("a long one", n.send(frames...), map[Reason]uint64{PassNewQUIC: 3, PassFlow: 37})
 }
 
-// TestRefund completes handshakes: what they were charged is given back, and no more.
-func TestRefund(t *testing.T) {
-	a := needKernel(t, Options{})
-	program := programOf(t, a, admissionProgAdmitXdp)
-	c := configured(Guarded)
-	cost := maxSpan / 2
-	c.Source = Limit{PerSecond: 1 / cost.Seconds(), Burst: 1} // two pass
-	c.Trickle = Limit{PerSecond: 1e-3, Burst: 0}
-	if err := a.Configure(c); err != nil {
-		t.Fatal(err)
-	}
-	run(t, program, fromPort(firstInitial, 1))
-	for round := range uint16(100) {
-		if owes := a.Owes(client4, false); owes <= cost-time.Minute || owes > cost {
-			t.Fatalf("after a charge, owes %v of %v", owes, cost)
-		}
-		if a.Refund(client4, false, cost); a.Owes(client4, false) > time.Minute {
-			t.Fatalf("after the refund, owes %v", a.Owes(client4, false))
-		}
-		if run(t, program, fromPort(firstInitial, 1000+round)) {
-			t.Fatalf("a source that completes its handshakes is refused in round %d", round)
-		}
-	}
-	// A refund without a charge is no credit.
-	for range 100 {
-		a.Refund(client4, false, cost)
-	}
-	passed := 0
-	for port := range uint16(20) {
-		if !run(t, program, fromPort(firstInitial, 2000+port)) {
-			passed++
-		}
-	}
-	if passed > 3 { // two, and one by the trickle
-		t.Errorf("%d passed after refunds without a charge", passed)
-	}
-}
-
-// TestRefundRaces charges in the kernel and refunds in user space at the same time:
-// nothing is lost. The words lie an hour ahead, so that time pays nothing off.
-func TestRefundRaces(t *testing.T) {
-	a := needKernel(t, Options{})
-	program := programOf(t, a, admissionProgAdmitXdp)
-	c := configured(Normal)
-	const cost = 1 << 20
-	element := c.element()
-	element.TagKeys, element.Heartbeat = a.ids.tagKeys(), monotonic()
-	element.Source.Cost, element.Source.Depth = cost, 1<<62
-	if err := a.maps.Config.Put(uint32(0), &element); err != nil {
-		t.Fatal(err)
-	}
-	syn := ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, synFlag))
-	const charges, refunds = 20_000, 15_000
-	start := monotonic() + uint64(time.Hour)
-	for _, row := range a.rows(client4, true) {
-		row.Store(start)
-	}
-	counted := judged(t, a, func() {
-		var all sync.WaitGroup
-		for range 2 {
-			all.Go(func() {
-				if _, err := program.Run(&ebpf.RunOptions{Data: syn, Repeat: charges}); err != nil {
-					t.Error(err)
-				}
-			})
-			all.Go(func() {
-				for range refunds {
-					a.Refund(client4, true, cost)
-				}
-			})
-		}
-		all.Wait()
-	})
-	passed := counted[PassNewTCP].Packets
-	for i, row := range a.rows(client4, true) {
-		got, want := int64(row.Load()-start), int64(passed-2*refunds)*cost
-		if got != want {
-			t.Errorf("row %d owes %d of %d packets and %d refunds, want %d", i, got, passed, 2*refunds, want)
-		}
-	}
-}
-
 // TestBudgets sheds from all sources, and lets in who is known, proven, listed, or
 // lucky.
 func TestBudgets(t *testing.T) {
@@ -330,198 +243,18 @@ func TestFailOpen(t *testing.T) {
 	}
 }
 
-// TestRules sets, replaces, lists and removes rules, until there is no room.
-func TestRules(t *testing.T) {
+// TestEpochs changes the keys of connection IDs: the kernel believes those of both
+// epochs, and forgets a key with the next heartbeat.
+func TestEpochs(t *testing.T) {
 	n := newNode(t)
-	n.configure(configured(Normal))
-	v4, v6 := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")
-	mapped := netip.MustParsePrefix("::ffff:192.0.2.7/128")
-	until := time.Now().Add(time.Hour)
-	for _, r := range []Rule{{Prefix: v4, Allow: true}, {Prefix: v4}, {Prefix: v6, Until: until}, {Prefix: mapped, Allow: true}} {
-		if err := n.SetRule(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rules, err := n.Rules()
-	if err != nil || len(rules) != 3 {
-		t.Fatalf("rules %v, %v", rules, err)
-	}
-	if r := rules[0]; r != (Rule{Prefix: v4}) {
-		t.Errorf("first %v", r)
-	}
-	if r := rules[1]; r != (Rule{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Allow: true}) {
-		t.Errorf("second %v", r)
-	}
-	if r := rules[2]; r.Prefix != v6 || r.Until.Sub(until).Abs() > time.Minute {
-		t.Errorf("third %v, want until %v", r, until)
-	}
-	n.expect("the longest prefix", n.send(firstInitial), map[Reason]uint64{PassAllowed: 1})
-	n.expect("the shorter one", n.send(fromSource(firstInitial, netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{DropDenied: 1})
-	n.expect("IPv6", n.send(udp6(long(version1, initial, chosen8, 1200))), map[Reason]uint64{DropDenied: 1})
-	n.expect("an established connection", n.send(fromSource(udp4(short(n.ids.New(0), 40)), netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{PassEstablishedQUIC: 1})
-	for _, r := range rules {
-		if err := n.RemoveRule(r.Prefix); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := n.RemoveRule(v4); err != nil {
-		t.Error("removing what is not there:", err)
-	}
-	n.expect("nothing listed", n.send(firstInitial), map[Reason]uint64{PassNewQUIC: 1})
-
-	host := func(i int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
-	}
-	for i := range 1024 {
-		if err := n.SetRule(Rule{Prefix: host(i)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := n.SetRule(Rule{Prefix: host(1024)}); !errors.Is(err, ErrListFull) {
-		t.Errorf("one too many: %v", err)
-	}
-	// What has expired makes room.
-	expired := admissionRule{Until: 1}
-	_, key, err := n.ruleOf(host(5))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.maps.Rules4.Put(key, &expired); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.SetRule(Rule{Prefix: host(1024)}); err != nil {
-		t.Errorf("with one expired: %v", err)
-	}
-	if err := n.SetRule(Rule{}); err == nil {
-		t.Error("no prefix, no error")
-	}
-}
-
-// TestSamples reads what was drawn, and counts what nobody read.
-func TestSamples(t *testing.T) {
-	n := newNode(t)
-	c := configured(Guarded)
-	c.Sample = 1
-	n.configure(c)
-	samples, err := n.Samples()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer samples.Close()
-	n.send(
-		udp4(short(n.ids.New(0), 40)), // not judged
-		firstInitial,
-		udp6(long(version1, retry, chosen8, 100)),
-		ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, synFlag)),
-		ethernet(0x0800, make([]byte, 20)),
-	)
-	want := []Sample{
-		{Source: netip.AddrPortFrom(client4, clientPort), Length: 1200, Reason: PassNewQUIC, Enforced: true},
-		{Source: netip.AddrPortFrom(client6, clientPort), Length: 100, Reason: DropRetry, Enforced: true},
-		{Source: netip.AddrPortFrom(client4, clientPort), TCP: true, Reason: PassNewTCP, Enforced: true},
-		{Reason: DropMalformed, Enforced: true},
-	}
-	for _, w := range want {
-		if got, err := samples.Next(); got != w || err != nil {
-			t.Errorf("got %+v, %v; want %+v", got, err, w)
-		}
-	}
-	samples.SetDeadline(time.Now())
-	if _, err := samples.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("no sample: %v", err)
-	}
-	for range 10_000 {
-		if _, err := n.program.Run(&ebpf.RunOptions{Data: firstInitial}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	counts, err := n.Counts()
-	if err != nil || counts.SamplesLost == 0 {
-		t.Errorf("lost %d samples of a full ring, %v", counts.SamplesLost, err)
-	}
-}
-
-// TestKnown notes a completed handshake by the real clock: its source is known over
-// both protocols, for as long as it is said, and its neighbour is not.
-func TestKnown(t *testing.T) {
-	a := needKernel(t, Options{})
-	program := programOf(t, a, admissionProgAdmitXdp)
-	c := configured(Closed)
-	c.Trickle = Limit{PerSecond: 1e-3}
-	if err := a.Configure(c); err != nil {
-		t.Fatal(err)
-	}
-	syn := ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, synFlag))
-	var port uint16
-	became := func(frame []byte) Reason {
-		port++
-		for r := range judged(t, a, func() { run(t, program, fromPort(frame, port)) }) {
-			return r
-		}
-		return Reasons
-	}
-	if got := became(syn); got != PassTrickle {
-		t.Fatalf("the first became %s", got)
-	}
-	if got := became(firstInitial); got != DropClosed {
-		t.Fatalf("the second became %s", got)
-	}
-	a.Know(client4)
-	for _, frame := range [][]byte{syn, firstInitial} {
-		if got := became(frame); got != PassKnown {
-			t.Errorf("a known one became %s", got)
-		}
-		if got := became(fromSource(frame, netip.MustParseAddr("192.0.2.8"))); got != DropClosed {
-			t.Errorf("its neighbour became %s", got)
-		}
-	}
-	c.KnownFor = 0
-	if err := a.Configure(c); err != nil {
-		t.Fatal(err)
-	}
-	if got := became(syn); got != DropClosed {
-		t.Errorf("after its time it became %s", got)
-	}
-}
-
-// TestPinned loads a second time from the same folder: rules are still there.
-func TestPinned(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Skipf("a BPF file system of its own: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	rule := Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Allow: true}
-	first := needKernel(t, Options{Pin: dir})
-	if err := first.SetRule(rule); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	second := needKernel(t, Options{Pin: dir})
-	if rules, err := second.Rules(); err != nil || len(rules) != 1 || rules[0] != rule {
-		t.Errorf("rules %v, %v", rules, err)
-	}
-
-	// What another version left is replaced.
-	if err := os.Remove(filepath.Join(dir, admissionMapRules4)); err != nil {
-		t.Fatal(err)
-	}
-	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	if err := other.Pin(filepath.Join(dir, admissionMapRules4)); err != nil {
-		t.Fatal(err)
-	}
-	third := needKernel(t, Options{Pin: dir})
-	if err := third.SetRule(rule); err != nil {
-		t.Error(err)
-	}
+	n.configure(configured(Guarded))
+	old := udp4(short(n.ids.New(0), 40))
+	n.ids.SetKeys(testKeys, 1)
+	next := udp4(short(n.ids.New(0), 40))
+	n.expect("both epochs", n.send(old, next), map[Reason]uint64{PassEstablishedQUIC: 2})
+	keys := testKeys
+	keys[0] = [16]byte{99}
+	n.ids.SetKeys(keys, 1)
+	n.configure(configured(Guarded))
+	n.expect("after the first has gone", n.send(old, next), map[Reason]uint64{PassEstablishedQUIC: 1, DropUnmatched: 1})
 }
