@@ -99,6 +99,26 @@ func TestSourceLimit(t *testing.T) {
 	n.expect("another", n.send(fromSource(firstInitial, netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{PassNewQUIC: 1})
 }
 
+// TestCollision puts one of a source's two words into debt: the source is none the
+// worse for it, and that word is left alone.
+func TestCollision(t *testing.T) {
+	n := newNode(t)
+	c := configured(Guarded)
+	c.Source = Limit{PerSecond: 1, Burst: 1}
+	c.Trickle = Limit{PerSecond: 1e-3}
+	n.configure(c)
+	const debt = fixedNow + uint64(time.Hour)
+	for i := range 2 {
+		n.Forget()
+		rows := n.rows(client4, false)
+		rows[i].Store(debt)
+		n.expect("one in debt", n.send(flood(firstInitial, 2)...), map[Reason]uint64{PassNewQUIC: 2})
+		if rows[i].Load() != debt || rows[1-i].Load() != fixedNow+2*uint64(time.Second) {
+			t.Errorf("the word in debt %d, the other %d", rows[i].Load()-debt, rows[1-i].Load()-fixedNow)
+		}
+	}
+}
+
 // TestSharedPrefix charges a /56 of IPv6 as one, and its neighbour apart.
 func TestSharedPrefix(t *testing.T) {
 	n := newNode(t)

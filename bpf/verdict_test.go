@@ -80,6 +80,7 @@ func packetCases(ids *ConnectionIDs) []packetCase {
 		{"short header of ours, IPv6", udp6(short(own, 40)), always(PassEstablishedQUIC)},
 		{"short header that ends with our ID", udp4(short(own, 0)), always(PassEstablishedQUIC)},
 		{"short header that ends within our ID", udp4(short(own[:len(own)-1], 0)), unlessNormal(PassUnmatched, DropUnmatched)},
+		{"short header that ends within our ID, in a padded frame", append(udp4(short(own[:len(own)-1], 0)), own[len(own)-1]), unlessNormal(PassUnmatched, DropUnmatched)},
 		{"short header with the fixed bit zero", udp4(withFixedBitZero(short(own, 40))), always(DropFixedBit)},
 		{"short header with a wrong tag", udp4(short(forged, 40)), unlessNormal(PassUnmatched, DropUnmatched)},
 		{"short header with another slot", udp4(short(otherSlot, 40)), unlessNormal(PassUnmatched, DropUnmatched)},
