@@ -155,10 +155,10 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n.Forget()
 	n.configure(configured(Guarded))
 	var frames [][]byte
-	for range 40 {
+	for range 35 {
 		frames = append(frames, firstInitial)
 	}
-	n.expect("a long one", n.send(frames...), map[Reason]uint64{PassNewQUIC: 3, PassFlow: 37})
+	n.expect("a long one", n.send(frames...), map[Reason]uint64{PassNewQUIC: 3, PassFlow: 32})
 }
 
 // TestBudgets sheds from all sources, and lets in who is known, proven, listed, or

@@ -71,6 +71,7 @@ func TestRules(t *testing.T) {
 	if err := n.maps.Rules4.Put(key, &expired); err != nil {
 		t.Fatal(err)
 	}
+	n.expect("expired", n.send(fromSource(firstInitial, host(5).Addr())), map[Reason]uint64{PassNewQUIC: 1})
 	if err := n.SetRule(Rule{Prefix: host(1024)}); err != nil {
 		t.Errorf("with one expired: %v", err)
 	}
