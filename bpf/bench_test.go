@@ -46,7 +46,8 @@ func forward(b *testing.B, to *ebpf.Program, sources int) *ebpf.Program {
 		b.Fatal(err)
 	}
 	const source = 14 + 12
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "Dual MIT/GPL", Instructions: asm.Instructions{
+	spec := passEverything.Copy()
+	spec.Instructions = asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.FnGetPrandomU32.Call(),
 		asm.LoadMem(asm.R2, asm.R6, 0, asm.Word),
@@ -62,7 +63,8 @@ func forward(b *testing.B, to *ebpf.Program, sources int) *ebpf.Program {
 		asm.FnTailCall.Call(),
 		asm.Mov.Imm(asm.R0, 0),
 		asm.Return(),
-	}})
+	}
+	p, err := ebpf.NewProgram(spec)
 	if err != nil {
 		b.Fatalf("%+v", err)
 	}

@@ -38,7 +38,7 @@ func need(t testing.TB, err error) {
 	}
 }
 
-var testKeys = Keys{{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32}}
+var testKeys = Keys{[16]byte([]byte("the first key of")), [16]byte([]byte("two, of 16 bytes"))}
 
 func testIDs(t testing.TB, serverID []byte) *ConnectionIDs {
 	t.Helper()
@@ -93,7 +93,8 @@ func judged(t testing.TB, a *Admission, f func()) map[Reason]Count {
 	}
 	counted := map[Reason]Count{}
 	for r := range after.Packets {
-		c := Count{after.Packets[r].Packets - before.Packets[r].Packets, after.Packets[r].Unenforced - before.Packets[r].Unenforced}
+		now, then := after.Packets[r], before.Packets[r]
+		c := Count{now.Packets - then.Packets, now.Unenforced - then.Unenforced}
 		if c != (Count{}) {
 			counted[Reason(r)] = c
 		}

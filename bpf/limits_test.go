@@ -161,6 +161,28 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n.expect("a long one", n.send(frames...), map[Reason]uint64{PassNewQUIC: 3, PassFlow: 32})
 }
 
+// TestFlowAges lets what was decided of a handshake grow old: an admission holds for
+// three seconds, a drop for .3.
+func TestFlowAges(t *testing.T) {
+	n := newNode(t)
+	n.configure(configured(Guarded))
+	r := readFrame(firstInitial, n.ids)
+	flow := flowHash(r, n.hash.of(r.source, r.tcp))
+	f := func(age, verdict uint64, want Reason) {
+		t.Helper()
+		n.Forget()
+		n.flows.at[flow%65536].Store(flow>>32<<32 | (fixedNow>>24-age)&0xffffff<<8 | verdict)
+		n.expect("", n.send(firstInitial), map[Reason]uint64{want: 1})
+	}
+	const admitted, dropped = 0, 1
+	f(0, admitted, PassFlow)
+	f(177, admitted, PassFlow)
+	f(178, admitted, PassNewQUIC)
+	f(0, dropped, DropFlow)
+	f(17, dropped, DropFlow)
+	f(18, dropped, PassNewQUIC)
+}
+
 // TestBudgets sheds from all sources, and lets in who is known, proven, listed, or
 // lucky.
 func TestBudgets(t *testing.T) {
@@ -253,10 +275,14 @@ func TestFailOpen(t *testing.T) {
 			t.Fatal("passed right after a heartbeat")
 		}
 	}
-	element := c.element()
-	element.TagKeys, element.Heartbeat = a.ids.tagKeys(), monotonic()-uint64(2*time.Hour)
-	if err := a.maps.Config.Put(uint32(0), &element); err != nil {
+	c.Stale = 100 * time.Millisecond
+	if err := a.Configure(c); err != nil {
 		t.Fatal(err)
+	}
+	for silent := time.Now(); run(t, program, frame); {
+		if time.Since(silent) > 10*time.Second {
+			t.Fatal("dropped long after the last heartbeat")
+		}
 	}
 	if got := judged(t, a, func() { run(t, program, frame) }); got[PassStale].Packets != 1 {
 		t.Errorf("with an old heartbeat: %v", got)

@@ -19,7 +19,9 @@ func TestRules(t *testing.T) {
 	v4, v6 := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")
 	mapped := netip.MustParsePrefix("::ffff:192.0.2.7/128")
 	until := time.Now().Add(time.Hour)
-	for _, r := range []Rule{{Prefix: v4, Allow: true}, {Prefix: v4}, {Prefix: v6, Until: until}, {Prefix: mapped, Allow: true}} {
+	for _, r := range []Rule{
+		{Prefix: v4, Allow: true}, {Prefix: v4}, {Prefix: v6, Until: until}, {Prefix: mapped, Allow: true},
+	} {
 		if err := n.SetRule(r); err != nil {
 			t.Fatal(err)
 		}
@@ -38,9 +40,11 @@ func TestRules(t *testing.T) {
 		t.Errorf("third %v, want until %v", r, until)
 	}
 	n.expect("the longest prefix", n.send(firstInitial), map[Reason]uint64{PassAllowed: 1})
-	n.expect("the shorter one", n.send(fromSource(firstInitial, netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{DropDenied: 1})
+	denied := netip.MustParseAddr("192.0.2.8")
+	n.expect("the shorter one", n.send(fromSource(firstInitial, denied)), map[Reason]uint64{DropDenied: 1})
 	n.expect("IPv6", n.send(udp6(long(version1, initial, chosen8, 1200))), map[Reason]uint64{DropDenied: 1})
-	n.expect("an established connection", n.send(fromSource(udp4(short(n.ids.New(0), 40)), netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{PassEstablishedQUIC: 1})
+	established := fromSource(udp4(short(n.ids.New(0), 40)), denied)
+	n.expect("an established connection", n.send(established), map[Reason]uint64{PassEstablishedQUIC: 1})
 	for _, r := range rules {
 		if err := n.RemoveRule(r.Prefix); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,10 @@ func sampleFrom(addr string) Sample {
 func TestTopCountsByOwner(t *testing.T) {
 	var top Top
 	top.Add(Sample{})
-	for _, addr := range []string{"192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8:0:ff::2", "2001:db8:0:ff:8::3", "2001:db8:0:100::4"} {
+	for _, addr := range []string{
+		"192.0.2.1", "::ffff:192.0.2.1",
+		"2001:db8::1", "2001:db8:0:ff::2", "2001:db8:0:ff:8::3", "2001:db8:0:100::4",
+	} {
 		top.Add(sampleFrom(addr))
 	}
 	got := top.Sources(2)

@@ -42,8 +42,8 @@ func packetCases(ids *ConnectionIDs) []packetCase {
 		{"ICMP", ipv4(client4, 1, 0, 0, make([]byte, 8)), always(PassOther)},
 		{"UDP to another port", ipv4(client4, protocolUDP, 0, 0, udp(53, make([]byte, 30))), always(PassOther)},
 		{"TCP to another port", ipv4(client4, protocolTCP, 0, 0, tcp(22, synFlag)), always(PassOther)},
-		{"IPv4 of version 5", func() []byte { f := udp4(first); f[14] = 0x55; return f }(), unlessNormal(PassMalformed, DropMalformed)},
-		{"IPv4 with a header of 16 bytes", func() []byte { f := udp4(first); f[14] = 0x44; return f }(), unlessNormal(PassMalformed, DropMalformed)},
+		{"IPv4 of version 5", withByte(udp4(first), 14, 0x55), unlessNormal(PassMalformed, DropMalformed)},
+		{"IPv4 with a header of 16 bytes", withByte(udp4(first), 14, 0x44), unlessNormal(PassMalformed, DropMalformed)},
 
 		{"Initial", ipv4(client4, protocolUDP, 0, 0, first), unlessClosed(PassNewQUIC)},
 		{"Initial, IPv6", ipv6(client6, protocolUDP, first), unlessClosed(PassNewQUIC)},
@@ -74,7 +74,7 @@ func packetCases(ids *ConnectionIDs) []packetCase {
 		{"a version to come with an ID of 255 bytes", udp4(long(0x0a1a2a3a, initial, make([]byte, 255), 1200)), unlessNormal(PassUnknownVersion, DropUnknownVersion)},
 		{"a long header of 6 bytes", udp4(padded(0)[:6]), unlessNormal(PassMalformed, DropMalformed)},
 		{"UDP without a payload", udp4(nil), unlessNormal(PassMalformed, DropMalformed)},
-		{"UDP of length 7", func() []byte { f := udp4(padded(1200)); f[14+20+5] = 7; f[14+20+4] = 0; return f }(), unlessNormal(PassMalformed, DropMalformed)},
+		{"UDP of length 7", withByte(withByte(udp4(padded(1200)), 14+20+4, 0), 14+20+5, 7), unlessNormal(PassMalformed, DropMalformed)},
 
 		{"short header of ours", udp4(short(own, 40)), always(PassEstablishedQUIC)},
 		{"short header of ours, IPv6", udp6(short(own, 40)), always(PassEstablishedQUIC)},
@@ -106,7 +106,7 @@ func packetCases(ids *ConnectionIDs) []packetCase {
 		{"fragment of ICMP, IPv6", ipv6(client6, 44, fragment6(58, 1, make([]byte, 8))), always(PassOther)},
 		{"the only fragment, IPv6", ipv6(client6, 44, fragment6(protocolUDP, 0, first)), unlessClosed(PassNewQUIC)},
 		{"no next header, IPv6", ipv6(client6, 59, nil), always(PassOther)},
-		{"IPv6 of version 5", func() []byte { f := udp6(padded(1200)); f[14] = 0x50; return f }(), unlessNormal(PassMalformed, DropMalformed)},
+		{"IPv6 of version 5", withByte(udp6(padded(1200)), 14, 0x50), unlessNormal(PassMalformed, DropMalformed)},
 	}
 	// Chains of headers: four are read, one more hides.
 	for _, kind := range []byte{0, 43, 60} {
@@ -127,13 +127,19 @@ func packetCases(ids *ConnectionIDs) []packetCase {
 		if flags&(synFlag|ackFlag) == synFlag {
 			want = unlessClosed(PassNewTCP)
 		}
-		cases = append(cases, packetCase{fmt.Sprintf("TCP with flags %#x", flags), ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, byte(flags))), want})
+		frame := ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, byte(flags)))
+		cases = append(cases, packetCase{fmt.Sprintf("TCP with flags %#x", flags), frame, want})
 	}
 	return append(cases,
 		packetCase{"SYN, IPv6", ipv6(client6, protocolTCP, tcp(testTCPPort2, synFlag)), unlessClosed(PassNewTCP)},
 		packetCase{"SYN behind a header, IPv6", ipv6(client6, 60, extension(protocolTCP, 1, tcp(testTCPPort, synFlag))), unlessClosed(PassNewTCP)},
 		packetCase{"TCP of 19 bytes", ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, ackFlag)[:19]), unlessNormal(PassMalformed, DropMalformed)},
 	)
+}
+
+func withByte(frame []byte, at int, value byte) []byte {
+	frame[at] = value
+	return frame
 }
 
 // servers are the forms of connection IDs: our own, and those that a balancer
@@ -167,7 +173,8 @@ func TestVerdicts(t *testing.T) {
 					got := judged(t, a, func() { dropped = run(t, program, c.frame) })
 					want := c.want[level]
 					if len(got) != 1 || got[want] != (Count{Packets: 1}) || dropped != want.Drop() {
-						t.Errorf("%s, %s, server ID %s, level %d: dropped %v, counted %v; want %v, %v", c.name, name, form, level, dropped, got, want.Drop(), want)
+						t.Errorf("%s, %s, server ID %s, level %d: dropped %v, counted %v; want %v, %v",
+							c.name, name, form, level, dropped, got, want.Drop(), want)
 					}
 				}
 			}
