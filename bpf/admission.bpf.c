@@ -319,8 +319,10 @@ static __always_inline enum reason begin(const struct config *c, const struct pa
 	__u64 flow = handshake ? mix(hash ^ p->cid ^ (__u64)p->port << 32) : 0;
 	if (handshake) {
 		enum fate fate = fate_of(flow, now);
-		if (fate != UNDECIDED)
-			return fate == ADMITTED ? PASS_FLOW : DROP_FLOW;
+		if (fate == ADMITTED)
+			return PASS_FLOW;
+		if (fate == DROPPED && c->level >= GUARDED)
+			return DROP_FLOW;
 	}
 	// Whoever is proven takes a budget of its own, and beyond that is as good as any.
 	enum reason verdict = wish;

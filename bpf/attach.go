@@ -133,7 +133,10 @@ func (a *Admission) attach(iface int, mode Mode) (link.Link, error) {
 	}
 	var l link.Link
 	if mode == TCX {
-		l, err = link.AttachTCX(link.TCXOptions{Interface: iface, Program: program, Attach: ebpf.AttachTCXIngress})
+		// Before the others, any of which may end the chain.
+		l, err = link.AttachTCX(link.TCXOptions{
+			Interface: iface, Program: program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
+		})
 	} else {
 		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: flags})
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -165,6 +166,46 @@ func TestHookInUse(t *testing.T) {
 	need(t, err)
 	if attached.Mode != TCX || !errors.Is(attached.Refused, ErrHookInUse) {
 		t.Errorf("got %s, refused %v", attached.Mode, attached.Refused)
+	}
+}
+
+// TestFirstInChain attaches beside a program that lets nobody after it see a packet.
+func TestFirstInChain(t *testing.T) {
+	a := needKernel(t, Options{})
+	ownNamespace(t)
+	if err := a.Configure(configured(Normal)); err != nil {
+		t.Fatal(err)
+	}
+	v0, v1 := interfaceIndex(t, "v0"), interfaceIndex(t, "v1")
+	other, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Dual MIT/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	theirs, err := link.AttachTCX(link.TCXOptions{Program: other, Interface: v0, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if _, err := a.Attach(v0, TCX); err != nil {
+		t.Fatal(err)
+	}
+	before, err := a.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := judged(t, a, func() {
+		send(t, v1, udp4(long(version1, retry, chosen8, 100)))
+		settle(t, a, before, DropRetry)
+	})
+	if counted[DropRetry].Packets != 1 {
+		t.Errorf("counted %v", counted)
 	}
 }
 

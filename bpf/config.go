@@ -58,14 +58,17 @@ type Config struct {
 	// DropFragments drops all UDP fragments from level Guarded on. QUIC has none, but
 	// other services of the machine may, and later fragments tell no port.
 	DropFragments bool
-	// Stale is the age of this configuration from which on everything passes.
+	// Stale is the age of this configuration from which on everything passes. With zero
+	// everything does at once.
 	Stale time.Duration
 	// Source is what one source may begin and not complete, from Guarded on.
 	Source Limit
 	// QUIC and TCP are what all sources may begin, at Shedding.
 	QUIC, TCP Limit
 	// Proven is for Initials with a connection ID of the node, such as after a
-	// Retry, from Guarded on. Beyond it they are held to Source and QUIC.
+	// Retry, from Guarded on. Beyond it they are held to Source and QUIC. Every
+	// connection takes one when its client uses the server's ID, and one more after a
+	// Retry.
 	Proven Limit
 	// Known is for sources that completed a handshake within KnownFor and found the
 	// budget spent.

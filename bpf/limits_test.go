@@ -181,6 +181,8 @@ func TestFlowAges(t *testing.T) {
 	f(0, dropped, DropFlow)
 	f(17, dropped, DropFlow)
 	f(18, dropped, PassNewQUIC)
+	n.configure(configured(Normal)) // where no limit is in force any more
+	f(0, dropped, PassNewQUIC)
 }
 
 // TestBudgets sheds from all sources, and lets in who is known, proven, listed, or

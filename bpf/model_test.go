@@ -291,7 +291,7 @@ func (m *model) begin(r reading) Reason {
 	count := word >> 1 & 127
 	switch dropped := word&1 != 0; {
 	case word>>32 != flow>>32:
-	case dropped && age < 18:
+	case dropped && age < 18 && Level(m.config.Level) != Normal:
 		return DropFlow
 	case !dropped && age < 178 && count < 16:
 		m.flows[place] = word + 2

@@ -2,6 +2,8 @@ package bpf
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -40,7 +42,7 @@ func (t *Top) Add(s Sample) {
 	}
 	c, found := t.counts[addr]
 	if !found && len(t.counts) >= topSize {
-		least := slices.MinFunc(t.all(), byCount)
+		least := t.least()
 		delete(t.counts, least.Addr)
 		c = TopSource{Samples: least.Samples, Over: least.Samples}
 	}
@@ -49,19 +51,20 @@ func (t *Top) Add(s Sample) {
 	t.counts[addr] = c
 }
 
-// Sources returns at most n sources, those with most samples first.
-func (t *Top) Sources(n int) []TopSource {
-	all := t.all()
-	slices.SortFunc(all, func(a, b TopSource) int { return byCount(b, a) })
-	return all[:min(n, len(all))]
+func (t *Top) least() TopSource {
+	least := TopSource{Samples: math.MaxUint64}
+	for _, c := range t.counts {
+		if byCount(c, least) < 0 {
+			least = c
+		}
+	}
+	return least
 }
 
-func (t *Top) all() []TopSource {
-	all := make([]TopSource, 0, len(t.counts))
-	for _, c := range t.counts {
-		all = append(all, c)
-	}
-	return all
+// Sources returns at most n sources, those with most samples first.
+func (t *Top) Sources(n int) []TopSource {
+	all := slices.SortedFunc(maps.Values(t.counts), func(a, b TopSource) int { return byCount(b, a) })
+	return all[:min(n, len(all))]
 }
 
 // byCount orders sources with equal counts by address, so that the order is one.

@@ -37,7 +37,7 @@ func TestTopFindsHeavy(t *testing.T) {
 		heavy := netip.MustParseAddr("198.51.100.1")
 		var top Top
 		var sent uint64
-		n := rapid.IntRange(1, 5000).Draw(t, "samples")
+		n := rapid.IntRange(1, 2000).Draw(t, "samples")
 		spread := rapid.Uint32Range(1, 1<<20).Draw(t, "spread")
 		state := rapid.Uint32().Draw(t, "seed")
 		for i := range n {
