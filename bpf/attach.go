@@ -13,8 +13,8 @@ import (
 // where the reason is known, and wrap what the kernel said.
 var (
 	// ErrNoPrivilege means that CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON is missing.
-	// The last is for the verifier, which without it lets no program move along a
-	// packet by what the packet says, unless the kernel runs without mitigations.
+	// The last is for the verifier: without it a kernel with mitigations lets no
+	// program move along a packet by what the packet says.
 	ErrNoPrivilege = errors.New("no privilege (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")
 	// ErrOldKernel means that the kernel lacks what the programs need: 5.12, for
 	// tcx 6.6.
