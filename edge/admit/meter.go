@@ -36,12 +36,12 @@ func group(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// A Level says where a source stands. Levels are ordered.
-type Level uint8
+// A Standing says how deep a source is in debt. Standings are ordered.
+type Standing uint8
 
-// The levels of a source.
+// The standings of a source.
 const (
-	Fine Level = iota
+	Fine Standing = iota
 	Soft       // must prove its address while the node is short
 	Hard       // is refused while the node is short
 )
@@ -66,7 +66,7 @@ type Meter interface {
 	// Refund takes a charge back, because the connection was completed.
 	Refund(s Source, r Receipt)
 	// Over returns where the source stands.
-	Over(s Source, now time.Duration) Level
+	Over(s Source, now time.Duration) Standing
 }
 
 // The limits of a source. They are generous, and not knobs: thousands of
@@ -148,7 +148,7 @@ func (k *sketch) Refund(s Source, r Receipt) {
 }
 
 // Over implements Meter.
-func (k *sketch) Over(s Source, now time.Duration) Level {
+func (k *sketch) Over(s Source, now time.Duration) Standing {
 	debt := time.Duration(1<<63 - 1)
 	for _, w := range k.words(s) {
 		debt = min(debt, time.Duration(w.Load())-now)
