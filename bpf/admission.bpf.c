@@ -314,7 +314,7 @@ static __always_inline enum reason begin(const struct config *c, const struct pa
 	enum reason listed = by_list(c, p, now);
 	if (listed != PASS_OTHER)
 		return listed;
-	__u64 hash = mix(owner_of(p) ^ source_key);
+	__u64 hash = mix(owner_of(p) ^ c->source_key);
 	int handshake = wish == PASS_NEW_QUIC || wish == PASS_PROVEN;
 	__u64 flow = handshake ? mix(hash ^ p->cid ^ (__u64)p->port << 32) : 0;
 	if (handshake) {

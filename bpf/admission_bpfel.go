@@ -18,6 +18,7 @@ type admissionConfig struct {
 	Heartbeat uint64
 	Stale     uint64
 	TagKeys   [2][2]uint64
+	SourceKey uint64
 	Source    struct {
 		_     structs.HostLayout
 		Cost  uint64
@@ -93,7 +94,6 @@ const (
 	admissionProgAdmitXdp = "admit_xdp"
 	admissionProgSteer    = "steer"
 	admissionVarCidLength = "cid_length"
-	admissionVarSourceKey = "source_key"
 	admissionVarTcpPorts  = "tcp_ports"
 	admissionVarUdpPort   = "udp_port"
 )
@@ -168,7 +168,6 @@ type admissionMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type admissionVariableSpecs struct {
 	CidLength *ebpf.VariableSpec `ebpf:"cid_length"`
-	SourceKey *ebpf.VariableSpec `ebpf:"source_key"`
 	TcpPorts  *ebpf.VariableSpec `ebpf:"tcp_ports"`
 	UdpPort   *ebpf.VariableSpec `ebpf:"udp_port"`
 }
@@ -229,7 +228,6 @@ func (m *admissionMaps) Close() error {
 // It can be passed to loadAdmissionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type admissionVariables struct {
 	CidLength *ebpf.Variable `ebpf:"cid_length"`
-	SourceKey *ebpf.Variable `ebpf:"source_key"`
 	TcpPorts  *ebpf.Variable `ebpf:"tcp_ports"`
 	UdpPort   *ebpf.Variable `ebpf:"udp_port"`
 }

@@ -88,9 +88,20 @@ type Attachment struct {
 // Attach lets the packets of an interface be judged, in the given mode. Attaching
 // again replaces what was there, Attach with the same interface and mode does
 // nothing. When no mode is possible the error says why of each.
+//
+// Where a link was inherited, it first takes the place of the other process. Auto keeps
+// the mode of the link then, even Native.
 func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()
+	if old := a.inherited[iface]; old != nil {
+		if err := a.succeed(old); err != nil {
+			return nil, err
+		}
+		if mode == Auto {
+			return old, nil
+		}
+	}
 	if old := a.attached[iface]; old != nil {
 		if old.Mode == mode || mode == Auto && old.Mode != Native {
 			return old, nil
@@ -116,29 +127,31 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 	return nil, refused
 }
 
-func (a *Admission) attach(iface int, mode Mode) (link.Link, error) {
-	name, flags := admissionProgAdmitXdp, link.XDPGenericMode
-	switch mode {
-	case Generic:
-	case Native:
-		flags = link.XDPDriverMode
-	case TCX:
-		name = admissionProgAdmitTcx
-	default:
-		panic("BUG: mode " + mode)
+// program returns the name of the program of a mode.
+func (m Mode) program() string {
+	if m == TCX {
+		return admissionProgAdmitTcx
 	}
-	program, err := a.program(name)
+	return admissionProgAdmitXdp
+}
+
+func (a *Admission) attach(iface int, mode Mode) (l link.Link, err error) {
+	program, err := a.program(mode.program())
 	if err != nil {
 		return nil, err
 	}
-	var l link.Link
-	if mode == TCX {
+	switch mode {
+	case Generic:
+		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPGenericMode})
+	case Native:
+		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: link.XDPDriverMode})
+	case TCX:
 		// Before the others, any of which may end the chain.
 		l, err = link.AttachTCX(link.TCXOptions{
 			Interface: iface, Program: program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
 		})
-	} else {
-		l, err = link.AttachXDP(link.XDPOptions{Interface: iface, Program: program, Flags: flags})
+	default:
+		panic("BUG: mode " + mode)
 	}
 	if err != nil {
 		return nil, explain(err)
@@ -147,20 +160,27 @@ func (a *Admission) attach(iface int, mode Mode) (link.Link, error) {
 }
 
 // Detach lets all packets of an interface pass again. It does nothing if none were
-// judged.
+// judged, or if another process has taken the interface over.
 func (a *Admission) Detach(iface int) error {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()
 	return a.detach(iface)
 }
 
-func (a *Admission) detach(iface int) error {
-	attachment := a.attached[iface]
-	if attachment == nil {
-		return nil
+func (a *Admission) detach(iface int) (err error) {
+	if attachment := a.inherited[iface]; attachment != nil {
+		delete(a.inherited, iface)
+		err = attachment.link.Close()
 	}
-	delete(a.attached, iface)
-	if err := attachment.link.Close(); err != nil {
+	if attachment := a.attached[iface]; attachment != nil {
+		delete(a.attached, iface)
+		// Closing would not do where another process holds the link too.
+		if a.governs(attachment) {
+			err = errors.Join(err, attachment.link.Detach())
+		}
+		err = errors.Join(err, attachment.link.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("detach from interface %d: %w", iface, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,29 +89,43 @@ type Config struct {
 // Configure sets the configuration. Calling it is the heartbeat: unless it is called
 // again within Stale, everything passes.
 func (a *Admission) Configure(c Config) error {
-	value := c.element()
-	value.TagKeys = a.ids.tagKeys()
 	a.writes.Lock()
 	defer a.writes.Unlock()
-	value.Heartbeat, value.Listed = monotonic(), a.last.Listed
-	a.last = value
+	a.last = a.element(c, monotonic())
 	return a.put()
 }
 
-// put writes the last configuration. The caller holds writes.
+// put writes the last configuration. It tells the programs in which families there
+// are rules at all, so that a node without any does not search for them. The caller
+// holds writes.
 func (a *Admission) put() error {
+	a.last.Listed = 0
+	for bit, m := range []*ebpf.Map{a.maps.Rules4, a.maps.Rules6} {
+		first, err := m.NextKeyBytes(nil)
+		if err != nil {
+			return fmt.Errorf("read the rules of the packet filter: %w", err)
+		}
+		if first != nil {
+			a.last.Listed |= 1 << bit
+		}
+	}
 	if err := a.maps.Config.Put(uint32(0), &a.last); err != nil {
 		return fmt.Errorf("configure the packet filter: %w", err)
 	}
 	return nil
 }
 
-func (c Config) element() admissionConfig {
+// element returns a configuration as the programs read it, with the time of its
+// heartbeat.
+func (a *Admission) element(c Config, now uint64) admissionConfig {
 	value := admissionConfig{
-		Stale:    uint64(max(0, min(c.Stale, maxSpan))),
-		Level:    uint32(c.Level),
-		Sample:   powerOfTwo(c.Sample),
-		KnownFor: uint32(max(0, c.KnownFor) >> knownUnit),
+		Heartbeat: now,
+		TagKeys:   a.ids.tagKeys(),
+		SourceKey: uint64(a.hash),
+		Stale:     uint64(max(0, min(c.Stale, maxSpan))),
+		Level:     uint32(c.Level),
+		Sample:    powerOfTwo(c.Sample),
+		KnownFor:  uint32(max(0, c.KnownFor) >> knownUnit),
 	}
 	if c.Enforce {
 		value.Enforce = 1

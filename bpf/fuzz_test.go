@@ -103,10 +103,11 @@ func (d *draw) limit() (cost, depth uint64) {
 }
 
 // config draws a configuration.
-func (d *draw) config(ids *ConnectionIDs) admissionConfig {
+func (d *draw) config(a *Admission) admissionConfig {
 	flags := d.byte()
 	c := admissionConfig{
-		TagKeys:       ids.tagKeys(),
+		TagKeys:       a.ids.tagKeys(),
+		SourceKey:     uint64(a.hash),
 		Level:         uint32(flags & 3),
 		Enforce:       uint32(flags >> 2 & 1),
 		DropFragments: uint32(flags >> 3 & 1),
@@ -132,7 +133,7 @@ func (d *draw) config(ids *ConnectionIDs) admissionConfig {
 
 // prepare draws what is remembered of what the frame is about, and tells both.
 func (b *bench) prepare(t testing.TB, d *draw, m *model, frame []byte) {
-	m.config = d.config(b.a.ids)
+	m.config = d.config(b.a)
 	if err := b.a.maps.Config.Put(uint32(0), &m.config); err != nil {
 		t.Fatal(err)
 	}

@@ -41,9 +41,7 @@ func newNode(t *testing.T) node {
 // configure sets a configuration at the stopped moment.
 func (n node) configure(c Config) {
 	n.t.Helper()
-	value := c.element()
-	value.TagKeys, value.Heartbeat, value.Listed = n.ids.tagKeys(), fixedNow, n.last.Listed
-	n.last = value // what SetRule writes again
+	n.last = n.element(c, fixedNow) // what SetRule writes again
 	if err := n.put(); err != nil {
 		n.t.Fatal(err)
 	}

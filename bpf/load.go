@@ -36,6 +36,9 @@ type Options struct {
 	TCPPorts [2]uint16
 	// ConnectionIDs are those of the node. Required.
 	ConnectionIDs *ConnectionIDs
+	// Inherited are the Files of another process, whose place this one takes; others
+	// among them are left alone. Load keeps none of them open.
+	Inherited []*os.File
 	// Pin is a folder of a BPF file system that keeps the maps over the end of the
 	// process, so that the next one knows the same sources. Empty pins nothing.
 	Pin string
@@ -59,10 +62,12 @@ type Admission struct {
 	attaching sync.Mutex // guards what follows
 	programs  map[string]*ebpf.Program
 	attached  map[int]*Attachment
+	inherited map[int]*Attachment // with the program of the other process
 }
 
-// Load creates the maps. Programs are loaded when they are attached. The errors
-// are ErrNoPrivilege, ErrOldKernel and others, which are the kernel's.
+// Load creates the maps, or takes those that it inherits. Programs are loaded when
+// they are attached. The errors are ErrNoPrivilege, ErrOldKernel, ErrInherited and
+// others, which are the kernel's.
 func Load(o Options) (*Admission, error) {
 	if o.ConnectionIDs == nil {
 		panic("BUG: no connection IDs")
@@ -75,27 +80,41 @@ func Load(o Options) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Admission{
-		ids:      o.ConnectionIDs,
-		spec:     spec,
-		pin:      o.Pin,
-		hash:     newSourceHash(),
-		programs: map[string]*ebpf.Program{},
-		attached: map[int]*Attachment{},
-	}
-	if err := a.setConstants(o); err != nil {
+	inherited, err := inherit(o.Inherited, spec.Maps)
+	if err != nil {
 		return nil, err
 	}
-	if err := a.createMaps(); err != nil {
-		return nil, fmt.Errorf("create the maps of the packet filter: %w", explain(err))
+	a := &Admission{
+		ids:       o.ConnectionIDs,
+		spec:      spec,
+		pin:       o.Pin,
+		hash:      newSourceHash(),
+		programs:  map[string]*ebpf.Program{},
+		attached:  map[int]*Attachment{},
+		inherited: inherited.links,
 	}
-	if err := a.mapMemory(); err != nil {
-		return nil, errors.Join(fmt.Errorf("map the memory of the packet filter: %w", explain(err)), a.maps.Close())
+	if inherited.config != nil {
+		a.last, a.hash = *inherited.config, sourceHash(inherited.config.SourceKey)
 	}
-	if err := a.list(); err != nil {
-		return nil, errors.Join(err, a.maps.Close())
+	err = a.begin(o, inherited.maps)
+	if err = errors.Join(err, inherited.closeMaps()); err != nil {
+		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
+}
+
+func (a *Admission) begin(o Options, inherited map[string]*ebpf.Map) error {
+	if err := a.setConstants(o); err != nil {
+		return err
+	}
+	if err := a.createMaps(inherited); err != nil {
+		return fmt.Errorf("create the maps of the packet filter: %w", explain(err))
+	}
+	if err := a.mapMemory(); err != nil {
+		return fmt.Errorf("map the memory of the packet filter: %w", explain(err))
+	}
+	a.last.SourceKey = uint64(a.hash)
+	return a.list()
 }
 
 func (a *Admission) setConstants(o Options) error {
@@ -107,7 +126,6 @@ func (a *Admission) setConstants(o Options) error {
 		admissionVarUdpPort:   networkOrder(o.UDPPort),
 		admissionVarTcpPorts:  ports,
 		admissionVarCidLength: uint8(o.ConnectionIDs.Len()),
-		admissionVarSourceKey: uint64(a.hash),
 	} {
 		if err := a.spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -120,8 +138,11 @@ func (a *Admission) setConstants(o Options) error {
 // sources is not among them, for each load has a key of its own.
 var pinned = []string{admissionMapRules4, admissionMapRules6, admissionMapSockets, admissionMapRoutes}
 
-func (a *Admission) createMaps() error {
-	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: a.pin}}
+func (a *Admission) createMaps(inherited map[string]*ebpf.Map) error {
+	options := &ebpf.CollectionOptions{
+		Maps:            ebpf.MapOptions{PinPath: a.pin},
+		MapReplacements: inherited,
+	}
 	if a.pin != "" {
 		for _, name := range pinned {
 			a.spec.Maps[name].Pinning = ebpf.PinByName
@@ -190,15 +211,17 @@ func (a *Admission) replacements() map[string]*ebpf.Map {
 	}
 }
 
-// Close detaches the programs and frees what they used. What is pinned stays. The
-// methods that read and refund what sources owe stay harmless.
+// Close detaches the programs and frees what they used. What is pinned, and what another
+// process holds by the Files of this one, stays. The methods that read and refund what sources owe stay harmless.
 func (a *Admission) Close() error {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()
 	var errs []error
-	for index, attachment := range a.attached {
-		errs = append(errs, attachment.link.Close())
-		delete(a.attached, index)
+	for _, attachments := range []map[int]*Attachment{a.attached, a.inherited} {
+		for index, attachment := range attachments {
+			errs = append(errs, attachment.link.Close())
+			delete(attachments, index)
+		}
 	}
 	for name, program := range a.programs {
 		errs = append(errs, program.Close())

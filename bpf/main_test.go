@@ -8,9 +8,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if wait := os.Getenv(childEnv); wait != "" {
-		beChild(wait == "true")
-		return
+	switch role := os.Getenv(childEnv); role {
+	case "":
+		goleak.VerifyTestMain(m)
+	case roleGeneration:
+		beGeneration()
+	default:
+		beChild(role == "true")
 	}
-	goleak.VerifyTestMain(m)
 }

@@ -74,6 +74,7 @@ struct config {
 	__u64 heartbeat;	// CLOCK_MONOTONIC, the last time user space was well
 	__u64 stale;		// age from which on everything passes
 	__u64 tag_keys[2][2];	// of the two epochs of connection IDs
+	__u64 source_key;	// of the hash of sources
 	struct limit source;
 	struct limit budgets[BUDGETS];
 	__u32 level;
@@ -134,7 +135,6 @@ struct route {
 volatile const __u16 udp_port;	    // network byte order, as the next; 0: none
 volatile const __u16 tcp_ports[2];
 volatile const __u8 cid_length;	    // 12 to 20, see parse.h
-volatile const __u64 source_key;    // of the hash of sources
 
 // A row of 64 Ki words holds apart several thousand sources in debt: with a
 // thousand, one in 5,000 others meets two of them. User space reads and refunds.

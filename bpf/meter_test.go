@@ -54,8 +54,7 @@ func TestRefundRaces(t *testing.T) {
 	program := programOf(t, a, admissionProgAdmitXdp)
 	c := configured(Normal)
 	const cost = 1 << 20
-	element := c.element()
-	element.TagKeys, element.Heartbeat = a.ids.tagKeys(), monotonic()
+	element := a.element(c, monotonic())
 	element.Source.Cost, element.Source.Depth = cost, 1<<62
 	if err := a.maps.Config.Put(uint32(0), &element); err != nil {
 		t.Fatal(err)

@@ -72,25 +72,10 @@ func (a *Admission) RemoveRule(p netip.Prefix) error {
 	return a.list()
 }
 
-// list tells the programs in which families there are rules at all, so that a node
-// without any does not search for them.
+// list tells the programs of a change.
 func (a *Admission) list() error {
 	a.writes.Lock()
 	defer a.writes.Unlock()
-	var listed uint32
-	for bit, m := range []*ebpf.Map{a.maps.Rules4, a.maps.Rules6} {
-		first, err := m.NextKeyBytes(nil)
-		if err != nil {
-			return fmt.Errorf("read the rules of the packet filter: %w", err)
-		}
-		if first != nil {
-			listed |= 1 << bit
-		}
-	}
-	if a.last.Listed == listed {
-		return nil
-	}
-	a.last.Listed = listed
 	return a.put()
 }
 

@@ -10,7 +10,7 @@ import (
 // SetSocket gives a slot to a socket: datagrams whose connection ID names the slot
 // are handed to it. A closed socket leaves its slot by itself.
 func (a *Admission) SetSocket(slot int, conn syscall.Conn) error {
-	return onSocket(conn, func(fd int) error {
+	return withDescriptor(conn, func(fd int) error {
 		if err := a.maps.Sockets.Put(uint32(slot), uint64(fd)); err != nil {
 			return fmt.Errorf("give slot %d to a socket: %w", slot, err)
 		}
@@ -38,7 +38,7 @@ func (a *Admission) Steer(conn syscall.Conn) error {
 	if err != nil {
 		return err
 	}
-	return onSocket(conn, func(fd int) error {
+	return withDescriptor(conn, func(fd int) error {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, program.FD()); err != nil {
 			return fmt.Errorf("steer a group of sockets: %w", explain(err))
 		}
@@ -46,14 +46,14 @@ func (a *Admission) Steer(conn syscall.Conn) error {
 	})
 }
 
-func onSocket(conn syscall.Conn, f func(fd int) error) error {
+func withDescriptor(conn syscall.Conn, f func(fd int) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("steer a socket: %w", err)
+		return fmt.Errorf("use a descriptor: %w", err)
 	}
 	var result error
 	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
-		return fmt.Errorf("steer a socket: %w", err)
+		return fmt.Errorf("use a descriptor: %w", err)
 	}
 	return result
 }

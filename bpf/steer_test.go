@@ -25,6 +25,17 @@ func (g *group) add() *net.UDPConn {
 	if len(g.conns) > 0 {
 		address = g.conns[0].LocalAddr().String()
 	}
+	conn, err := listenShared(address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { conn.Close() })
+	g.conns = append(g.conns, conn)
+	return conn
+}
+
+// listenShared opens a socket at an address that others share.
+func listenShared(address string) (*net.UDPConn, error) {
 	listen := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		return errors.Join(raw.Control(func(fd uintptr) {
 			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -32,11 +43,9 @@ func (g *group) add() *net.UDPConn {
 	}}
 	conn, err := listen.ListenPacket(context.Background(), "udp4", address)
 	if err != nil {
-		g.t.Fatal(err)
+		return nil, err
 	}
-	g.t.Cleanup(func() { conn.Close() })
-	g.conns = append(g.conns, conn.(*net.UDPConn))
-	return conn.(*net.UDPConn)
+	return conn.(*net.UDPConn), nil
 }
 
 // deliver sends each datagram from a socket of its own, which is a NAT rebinding, and
@@ -67,9 +76,17 @@ func (g *group) deliver(datagrams ...[]byte) []int {
 }
 
 // receive takes a datagram that is there and reports whether one was.
-func receive(t *testing.T, conn *net.UDPConn) (received bool) {
+func receive(t *testing.T, conn *net.UDPConn) bool {
 	t.Helper()
-	err := onSocket(conn, func(fd int) error {
+	received, err := receiveNow(conn)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	return received
+}
+
+func receiveNow(conn *net.UDPConn) (received bool, err error) {
+	err = withDescriptor(conn, func(fd int) error {
 		_, _, err := unix.Recvfrom(fd, make([]byte, 2048), unix.MSG_DONTWAIT)
 		received = err == nil
 		if errors.Is(err, unix.EAGAIN) {
@@ -77,10 +94,7 @@ func receive(t *testing.T, conn *net.UDPConn) (received bool) {
 		}
 		return err
 	})
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		t.Fatal(err)
-	}
-	return received
+	return received, err
 }
 
 func repeat(n int, f func() []byte) (all [][]byte) {

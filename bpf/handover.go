@@ -1,0 +1,235 @@
+package bpf
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// ErrInherited means that the steering of another process cannot be gone on with: its
+// connections would lose their sockets.
+var ErrInherited = errors.New("the steering that was handed over is of another form")
+
+// The names of what is handed over. The words of the state mean something to the
+// same programs only, so that its names carry a digest of them.
+var (
+	mapFiles   = "bpf/map/"
+	stateFiles = fmt.Sprintf("bpf/state/%.8x/", sha256.Sum256(_AdmissionBytes))
+	linkFiles  = "bpf/link/"
+)
+
+// handedOver are maps whose form is the same from version to version.
+var handedOver = []string{admissionMapSockets, admissionMapRoutes, admissionMapRules4, admissionMapRules6}
+
+// state are the maps with what sources owe and who is known. It is handed over as a
+// whole, with the configuration, which has the key of sources.
+var state = []string{admissionMapSources, admissionMapFlows, admissionMapKnown, admissionMapBudgets}
+
+// Files returns what another process needs to take the place of this one: steering,
+// rules, what sources owe, who is known, and the links to interfaces. It gives them,
+// with their names, to Options.Inherited. The caller closes them.
+//
+// Both processes then share the maps, so that this one goes on to refund, and its
+// sockets keep their slots until they are closed. Each has a configuration of its own,
+// and that of the program at work counts: the other's Configure changes nothing. An
+// interface goes over when the other process attaches to it; from then on Detach and
+// Close leave it alone here.
+func (a *Admission) Files() ([]*os.File, error) {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	all := a.replacements()
+	shared := map[string]any{stateFiles + admissionMapConfig: all[admissionMapConfig]}
+	for _, name := range handedOver {
+		shared[mapFiles+name] = all[name]
+	}
+	for _, name := range state {
+		shared[stateFiles+name] = all[name]
+	}
+	for index, attachment := range a.attached {
+		shared[fmt.Sprintf("%s%d/%s", linkFiles, index, attachment.Mode)] = attachment.link
+	}
+	var files []*os.File
+	for _, name := range slices.Sorted(maps.Keys(shared)) {
+		fd, err := unix.FcntlInt(uintptr(shared[name].(interface{ FD() int }).FD()), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, fmt.Errorf("hand over %s: %w", name, err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), name))
+	}
+	return files, nil
+}
+
+// An inheritance is what another process handed over and this one can use.
+type inheritance struct {
+	maps   map[string]*ebpf.Map
+	config *admissionConfig // nil without the state
+	links  map[int]*Attachment
+}
+
+// inherit looks through files. What is of another form is left out, but for steering.
+func inherit(files []*os.File, specs map[string]*ebpf.MapSpec) (inheritance, error) {
+	i := inheritance{maps: map[string]*ebpf.Map{}, links: map[int]*Attachment{}}
+	for _, f := range files {
+		var err error
+		if name, found := strings.CutPrefix(f.Name(), mapFiles); found {
+			err = i.takeMap(f, name, specs[name])
+		} else if name, found := strings.CutPrefix(f.Name(), stateFiles); found {
+			err = i.takeMap(f, name, specs[name])
+		} else if name, found := strings.CutPrefix(f.Name(), linkFiles); found {
+			err = i.takeLink(f, name)
+		}
+		if err != nil {
+			return inheritance{}, errors.Join(fmt.Errorf("take over %s: %w", f.Name(), err), i.close())
+		}
+	}
+	return i, i.takeState()
+}
+
+func (i *inheritance) takeMap(f *os.File, name string, spec *ebpf.MapSpec) error {
+	if spec == nil {
+		return nil // of another version
+	}
+	fd, err := duplicate(f)
+	if err != nil {
+		return err
+	}
+	m, err := ebpf.NewMapFromFD(fd)
+	if err != nil {
+		return err
+	}
+	if err := spec.Compatible(m); err != nil {
+		m.Close()
+		if name == admissionMapSockets || name == admissionMapRoutes {
+			return fmt.Errorf("%w: %w", ErrInherited, err)
+		}
+		return nil
+	}
+	i.maps[name] = m
+	return nil
+}
+
+// takeState reads the configuration, which no two processes share. Without it, or one
+// of the maps that need its key, all of them begin anew.
+func (i *inheritance) takeState() error {
+	whole := i.maps[admissionMapConfig] != nil
+	for _, name := range state {
+		whole = whole && i.maps[name] != nil
+	}
+	var err error
+	if whole {
+		i.config = &admissionConfig{}
+		err = i.maps[admissionMapConfig].Lookup(uint32(0), i.config)
+	}
+	for name, m := range i.maps {
+		if name == admissionMapConfig || slices.Contains(state, name) && !whole {
+			m.Close()
+			delete(i.maps, name)
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("read the configuration that was handed over: %w", err), i.close())
+	}
+	return nil
+}
+
+// takeLink takes a link whose name ends with its mode, which the kernel does not tell.
+// One whose interface has gone is of no use.
+func (i *inheritance) takeLink(f *os.File, name string) error {
+	fd, err := duplicate(f)
+	if err != nil {
+		return err
+	}
+	l, err := link.NewFromFD(fd)
+	if err != nil {
+		return err
+	}
+	info, err := l.Info()
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	var index uint32
+	if xdp := info.XDP(); xdp != nil {
+		index = xdp.Ifindex
+	} else if tcx := info.TCX(); tcx != nil {
+		index = tcx.Ifindex
+	}
+	_, mode, _ := strings.Cut(name, "/")
+	if index == 0 || Mode(mode) != Generic && Mode(mode) != Native && Mode(mode) != TCX {
+		return l.Close()
+	}
+	i.links[int(index)] = &Attachment{Interface: int(index), Mode: Mode(mode), link: l}
+	return nil
+}
+
+func (i *inheritance) closeMaps() (err error) {
+	for _, m := range i.maps {
+		err = errors.Join(err, m.Close())
+	}
+	return err
+}
+
+func (i *inheritance) close() error {
+	err := i.closeMaps()
+	for _, attachment := range i.links {
+		err = errors.Join(err, attachment.link.Close())
+	}
+	return err
+}
+
+// duplicate returns a descriptor that is not the file's own.
+func duplicate(f *os.File) (fd int, err error) {
+	err = withDescriptor(f, func(own int) (err error) {
+		fd, err = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
+		return err
+	})
+	return fd, err
+}
+
+// Inherited returns the interfaces whose links were handed over and not attached to
+// since. Detach releases them.
+func (a *Admission) Inherited() []int {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	return slices.Sorted(maps.Keys(a.inherited))
+}
+
+// succeed puts the program at the place of that of another process, with no packet in
+// between. The caller holds attaching.
+func (a *Admission) succeed(attachment *Attachment) error {
+	delete(a.inherited, attachment.Interface)
+	program, err := a.program(attachment.Mode.program())
+	if err == nil {
+		err = attachment.link.Update(program)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("take over interface %d: %w", attachment.Interface, explain(err)), attachment.link.Close())
+	}
+	a.attached[attachment.Interface] = attachment
+	return nil
+}
+
+// governs reports whether the program at work is that of this process. Another one,
+// to which the link was handed over, may have put its own there.
+func (a *Admission) governs(attachment *Attachment) bool {
+	link, err := attachment.link.Info()
+	if err != nil {
+		return false
+	}
+	program, err := a.programs[attachment.Mode.program()].Info()
+	if err != nil {
+		return false
+	}
+	id, known := program.ID()
+	return known && id == link.Program
+}
