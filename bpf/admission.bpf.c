@@ -159,7 +159,8 @@ static __always_inline void charge(__u64 *word, __u64 old, __u64 now, __u64 cost
 // take charges one packet to a budget, unless that is spent.
 static __always_inline int take(const struct config *c, __u64 now, __u32 budget)
 {
-	struct shared_word *shared = bpf_map_lookup_elem(&budgets, &budget);
+	__u32 key = budget; // the verifier of 6.1 forgets the value of what a helper has read
+	struct shared_word *shared = bpf_map_lookup_elem(&budgets, &key);
 	if (!shared)
 		return 1;
 	const struct limit *limit = &c->budgets[budget];
