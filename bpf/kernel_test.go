@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 )
 
 // needKernel loads the programs, or skips the test if this machine may or can not.
@@ -34,8 +35,35 @@ func need(t testing.TB, err error) {
 	case errors.Is(err, ErrNoPrivilege), errors.Is(err, ErrOldKernel):
 		t.Skipf("programs in the kernel: %v", err)
 	default:
-		t.Fatalf("%+v", err)
+		var verifier *ebpf.VerifierError
+		if errors.As(err, &verifier) {
+			t.Logf("%+v", verifier)
+		}
+		t.Fatal(err)
 	}
+}
+
+// sinceKernel reports whether the kernel is of this version or later.
+func sinceKernel(t testing.TB, major, minor uint32) bool {
+	t.Helper()
+	version, err := features.LinuxVersionCode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version >= major<<16|minor<<8
+}
+
+// refusesTCX reports whether the kernel is one before tcx, and checks that Attach
+// says so then.
+func refusesTCX(t testing.TB, a *Admission, iface int) bool {
+	t.Helper()
+	if sinceKernel(t, 6, 6) {
+		return false
+	}
+	if attached, err := a.Attach(iface, TCX); !errors.Is(err, ErrOldKernel) {
+		t.Errorf("tcx before 6.6: %+v, %v", attached, err)
+	}
+	return true
 }
 
 var testKeys = Keys{[16]byte([]byte("the first key of")), [16]byte([]byte("two, of 16 bytes"))}

@@ -135,7 +135,8 @@ func (a *Admission) Forget() {
 	}
 }
 
-// MapBytes returns how much memory the maps take, as the kernel counts it.
+// MapBytes returns how much memory the maps take, as the kernel counts it. Before 6.4
+// that is an estimate, which takes arrays of words for twice what they are.
 func (a *Admission) MapBytes() (uint64, error) {
 	var sum uint64
 	for name, m := range a.replacements() {
