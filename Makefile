@@ -33,10 +33,15 @@ conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-tes
 test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills: some 30 minutes
 	@scripts/setup more
 	@scripts/test more
+	@scripts/test-kernel
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 	@SPILLWAY_KILLS=1000 go test -count 1 -run TestKilledAtAnyMoment ./edge/cache/disk
 	@SPILLWAY_NODE_KILLS=30 go test -count 1 -run TestKilledNodeServesItsDisk ./cmd/spillway
+
+test-kernel: ## the tests of packets on the kernel of Debian 12, in a virtual machine
+	@scripts/setup kernel
+	@scripts/test-kernel
 
 bench: build ## CPU per request beside nginx and others, crowds, the store: 15 minutes; ARGS="--part hits"
 	@scripts/setup bench
@@ -70,4 +75,4 @@ tour: build ## a flash crowd on five virtual machines, by Vagrant
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test conformance test-more bench bench-crowd fuzz generate licenses sbom install tour clean
+.PHONY: help setup build demo check test conformance test-more test-kernel bench bench-crowd fuzz generate licenses sbom install tour clean

@@ -54,14 +54,20 @@ func TestSetupGoesOnWithoutPackage(t *testing.T) {
 	}
 }
 
-// The caches that are compared are for the benchmarks alone.
-func TestSetupInstallsPeersForTheBench(t *testing.T) {
-	for purpose, want := range map[string]bool{"bench": true, "test": false} {
+// The caches that are compared are for the benchmarks alone, and not every test needs a
+// virtual machine.
+func TestSetupInstallsForThePurpose(t *testing.T) {
+	f := func(purpose string, want bool, packages ...string) {
+		t.Helper()
 		_, installed := setup(t, purpose)
-		for _, peer := range []string{"varnish", "nginx-light"} {
-			if strings.Contains(installed, "--no-install-recommends "+peer) != want {
-				t.Errorf("setup %s, %s installed: %v, want %v\n%s", purpose, peer, !want, want, installed)
+		for _, p := range packages {
+			if strings.Contains(installed, "--no-install-recommends "+p) != want {
+				t.Errorf("setup %s, %s installed: %v, want %v\n%s", purpose, p, !want, want, installed)
 			}
 		}
 	}
+	f("bench", true, "varnish", "nginx-light")
+	f("kernel", true, "qemu-system-x86", "busybox-static", "cpio", "iproute2")
+	f("more", true, "qemu-system-x86", "busybox-static", "cpio")
+	f("test", false, "varnish", "nginx-light", "qemu-system-x86")
 }

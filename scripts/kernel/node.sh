@@ -1,0 +1,51 @@
+#!/bin/sh
+# Starts the node, sends it visitors over HTTP/3 from another network, and tells what
+# became of them.
+#   node.sh WHO [COMMAND...]    with COMMAND in front of the node's
+set -eu
+who=$1
+shift
+folder=$(mktemp -d)
+chmod 777 "$folder"
+cd "$folder"
+
+cat >node.yaml <<EOF
+listen: "10.9.0.1:8443"
+http: "off"
+admin: unix:$folder/admin.sock
+state: ""
+tls: {self_signed: true}
+origins: {app: {servers: ["http://127.0.0.1:8080"]}}
+sites: [{hosts: [default], routes: [{match: {path: /*}, origin: app}]}]
+EOF
+ip netns add visitors
+ip link add v0 type veth peer name v1 netns visitors
+ip address add 10.9.0.1/24 dev v0
+ip link set v0 up
+ip -n visitors address add 10.9.0.2/24 dev v1
+ip -n visitors link set v1 up
+
+surge origin --listen 127.0.0.1:8080 >origin.log 2>&1 &
+origin=$!
+"$@" spillway run --config node.yaml >node.log 2>&1 &
+node=$!
+end() {
+	status=$?
+	[ $status = 0 ] || tail -n 20 state crowd.json crowd.log node.log 2>&1
+	kill $node $origin
+	wait
+	ip netns delete visitors
+	exit $status
+}
+trap end EXIT
+
+tries=0
+until spillway status --admin "unix:$folder/admin.sock" >state 2>&1; do
+	tries=$((tries + 1))
+	[ $tries -lt 300 ]
+	sleep 0.2
+done
+ip netns exec visitors surge crowd --url https://10.9.0.1:8443/ --insecure \
+	--phases 1x:2s --capacity 10 --timeout 30s --json >crowd.json 2>crowd.log
+grep -q '"offered":20,"answered":20,"errors":0' crowd.json
+printf 'ok  \tspillway as %s\t20 of 20 visitors over HTTP/3\n' "$who"
