@@ -116,6 +116,21 @@ func (a *Admission) Refund(addr netip.Addr, tcp bool, cost time.Duration) {
 	}
 }
 
+// Charge adds a cost to what a source owes, because it costs the node more than its
+// packets tell. A row that holds most or more already is left alone, as the programs
+// leave one over the limit: it may be another's.
+func (a *Admission) Charge(addr netip.Addr, tcp bool, cost, most time.Duration) {
+	for _, row := range a.rows(addr, tcp) {
+		for {
+			old, now := row.Load(), monotonic()
+			debt := max(int64(old-now), 0)
+			if debt >= int64(most) || row.CompareAndSwap(old, now+uint64(debt+int64(cost))) {
+				break
+			}
+		}
+	}
+}
+
 // Know notes that a source completed a handshake, which proves its address for both
 // protocols. It is known for Config.KnownFor, unless another source takes its place.
 func (a *Admission) Know(addr netip.Addr) {

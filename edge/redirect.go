@@ -64,7 +64,7 @@ func (p plainListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		h, why := p.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
+		h, why := p.l.admit.ConnectTCP(addrPort(raw.RemoteAddr()))
 		if why != outcome.None {
 			reset(raw)
 			continue

@@ -126,7 +126,7 @@ func (t *tcpServer) admit(raw net.Conn) {
 	if p, ok := raw.(*proxiedConn); ok {
 		socket = p.Conn
 	}
-	h, why := t.l.admit.Connect(addrPort(raw.RemoteAddr()), true)
+	h, why := t.l.admit.ConnectTCP(addrPort(raw.RemoteAddr()))
 	if why != outcome.None {
 		reset(socket)
 		return

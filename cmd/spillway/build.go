@@ -20,6 +20,7 @@ import (
 	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/cache/disk"
+	"spillway/edge/outcome"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"
@@ -38,6 +39,7 @@ type node struct {
 	cache     *cache.Cache
 	disk      *disk.Tier // nil: there is none
 	admit     *admit.Controller
+	kernel    *kernel // nil: packets are not judged in the kernel
 	server    *edge.Server
 	listeners *edge.Listeners
 	admin     *admin.Server
@@ -105,12 +107,53 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 	if err != nil {
 		return nil, err
 	}
-	n.listeners, err = edge.NewListeners(c.Edge, hosts(c), n.admit, n.server, log)
-	if err != nil {
+	if err = n.listen(); err != nil {
 		return nil, errors.Join(err, n.admin.Close())
 	}
 	n.server.SignTickets(n.listeners.TicketKeys)
 	return n, nil
+}
+
+// listen opens the sockets, and has packets to them judged in the kernel where that
+// can be.
+func (n *node) listen() error {
+	c := n.config
+	socks, err := edge.OpenSockets(context.Background(), c.Edge)
+	if err != nil {
+		return err
+	}
+	around := admit.Surroundings{Spent: n.spent, Log: n.log}
+	if k, err := openKernel(c.Admission, socks, nil); err == nil {
+		n.kernel, around.Kernel = k, k
+	} else {
+		around.NoKernel = err
+	}
+	n.admit.Use(around)
+	n.listeners, err = edge.NewListenersOn(socks, c.Edge, hosts(c), n.admit, n.server, n.log)
+	if err != nil && n.kernel != nil {
+		err = errors.Join(err, n.kernel.Close())
+	}
+	return err
+}
+
+// spent reports whether every origin is saturated and every function can take nothing:
+// then no new visitor can be served but from the cache. Without functions it is never
+// so, for then the origins' queues and waiting rooms are the answer.
+func (n *node) spent() bool {
+	n.mu.Lock()
+	p := n.parts
+	n.mu.Unlock()
+	for _, o := range p.origins {
+		if o.Up() && !o.Limiter().Full(1) {
+			return false
+		}
+	}
+	for _, f := range p.functions {
+		if f.Ready("") == outcome.None {
+			return false
+		}
+	}
+	return len(p.functions) > 0
 }
 
 // addresses returns where visitors are served, HTTPS first.
@@ -253,6 +296,7 @@ func (n *node) Run(ctx context.Context) error {
 	n.mu.Unlock()
 
 	failed := make(chan error, 8)
+	n.start(n.ctx, failed, "admission", n.admit.Run)
 	n.start(n.ctx, failed, "access log", n.server.Run)
 	n.start(n.ctx, failed, "flight recorder", n.server.Record)
 	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)

@@ -12,13 +12,18 @@
 // refuses requests of an address range that holds far more than its share, and
 // only when more requests are in flight than the node can carry.
 //
-// Everything here works in user space, holds a fixed amount of memory whatever
-// comes in, takes no lock, and fails open: when in doubt a visitor is let in.
-// With enforcement off all verdicts are counted and none is acted on.
+// How strict they are is the level's to say. Run finds it several times a second
+// from what the node sees of its own load, and tells it to a [Kernel] that judges
+// packets before they cost a handshake. Where there is none, or when it fails, the
+// same limits hold in user space.
 //
-// The package does not drop packets, does not count requests per second, and
-// knows nothing of origins: their overload is no reason to keep visitors out,
-// who may get a cached answer.
+// What visitors meet holds a fixed amount of memory whatever comes in, takes no
+// lock, and fails open: when in doubt a visitor is let in, and a Run that hangs
+// leaves a kernel that passes everything. With enforcement off all verdicts are
+// counted and none is acted on.
+//
+// The package does not count requests per second, and an overload of origins alone
+// is no reason to keep visitors out, who may get a cached answer.
 package admit
 
 import (
@@ -38,13 +43,21 @@ type Controller struct {
 	maxHalf   int64
 	maxFlight int64
 
+	cores int
+
 	start      time.Time
-	meter      Meter
+	meter      *sketch
 	handshakes *bucket
 	flight     *flight
+	known      *knowledge
+	rules      atomic.Pointer[ruleSet]
+	force      atomic.Pointer[force]  // limits, as the last pass set them
+	judge      atomic.Pointer[Kernel] // that judges packets; nil: there is none
+	spends     spends                 // from the limits
 
 	conns, half atomic.Int64
 	counts      counts
+	control     control
 }
 
 // New returns a Controller for a node with the given number of cores. Zero
@@ -58,17 +71,21 @@ func New(c Config, cores int) *Controller {
 		maxConns:   int64(c.Connections),
 		maxHalf:    int64(max(c.HalfOpen, 1)),
 		maxFlight:  int64(c.InFlight),
+		cores:      cores,
 		start:      time.Now(),
 		meter:      newSketch(),
 		handshakes: newBucket(max(c.HandshakesPerCore, 1) * cores),
 		flight:     newFlight(),
+		known:      newKnowledge(),
 	}
+	k.rules.Store(&ruleSet{})
 	if k.maxConns == 0 {
 		k.maxConns = connectionsFor(Memory())
 	}
 	if k.maxFlight == 0 {
 		k.maxFlight = int64(cores) * flightPerCore
 	}
+	k.control.begin(k)
 	return k
 }
 
@@ -101,8 +118,8 @@ func (c *Controller) Room() float64 {
 // no memory, and the client a round trip.
 func (c *Controller) Retry(addr netip.Addr) bool {
 	now := c.now()
-	retry := c.handshakes.empty(now) || c.half.Load() > c.maxHalf ||
-		c.short(now) && c.meter.Over(newSource(addr, false), now) >= Soft
+	retry := c.force.Load().level >= Guarded || c.handshakes.empty(now) || c.half.Load() > c.maxHalf ||
+		c.suspects(addr, now)
 	if !retry {
 		return false
 	}
@@ -110,14 +127,31 @@ func (c *Controller) Retry(addr netip.Addr) bool {
 	return c.enforce
 }
 
-// Connect admits a new connection, or says why not. verified tells whether the
-// address is proved, as it is for TCP and after a Retry. An admitted connection
-// is half open until the Handshake's Done or Fail, and counts until its Close.
+// suspects reports whether a source began so much and completed so little that it
+// must prove its address.
+func (c *Controller) suspects(addr netip.Addr, now time.Duration) bool {
+	if k := c.judge.Load(); k != nil {
+		return (*k).Owes(addr, false) >= softDebt
+	}
+	return c.short(now) && c.meter.Over(newSource(addr, false), now) >= Soft
+}
+
+// Connect admits a new QUIC connection, or says why not. verified tells whether the
+// address is proved, as it is after a Retry. An admitted connection is half open until
+// the Handshake's Done or Fail, and counts until its Close.
 func (c *Controller) Connect(addr netip.AddrPort, verified bool) (*Handshake, outcome.Reason) {
+	return c.connect(Source{Addr: group(addr.Addr()), Proved: verified}, addr.Addr())
+}
+
+// ConnectTCP is Connect for a TCP connection, which has proved the address.
+func (c *Controller) ConnectTCP(addr netip.AddrPort) (*Handshake, outcome.Reason) {
+	return c.connect(Source{Addr: group(addr.Addr()), Proved: true, TCP: true}, addr.Addr())
+}
+
+func (c *Controller) connect(source Source, addr netip.Addr) (*Handshake, outcome.Reason) {
 	now := c.now()
-	source := newSource(addr.Addr(), verified)
-	if full := c.full(now, source); full != nil {
-		full.Add(1)
+	if lack := c.lacks(now, source, addr); lack != nil {
+		lack.Add(1)
 		if c.enforce {
 			return nil, outcome.TooManyRequests
 		}
@@ -126,25 +160,31 @@ func (c *Controller) Connect(addr netip.AddrPort, verified bool) (*Handshake, ou
 	c.conns.Add(1)
 	c.half.Add(1)
 	c.counts.started.Add(1)
-	return &Handshake{c: c, source: source, receipt: c.meter.Charge(source, now)}, outcome.None
+	h := &Handshake{c: c, source: source}
+	if source.TCP {
+		c.counts.startedTCP.Add(1)
+	}
+	if c.judge.Load() == nil { // or else the kernel has charged for the packet
+		h.receipt = c.meter.Charge(source, now)
+	}
+	return h, outcome.None
 }
 
 // halfOpenFactor is how far above HalfOpen the node refuses everybody. Each
 // unfinished handshake holds some 75 KiB.
 const halfOpenFactor = 4
 
-// full returns the counter of what the node lacks to take the connection, or
-// nil.
-func (c *Controller) full(now time.Duration, s Source) *atomic.Uint64 {
+// lacks returns the counter of what is missing for the connection, or nil.
+func (c *Controller) lacks(now time.Duration, s Source, addr netip.Addr) *atomic.Uint64 {
 	switch {
 	case c.conns.Load() >= c.maxConns:
 		return &c.counts.refusedFull
 	case c.half.Load() >= halfOpenFactor*c.maxHalf:
 		return &c.counts.refusedHalfOpen
-	case c.short(now) && c.meter.Over(s, now) >= Hard:
-		return &c.counts.refusedSource
+	case c.judge.Load() != nil:
+		return nil // it has let the packet pass
 	}
-	return nil
+	return c.exceeds(now, s, addr)
 }
 
 // A Handshake is the place that an admitted connection takes. Its methods may
@@ -157,12 +197,20 @@ type Handshake struct {
 	closed  atomic.Bool
 }
 
-// Done notes that the handshake is complete: the source owes nothing for it.
+// Done notes that the handshake is complete: the source owes nothing for it, and is
+// known.
 func (h *Handshake) Done() {
-	if h.settled.CompareAndSwap(false, true) {
-		h.c.half.Add(-1)
-		h.c.counts.completed.Add(1)
-		h.c.meter.Refund(h.source, h.receipt)
+	if !h.settled.CompareAndSwap(false, true) {
+		return
+	}
+	c := h.c
+	c.half.Add(-1)
+	c.counts.completed.Add(1)
+	c.meter.Refund(h.source, h.receipt)
+	c.known.note(h.source.Addr, c.now())
+	if k := c.judge.Load(); k != nil {
+		(*k).Refund(h.source.Addr, h.source.TCP, chargeCost)
+		(*k).Know(h.source.Addr)
 	}
 }
 
@@ -175,12 +223,25 @@ func (h *Handshake) Fail() {
 }
 
 // Blame charges the source for a connection that was complete and did harm, as
-// if it had left so many unfinished.
+// if it had left so many unfinished. Repeated harm keeps the source out for a while.
 func (h *Handshake) Blame(connections int) {
-	now := h.c.now()
-	for range connections {
-		h.c.meter.Charge(h.source, now)
+	h.Cost(time.Duration(connections) * chargeCost)
+	if connections >= offence {
+		h.c.offend(h.source.Addr)
 	}
+}
+
+// Cost charges the source of a complete connection for work that the node did in
+// vain: an unfinished handshake is 5 ms of it, and 1 s in each second is free. The
+// handshake has proved the address, so that the debt is its own.
+func (h *Handshake) Cost(d time.Duration) {
+	c, source := h.c, h.source
+	source.Proved = true
+	if k := c.judge.Load(); k != nil {
+		(*k).Charge(source.Addr, source.TCP, d, mostDebt)
+		return
+	}
+	c.meter.Add(source, c.now(), d)
 }
 
 // Close notes that the connection has ended. A handshake that was not done has

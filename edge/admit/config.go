@@ -16,4 +16,10 @@ type Config struct {
 	// InFlight is the number of requests in flight above which a source is held
 	// to its share. Zero derives it from the number of cores.
 	InFlight int `koanf:"in_flight" unit:"auto" default:"auto" min:"1"`
+	// Kernel says whether packets are judged in the kernel, before they cost anything:
+	// auto does where the machine lets it.
+	Kernel string `koanf:"kernel" enum:"auto,off" default:"auto"`
+	// Interfaces are those whose packets the kernel judges. Without any it is that of
+	// Listen's address, or those with a default route.
+	Interfaces []string `koanf:"interfaces"`
 }

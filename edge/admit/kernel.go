@@ -1,7 +1,10 @@
 package admit
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,6 +30,24 @@ const (
 	Shedding              // new connections have a budget
 	Closed                // only who is proven, known, allowed or lucky gets in
 )
+
+var levelNames = [...]string{"normal", "guarded", "shedding", "closed"}
+
+// String returns the word of the metrics and of the command.
+func (l Level) String() string { return levelNames[l] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *Level) UnmarshalText(text []byte) error {
+	i := slices.Index(levelNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is no level; they are %s", text, strings.Join(levelNames[:], ", "))
+	}
+	*l = Level(i)
+	return nil
+}
 
 // A Rate is a limit. The zero Rate lets everything pass.
 type Rate struct {
@@ -62,17 +83,18 @@ type Policy struct {
 // A Rule is what becomes of new connections from a prefix. The longest prefix of an
 // address counts.
 type Rule struct {
-	Prefix netip.Prefix
-	Allow  bool      // over all limits; otherwise they are dropped
-	Until  time.Time // zero is never
+	Prefix netip.Prefix `json:"prefix"`
+	Allow  bool         `json:"allow"`          // over all limits; otherwise they are dropped
+	Until  time.Time    `json:"until,omitzero"` // zero is never
 }
 
 // A Count is how many packets met one reason.
 type Count struct {
-	Reason string
-	Drop   bool
+	Reason string `json:"reason"`
+	Drop   bool   `json:"drop"`
 	// Packets passed, or were dropped; Unenforced were to be dropped and passed.
-	Packets, Unenforced uint64
+	Packets    uint64 `json:"packets"`
+	Unenforced uint64 `json:"unenforced"`
 }
 
 // A Sample is one of the packets that were judged.
@@ -86,6 +108,14 @@ type Sample struct {
 	Enforced bool
 }
 
+// A TopSource is a source and how many samples were of it.
+type TopSource struct {
+	Addr netip.Addr `json:"addr"` // an IPv4 address, or the first of a /56
+	// Samples is at most that many, and Over less at least.
+	Samples uint64 `json:"samples"`
+	Over    uint64 `json:"over"`
+}
+
 // A Kernel judges packets before the node sees them. All methods may be called
 // concurrently; those that read and refund what sources owe are without system calls.
 type Kernel interface {
@@ -94,6 +124,8 @@ type Kernel interface {
 	Attach(native bool) (Mode, error)
 	// Refused says why a better mode was not to be had; nil if none was tried.
 	Refused() error
+	// Check says why packets are not judged any more that were, or nil.
+	Check() error
 	// Configure sets the policy, and is the heartbeat.
 	Configure(Policy) error
 	// Owes returns what a source began and did not complete, as the time until it has
@@ -103,14 +135,19 @@ type Kernel interface {
 	Refund(source netip.Addr, tcp bool, cost time.Duration)
 	// Know notes that a source completed a handshake.
 	Know(source netip.Addr)
+	// Charge adds a cost to what a source owes, unless it owes most already.
+	Charge(source netip.Addr, tcp bool, cost, most time.Duration)
 	// Forget forgets what sources owe and who is known.
 	Forget()
 	SetRule(Rule) error
 	RemoveRule(netip.Prefix) error
 	Rules() ([]Rule, error)
-	Counts() ([]Count, error)
+	// Counts returns what became of packets, and how many samples were lost.
+	Counts() (counts []Count, lost uint64, err error)
 	// Next waits for a sample, until Close.
 	Next() (Sample, error)
+	// Top returns at most n of the sources that most samples were of.
+	Top(n int) []TopSource
 	Close() error
 }
 

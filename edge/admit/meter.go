@@ -14,10 +14,11 @@ import (
 // Proved tells connections whose address was proved (by a TCP handshake or a
 // QUIC token) from those whose address anybody may have written into a packet.
 // The two are metered apart: a forger can send a victim to Retry, and no
-// further.
+// further. TCP tells the protocol, which the kernel meters apart.
 type Source struct {
 	Addr   netip.Addr
 	Proved bool
+	TCP    bool
 }
 
 func newSource(a netip.Addr, proved bool) Source {
@@ -42,32 +43,13 @@ type Standing uint8
 // The standings of a source.
 const (
 	Fine Standing = iota
-	Soft       // must prove its address while the node is short
-	Hard       // is refused while the node is short
+	Soft          // must prove its address while the node is short
+	Hard          // is refused while the node is short
 )
 
 // A Receipt says what a charge took, so that a refund gives back that and
 // nothing else.
 type Receipt uint8
-
-// A Meter holds what sources owe for connections that they began and did not
-// complete. Its memory is fixed: a flood of addresses makes it less exact,
-// never larger.
-//
-// The sketch of this package is the meter of a node that admits in user space.
-// Where the kernel admits, the sketch that its program maps is the meter; there
-// Charge is done per packet by the kernel and the method does nothing.
-//
-// Times are monotonic and since an arbitrary start. All methods may be called
-// concurrently and take no lock.
-type Meter interface {
-	// Charge notes that the source began a connection.
-	Charge(s Source, now time.Duration) Receipt
-	// Refund takes a charge back, because the connection was completed.
-	Refund(s Source, r Receipt)
-	// Over returns where the source stands.
-	Over(s Source, now time.Duration) Standing
-}
 
 // The limits of a source. They are generous, and not knobs: thousands of
 // visitors share the address of a mobile network, each owes one charge for the
@@ -77,14 +59,16 @@ const (
 	chargeCost = 5 * time.Millisecond // 200 unfinished connections a second pass for ever
 	softDebt   = 1000 * chargeCost
 	hardDebt   = 2000 * chargeCost
+	mostDebt   = 2 * hardDebt // which costs of complete connections may add up to
 )
 
 // sketchSlots is the length of a row. Two rows of 64 Ki words are 1 MiB and
 // hold apart several thousand sources in debt at once.
 const sketchSlots = 1 << 16
 
-// A sketch is a Meter of two hashed rows of leaky buckets. A word is the time
-// at which its sources will have paid off their debt (the theoretical arrival
+// A sketch holds what sources owe for connections that they began and did not
+// complete, where no kernel does. It is two hashed rows of leaky buckets, so that a
+// flood of addresses makes it less exact, never larger. A word is the time at which its sources will have paid off their debt (the theoretical arrival
 // time of the generic cell rate algorithm, ITU-T I.371). A source stands where
 // the better of its two words stands, so that it takes two collisions with
 // sources in debt to harm it.
@@ -117,22 +101,37 @@ func (k *sketch) words(s Source) [2]*atomic.Int64 {
 func (k *sketch) Charge(s Source, now time.Duration) Receipt {
 	var r Receipt
 	for i, w := range k.words(s) {
-		if charge(w, now) {
+		if charge(w, now, chargeCost) {
 			r |= 1 << i
 		}
 	}
 	return r
 }
 
-func charge(w *atomic.Int64, now time.Duration) bool {
+func charge(w *atomic.Int64, now, cost time.Duration) bool {
 	for {
 		old := w.Load()
 		base := max(time.Duration(old), now)
 		if base-now > hardDebt {
 			return false
 		}
-		if w.CompareAndSwap(old, int64(base+chargeCost)) {
+		if w.CompareAndSwap(old, int64(base+cost)) {
 			return true
+		}
+	}
+}
+
+// Add charges any cost, without a receipt.
+func (k *sketch) Add(s Source, now, cost time.Duration) {
+	for _, w := range k.words(s) {
+		charge(w, now, min(cost, mostDebt-hardDebt))
+	}
+}
+
+func (k *sketch) forget() {
+	for i := range k.rows {
+		for j := range k.rows[i] {
+			k.rows[i][j].Store(0)
 		}
 	}
 }
@@ -147,7 +146,7 @@ func (k *sketch) Refund(s Source, r Receipt) {
 	}
 }
 
-// Over implements Meter.
+// Over returns where a source stands.
 func (k *sketch) Over(s Source, now time.Duration) Standing {
 	debt := time.Duration(1<<63 - 1)
 	for _, w := range k.words(s) {

@@ -1,0 +1,105 @@
+package admit
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// force is a policy as Connect obeys it where no kernel does. It is immutable.
+type force struct {
+	level                             Level
+	quic, tcp, proven, known, trickle limit
+}
+
+func newForce(p Policy) *force {
+	return &force{
+		level: p.Level, quic: p.QUIC.limit(), tcp: p.TCP.limit(), proven: p.Proven.limit(),
+		known: p.Known.limit(), trickle: p.Trickle.limit(),
+	}
+}
+
+// A limit is a rate in terms of the generic cell rate algorithm. The zero limit lets
+// everything pass.
+type limit struct {
+	cost, depth time.Duration
+}
+
+func (r Rate) limit() limit {
+	if r.PerSecond <= 0 {
+		return limit{}
+	}
+	span := func(n float64) time.Duration { return time.Duration(n / r.PerSecond * float64(time.Second)) }
+	return limit{cost: max(1, span(1)), depth: span(r.Burst)}
+}
+
+// A spend is when what was taken from a limit will have been paid off.
+type spend struct {
+	until atomic.Int64
+}
+
+// take reports whether one more is within the limit, and takes it.
+func (s *spend) take(l limit, now time.Duration) bool {
+	for {
+		old := s.until.Load()
+		base := max(time.Duration(old), now)
+		if base-now > l.depth {
+			return false
+		}
+		if s.until.CompareAndSwap(old, int64(base+l.cost)) {
+			return true
+		}
+	}
+}
+
+type spends struct {
+	quic, tcp, proven, known, trickle spend
+}
+
+// exceeds returns the counter of the limit that a new connection is over, or nil. It
+// is what the kernel's program does with packets, in the same order. Two differences
+// come of what is known here: who has proved its address is not held to what others
+// did in its name, and therefore pays its own debts without the trickle.
+func (c *Controller) exceeds(now time.Duration, s Source, addr netip.Addr) *atomic.Uint64 {
+	if rules := c.rules.Load(); rules.all != nil {
+		if rule, found := rules.of(addr, c.start.Add(now)); found && rule.Allow {
+			return nil
+		} else if found {
+			return &c.counts.refusedDenied
+		}
+	}
+	f := c.force.Load()
+	var lack *atomic.Uint64
+	switch {
+	case (f.level >= Guarded || c.short(now)) && c.meter.Over(s, now) >= Hard:
+		if s.Proved {
+			return &c.counts.refusedSource
+		}
+		lack = &c.counts.refusedSource
+	case f.level < Shedding:
+		return nil
+	case f.level < Closed && c.affords(f, now, s):
+		return nil
+	case c.known.has(s.Addr, now) && c.spends.known.take(f.known, now):
+		return nil
+	case f.level < Closed:
+		lack = &c.counts.refusedBudget
+	default:
+		lack = &c.counts.refusedClosed
+	}
+	if c.spends.trickle.take(f.trickle, now) {
+		return nil
+	}
+	return lack
+}
+
+// affords takes a connection from the budgets of those who would begin one.
+func (c *Controller) affords(f *force, now time.Duration, s Source) bool {
+	switch {
+	case s.TCP:
+		return c.spends.tcp.take(f.tcp, now)
+	case s.Proved && c.spends.proven.take(f.proven, now):
+		return true
+	}
+	return c.spends.quic.take(f.quic, now)
+}

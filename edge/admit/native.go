@@ -1,0 +1,122 @@
+package admit
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// trialTime is how long the native mode has to show that it does no harm: drivers
+// reset the link for it, and may not come back.
+const trialTime = 10 * time.Second
+
+// A trial is of the native mode, which ends by itself unless it is confirmed.
+type trial struct {
+	until       time.Duration
+	before      Mode
+	established uint64 // packets, when it began
+	flowing     bool   // they grew before
+	confirmed   bool
+}
+
+// The reasons for which a trial fails.
+var (
+	errUnconfirmed = errors.New("nobody confirmed it")
+	errSilent      = errors.New("no packets of established connections came any more")
+	errNoTrial     = errors.New("native mode is not on trial")
+)
+
+// established is how many packets belonged to connections.
+func established(counts []Count) (n uint64) {
+	for _, c := range counts {
+		if !c.Drop && (c.Reason == "established_quic" || c.Reason == "established_tcp") {
+			n += c.Packets
+		}
+	}
+	return n
+}
+
+// EnableNative has packets judged by the drivers, on trial: unless Confirm is called
+// and, if there were any before, packets of established connections keep coming, the
+// mode before is back within ten seconds. The error says why it is not even tried;
+// then the mode is as before.
+func (c *Controller) EnableNative() error {
+	k := &c.control
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case c.judge.Load() == nil:
+		return fmt.Errorf("%w: %s", ErrNoKernel, k.refused)
+	case k.mode == Native:
+		return errors.New("native mode is on already")
+	}
+	now := c.now()
+	counts, _, err := k.kernel.Counts()
+	if err != nil {
+		return err
+	}
+	before := k.mode
+	mode, err := k.kernel.Attach(true)
+	if err != nil {
+		return errors.Join(err, c.detachNative(now))
+	}
+	k.mode, k.refused = mode, ""
+	k.trial = &trial{
+		until: now + trialTime, before: before, established: established(counts), flowing: k.drops.flowing(now),
+	}
+	k.log.Warn("native mode is on trial", "seconds", trialTime.Seconds(), "before", before)
+	return nil
+}
+
+// Confirm says that the node can be reached in native mode.
+func (c *Controller) Confirm() error {
+	k := &c.control
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.trial == nil {
+		return errNoTrial
+	}
+	k.trial.confirmed = true
+	return nil
+}
+
+// detachNative goes back to the best mode that needs nothing of drivers.
+func (c *Controller) detachNative(now time.Duration) error {
+	k := &c.control
+	k.trial = nil
+	mode, err := k.kernel.Attach(false)
+	if err != nil {
+		c.fall(now, err)
+		return err
+	}
+	k.mode = mode
+	return nil
+}
+
+// watch ends a trial when its time has come.
+func (c *Controller) watch(now time.Duration, counts []Count) {
+	k := &c.control
+	k.drops.note(now, established(counts))
+	t := k.trial
+	if t == nil {
+		return
+	}
+	silent := t.flowing && established(counts) <= t.established
+	switch {
+	case t.confirmed && !silent:
+		k.trial = nil
+		k.log.Info("native mode stays")
+		return
+	case now < t.until:
+		return
+	}
+	why := errUnconfirmed
+	if silent {
+		why = errSilent
+	}
+	if err := c.detachNative(now); err != nil {
+		return // it is said
+	}
+	k.refused = "native mode was given up: " + why.Error()
+	k.log.Warn("native mode was given up", "reason", why, "mode", k.mode)
+}

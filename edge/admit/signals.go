@@ -1,0 +1,162 @@
+package admit
+
+import (
+	"bytes"
+	"os"
+	"runtime/metrics"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// firstCost is what a handshake is taken for to cost until the node has learned it,
+// measured on a machine of two cores.
+const firstCost = 750 * time.Microsecond
+
+// The bounds of what is learned of that, and how many handshakes between two beats
+// teach something.
+const (
+	leastCost, mostCost = 100 * time.Microsecond, 3 * time.Millisecond
+	telling             = 50
+)
+
+// gauges read what the machine says. Tests put others in their place.
+type gauges struct {
+	cpu    func() time.Duration // of the process, since it began
+	delay  func() time.Duration // since the last call
+	memory func() float64       // part of what there is that the process holds
+}
+
+// A reading is what had been counted at a beat.
+type reading struct {
+	at                           time.Duration
+	cpu                          time.Duration
+	started, startedTCP, retries uint64
+	newQUIC, newTCP              uint64 // that passed
+	dropped                      uint64 // that would have begun a connection
+}
+
+// judged takes over what the kernel counted.
+func (r *reading) judged(counts []Count) {
+	for _, c := range counts {
+		switch c.Reason {
+		case "new_quic":
+			r.newQUIC = c.Packets
+		case "new_tcp":
+			r.newTCP = c.Packets
+		case "source", "budget", "closed":
+			r.dropped += c.Packets + c.Unenforced
+		}
+	}
+}
+
+// A senses turns readings into signals.
+type senses struct {
+	gauges
+	last  reading
+	pace  pace
+	asked float64 // handshakes that were asked for, per second
+	spent time.Duration
+}
+
+// smooth is what a beat counts beside what was before: two seconds, five beats each.
+const smooth = .3
+
+// look takes a reading, and returns what it says.
+func (s *senses) look(r reading, cores int) {
+	last := s.last
+	s.last = r
+	span := (r.at - last.at).Seconds()
+	if last.at == 0 || span <= 0 {
+		s.pace = pace{cost: firstCost, cores: float64(cores)}
+		return
+	}
+	p := &s.pace
+	begun := float64(r.started - last.started)
+	cpu := (r.cpu - last.cpu).Seconds()
+	s.learn(begun, cpu)
+	follow := func(average *float64, now, before uint64) {
+		// What the kernel counted is missing where it has just failed.
+		*average += smooth * (float64(max(now, before)-before)/span - *average)
+	}
+	follow(&p.tcp, r.startedTCP, last.startedTCP)
+	follow(&p.quic, r.started-r.startedTCP, last.started-last.startedTCP)
+	follow(&p.retries, r.retries, last.retries)
+	follow(&p.passed[0], r.newQUIC, last.newQUIC)
+	follow(&p.passed[1], r.newTCP, last.newTCP)
+	follow(&s.asked, r.started+r.dropped, last.started+last.dropped)
+	// Handshakes take no more than the process does.
+	used := (begun + retryPart*float64(r.retries-last.retries)) * p.cost.Seconds()
+	p.cpu += smooth * (min(used, cpu)/span/p.cores - p.cpu)
+	p.delay = s.delay()
+}
+
+// learn corrects what a handshake costs: it is no more than all that the process did
+// meanwhile, so that a beat full of handshakes and of little else tells most. What is
+// believed rises slowly, as the machine may have become slower.
+func (s *senses) learn(begun, cpu float64) {
+	if begun < telling {
+		return
+	}
+	p := &s.pace
+	most := time.Duration(cpu / begun * float64(time.Second))
+	p.cost = min(max(min(most, p.cost+p.cost/100), leastCost), mostCost)
+}
+
+// processCPU returns what the process has used.
+func processCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// schedulerDelay returns a function that tells for how long goroutines that could run
+// had to wait for a processor since its last call: nine of ten less. Of fewer than
+// twenty it tells nothing.
+func schedulerDelay() func() time.Duration {
+	sample := []metrics.Sample{{Name: "/sched/latencies:seconds"}}
+	var last []uint64
+	return func() time.Duration {
+		metrics.Read(sample)
+		if sample[0].Value.Kind() != metrics.KindFloat64Histogram {
+			return 0
+		}
+		h := sample[0].Value.Float64Histogram()
+		if last == nil {
+			last = make([]uint64, len(h.Counts))
+		}
+		var since []uint64
+		total := uint64(0)
+		for i, n := range h.Counts {
+			since = append(since, n-last[i])
+			total += n - last[i]
+			last[i] = n
+		}
+		if total < 20 {
+			return 0
+		}
+		seen := uint64(0)
+		for i, n := range since {
+			if seen += n; seen >= total*9/10 {
+				return time.Duration(h.Buckets[i] * float64(time.Second))
+			}
+		}
+		return 0
+	}
+}
+
+// residentShare returns what part of the machine's memory, or of what its control
+// group allows, the process holds.
+func residentShare(of int64) func() float64 {
+	return func() float64 {
+		text, err := os.ReadFile("/proc/self/statm")
+		fields := bytes.Fields(text)
+		if err != nil || len(fields) < 2 {
+			return 0
+		}
+		pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
+		return float64(pages*int64(os.Getpagesize())) / float64(of)
+	}
+}
