@@ -15,6 +15,7 @@ import (
 
 	"github.com/gobwas/glob"
 
+	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/origin"
 	"spillway/origin/faas"
@@ -59,6 +60,8 @@ func (c *checker) form(format, text string) (any, *fault) {
 		return text, c.checkSecret(text)
 	case "time":
 		return text, checkTime(text)
+	case "server_id":
+		return text, checkServerID(text)
 	}
 	panic("BUG: no form is called " + format)
 }
@@ -66,6 +69,13 @@ func (c *checker) form(format, text string) (any, *fault) {
 func checkTime(text string) *fault {
 	if _, err := faas.ParseTime(text); err != nil {
 		return faultf("write 2026-12-01T18:00Z, with Z for UTC or a distance from it such as +01:00", "%q is not a time", text)
+	}
+	return nil
+}
+
+func checkServerID(text string) *fault {
+	if _, err := admit.ParseServerID(text); err != nil {
+		return faultf("write 2 to 16 hexadecimal digits in quotes, such as \"0a1b2c3d4e5f6071\"", "%s", err)
 	}
 	return nil
 }

@@ -1,64 +1,39 @@
 package edge
 
 import (
-	"sync"
 	"testing"
 
-	"github.com/quic-go/quic-go"
+	"spillway/bpf"
 )
 
-func TestCIDs(t *testing.T) {
-	for _, length := range []int{1, 4, cidLength, 12, maxCIDLength} {
-		g, err := newCIDs(length)
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, err := g.GenerateConnectionID()
-		if err != nil || id.Len() != length || g.ConnectionIDLen() != length {
-			t.Errorf("length %d: got %d, %v", length, id.Len(), err)
-		}
-	}
-	for _, length := range []int{-1, 0, maxCIDLength + 1} {
-		if _, err := newCIDs(length); err == nil {
-			t.Errorf("length %d: no error", length)
-		}
-	}
-}
-
-// No two connections may get one ID, whichever goroutines ask for them.
-func TestCIDsAreUnique(t *testing.T) {
-	g, err := newCIDs(cidLength)
+// testSteering returns that of a node without a kernel that steers.
+func testSteering(t testing.TB) Steering {
+	t.Helper()
+	ids, err := bpf.NewConnectionIDs(nil, bpf.Keys{{1}, {2}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var (
-		mu   sync.Mutex
-		seen = map[quic.ConnectionID]bool{}
-		wg   sync.WaitGroup
-	)
-	for range 4 {
-		wg.Go(func() {
-			for range 10_000 {
-				id, _ := g.GenerateConnectionID()
-				mu.Lock()
-				if seen[id] {
-					t.Errorf("%s came twice", id)
-				}
-				seen[id] = true
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
+	return Steering{IDs: ids}
 }
 
-func BenchmarkCID(b *testing.B) {
-	g, err := newCIDs(cidLength)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		g.GenerateConnectionID()
+// Each socket of both generations has a slot of its own, and its connection IDs name
+// it.
+func TestConnectionIDsNameTheirSocket(t *testing.T) {
+	seen := map[int]bool{}
+	for generation := range 2 {
+		for i := range generationSlots {
+			s := testSteering(t)
+			s.Generation = generation
+			g := socketIDs{s.IDs, s.slot(i)}
+			id, err := g.GenerateConnectionID()
+			if err != nil || id.Len() != g.ConnectionIDLen() {
+				t.Fatalf("%s of %d bytes, want %d; error %v", id, id.Len(), g.ConnectionIDLen(), err)
+			}
+			slot, ours := s.IDs.Slot(id.Bytes())
+			if !ours || slot != s.slot(i) || seen[slot] {
+				t.Errorf("socket %d of generation %d: slot %d, %v", i, generation, slot, ours)
+			}
+			seen[slot] = true
+		}
 	}
 }

@@ -132,7 +132,7 @@ func TestListenReload(t *testing.T) {
 		HTTP3:  HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour},
 	}
 	var log strings.Builder
-	l, err := NewListeners(c, nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.NewTextHandler(&log, nil)))
+	l, err := NewListeners(c, testSteering(t), nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestListenDisablesOffloads(t *testing.T) {
 
 func TestListenShutdownWithoutRun(t *testing.T) {
 	c := Config{Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TLS: TLSConfig{SelfSigned: true}, HTTP3: HTTP3Config{Enabled: true}}
-	l, err := NewListeners(c, nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	l, err := NewListeners(c, testSteering(t), nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

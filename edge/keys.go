@@ -28,10 +28,11 @@ type keyFile struct {
 	Version int `json:"version"`
 	// Token protects QUIC address tokens.
 	Token []byte `json:"quic_token_key"`
-	// StatelessReset would authenticate resets (RFC 9000 section 10.3) and is not
-	// used. It is in the file so that nodes of this version and of one that steers
-	// packets by connection ID, which needs it, can follow each other.
+	// StatelessReset authenticates resets (RFC 9000 section 10.3).
 	StatelessReset []byte `json:"stateless_reset_key"`
+	// ConnectionID is what the keys that tag connection IDs are derived from. Files
+	// of versions before have none.
+	ConnectionID []byte `json:"connection_id_key"`
 	// Tickets are the keys of TLS session tickets. The first encrypts.
 	Tickets []ticketKey `json:"tls_ticket_keys"`
 }
@@ -67,8 +68,7 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 		k.path = filepath.Join(folder, "keys.json")
 		switch err := k.read(); {
 		case err == nil:
-			_, err := k.rotate(now)
-			return k, remedied(err)
+			return k, remedied(k.renew(now))
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		}
@@ -77,9 +77,23 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 		Version:        keysVersion,
 		Token:          randomKey(),
 		StatelessReset: randomKey(),
+		ConnectionID:   randomKey(),
 		Tickets:        []ticketKey{{Key: randomKey(), Made: now.UTC().Round(0)}},
 	}
 	return k, remedied(k.write())
+}
+
+// renew brings keys that were read up to date.
+func (k *keys) renew(now time.Time) error {
+	added := k.file.ConnectionID == nil
+	if added {
+		k.file.ConnectionID = randomKey()
+	}
+	rotated, err := k.rotate(now) // which writes what was added, too
+	if added && !rotated && err == nil {
+		err = k.save()
+	}
+	return err
 }
 
 const stateRemedy = "name a folder in state that the node may write to, or none to keep its keys in memory"
@@ -129,6 +143,9 @@ func (f *keyFile) valid() error {
 		return fmt.Errorf("version %d is unknown, this program knows %d: delete the file to start with new keys", f.Version, keysVersion)
 	}
 	all := [][]byte{f.Token, f.StatelessReset}
+	if f.ConnectionID != nil {
+		all = append(all, f.ConnectionID)
+	}
 	for _, t := range f.Tickets {
 		all = append(all, t.Key)
 	}

@@ -63,16 +63,19 @@ type rules struct {
 // NewListeners opens the sockets that c names and returns Listeners on them.
 // hosts are those of all sites; a self-signed certificate is made for them. The
 // handler gets the requests of plain HTTP too, and tells them by plainPort. The visitors wait until Run.
-func NewListeners(c Config, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
+func NewListeners(c Config, steering Steering, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
 	socks, err := OpenSockets(context.Background(), c)
 	if err != nil {
 		return nil, err
 	}
+	if err := socks.Steer(context.Background(), steering); err != nil {
+		return nil, errors.Join(err, socks.Close())
+	}
 	return NewListenersOn(socks, c, hosts, a, h, log)
 }
 
-// NewListenersOn is NewListeners for sockets that are open already, such as
-// adopted ones. It takes them over, and closes them on an error.
+// NewListenersOn is NewListeners for sockets that are open and steered already, such
+// as adopted ones. It takes them over, and closes them on an error.
 func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h http.Handler, log *slog.Logger) (*Listeners, error) {
 	state, err := newTLS(c, hosts, log)
 	if err != nil {

@@ -49,7 +49,8 @@ type quicServer struct {
 }
 
 // A quicSocket is one UDP socket with its transport. All share their keys, so
-// that a token or ticket from one is good at another.
+// that a token or ticket from one is good at another, and any can reset connections
+// that nobody has.
 type quicSocket struct {
 	transport *quic.Transport
 	listener  *quic.EarlyListener
@@ -70,16 +71,26 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 		},
 		Logger: slog.New(newPanicsOnly(l.log.Handler())),
 	}
-	ids, err := newCIDs(cidLength)
-	if err != nil {
-		return nil, err
+	steering := &l.socks.Steering
+	if steering.IDs == nil {
+		return nil, errors.New("HTTP/3 needs connection IDs")
 	}
 	token := quic.TokenGeneratorKey(l.tls.keys.file.Token)
-	for _, sock := range l.socks.UDP {
+	var reset *quic.StatelessResetKey
+	// Where packets can come to a socket that is not their connection's, a reset would
+	// end a connection that lives.
+	if l.socks.steered() != steeredByNothing {
+		reset = (*quic.StatelessResetKey)(l.tls.keys.file.StatelessReset)
+	} else {
+		l.log.Warn("UDP packets are not steered by connection ID: HTTP/3 connections end when a visitor's address changes",
+			"sockets", len(l.socks.UDP), "error", l.socks.unsteered)
+	}
+	for i, sock := range l.socks.UDP {
 		q.sockets = append(q.sockets, &quicSocket{transport: &quic.Transport{
 			Conn:                  sock,
-			ConnectionIDGenerator: ids,
+			ConnectionIDGenerator: socketIDs{steering.IDs, steering.slot(i)},
 			TokenGeneratorKey:     &token,
+			StatelessResetKey:     reset,
 			VerifySourceAddress:   func(a net.Addr) bool { return l.admit.Retry(addrPort(a).Addr()) },
 			ConnContext:           q.admit,
 		}})
@@ -117,6 +128,7 @@ func (q *quicServer) start() {
 		}
 		q.l.loops.Go(func() { q.l.fail("HTTP/3", q.accept(s.listener)) })
 	}
+	q.l.fail("HTTP/3", q.l.socks.draw())
 }
 
 func (q *quicServer) accept(l *quic.EarlyListener) error {

@@ -50,13 +50,38 @@ func ReadSecret(reference string) ([]byte, error) {
 	return text, nil
 }
 
+// loadKeys returns the keys that a configuration asks for: derived from its secret, or
+// else the node's own.
+func loadKeys(c Config, now time.Time) (*keys, error) {
+	secret, err := ReadSecret(c.TLS.Secret)
+	if err != nil {
+		return nil, err
+	}
+	own, err := openKeys(c.State, now)
+	if err != nil || secret == nil {
+		return own, err
+	}
+	k, err := sharedKeys(secret, now)
+	if err != nil {
+		return nil, err
+	}
+	// RFC 9000 section 21.11: of nodes that shared this key, one would reset the
+	// connections of another for whoever sends it their packets.
+	k.file.StatelessReset = own.file.StatelessReset
+	return k, nil
+}
+
 // sharedKeys derives keys from a secret, the same on all nodes that have it.
 func sharedKeys(secret []byte, now time.Time) (*keys, error) {
 	token, err := derive(secret, "quic token")
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{secret: secret, file: keyFile{Version: keysVersion, Token: token}}
+	id, err := derive(secret, "connection ID")
+	if err != nil {
+		return nil, err
+	}
+	k := &keys{secret: secret, file: keyFile{Version: keysVersion, Token: token, ConnectionID: id}}
 	_, err = k.turn(now)
 	return k, err
 }

@@ -23,14 +23,14 @@ type Sockets struct {
 	TCP net.Listener
 	// HTTP is for plain HTTP, which is redirected. Nil redirects nothing.
 	HTTP net.Listener
+	// Steering says how datagrams find their socket among UDP; see Steer.
+	Steering Steering
+
+	unsteered error // why the kernel does not steer
 }
 
-// udpSockets is the number of UDP sockets. More than one makes a connection die
-// when a visitor's NAT moves it, unless packets are steered by connection ID.
-const udpSockets = 1
-
 // OpenSockets binds the addresses of the configuration. Port 0 of Listen is the
-// same free port for UDP and TCP.
+// same free port for UDP and TCP. There is one UDP socket; Steer may add some.
 func OpenSockets(ctx context.Context, c Config) (Sockets, error) {
 	var s Sockets
 	if err := s.open(ctx, c); err != nil {
@@ -71,7 +71,9 @@ func (s *Sockets) openPair(ctx context.Context, c Config) error {
 			return nil
 		}
 		bound := s.TCP.Addr().(*net.TCPAddr).Port
-		if s.UDP, err = openUDP(ctx, net.JoinHostPort(host, strconv.Itoa(bound))); err == nil {
+		sock, err := listenUDP(ctx, net.JoinHostPort(host, strconv.Itoa(bound)))
+		if err == nil {
+			s.UDP = []net.PacketConn{sock}
 			return nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) || port != "0" || tries == 0 {
@@ -81,20 +83,9 @@ func (s *Sockets) openPair(ctx context.Context, c Config) error {
 	}
 }
 
-func openUDP(ctx context.Context, address string) ([]net.PacketConn, error) {
+func listenUDP(ctx context.Context, address string) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: reusePort}
-	var socks []net.PacketConn
-	for range udpSockets {
-		sock, err := lc.ListenPacket(ctx, "udp", address)
-		if err != nil {
-			for _, s := range socks {
-				s.Close()
-			}
-			return nil, err
-		}
-		socks = append(socks, sock)
-	}
-	return socks, nil
+	return lc.ListenPacket(ctx, "udp", address)
 }
 
 // reusePort lets several sockets, and those of a successor, have one address.

@@ -209,6 +209,12 @@ type ListenState struct {
 	// KeysUnsaved tells that ticket keys are in memory only, because the state
 	// folder cannot be written.
 	KeysUnsaved bool `json:"keys_unsaved"`
+	// UDPSockets is how many sockets HTTP/3 has, and UDPSteering how its datagrams find
+	// theirs: by the kernel, by classic BPF, none where they should and do not, single
+	// where there is nothing to find. UDPUnsteered says why the kernel does not.
+	UDPSockets   int    `json:"udp_sockets"`
+	UDPSteering  string `json:"udp_steering,omitempty"`
+	UDPUnsteered string `json:"udp_unsteered,omitempty"`
 	// UploadWindow is how many bytes beyond the initial windows visitors may
 	// have under way to the node over HTTP/3.
 	UploadWindow int64 `json:"upload_window"`
@@ -231,6 +237,10 @@ func (l *Listeners) State() ListenState {
 	s.TCP, s.QUIC = l.conns.count()
 	if l.quic != nil {
 		s.UploadWindow = l.quic.windows.Load()
+		s.UDPSockets, s.UDPSteering = len(l.socks.UDP), l.socks.steered()
+		if l.socks.unsteered != nil {
+			s.UDPUnsteered = l.socks.unsteered.Error()
+		}
 	}
 	return s
 }

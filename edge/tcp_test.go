@@ -60,7 +60,7 @@ func TestGoAwaySaysNothingOverHTTP1(t *testing.T) {
 // minutes that a slow visitor takes it.
 func TestTCPLeavesLittleInTheKernel(t *testing.T) {
 	c := Config{Listen: "127.0.0.1:0", HTTP: "off", TLS: TLSConfig{SelfSigned: true}}
-	l, err := NewListeners(c, nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	l, err := NewListeners(c, testSteering(t), nil, admit.New(admit.Config{}, 1), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,17 +46,7 @@ type tlsPair struct {
 
 // newTLS loads the certificates and the keys.
 func newTLS(c Config, hosts []string, log *slog.Logger) (*tlsState, error) {
-	now := time.Now()
-	secret, err := ReadSecret(c.TLS.Secret)
-	if err != nil {
-		return nil, err
-	}
-	var k *keys
-	if secret != nil {
-		k, err = sharedKeys(secret, now)
-	} else {
-		k, err = openKeys(c.State, now)
-	}
+	k, err := loadKeys(c, time.Now())
 	if err != nil {
 		return nil, err
 	}

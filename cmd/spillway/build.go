@@ -41,6 +41,7 @@ type node struct {
 	admit     *admit.Controller
 	kernel    *kernel // nil: packets are not judged in the kernel
 	server    *edge.Server
+	ids       connectionIDs
 	listeners *edge.Listeners
 	admin     *admin.Server
 	metrics   *metrics.Set
@@ -118,22 +119,35 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 // can be.
 func (n *node) listen() error {
 	c := n.config
+	var err error
+	if n.ids, err = openConnectionIDs(c); err != nil {
+		return err
+	}
 	socks, err := edge.OpenSockets(context.Background(), c.Edge)
 	if err != nil {
 		return err
 	}
-	around := admit.Surroundings{Spent: n.spent, Log: n.log}
-	if k, err := openKernel(c.Admission, socks, nil); err == nil {
-		n.kernel, around.Kernel = k, k
-	} else {
-		around.NoKernel = err
+	around, steering := admit.Surroundings{Spent: n.spent, Log: n.log}, edge.Steering{IDs: n.ids}
+	if n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs); err == nil {
+		around.Kernel, steering.Kernel = n.kernel, n.kernel
 	}
+	around.NoKernel = err
 	n.admit.Use(around)
-	n.listeners, err = edge.NewListenersOn(socks, c.Edge, hosts(c), n.admit, n.server, n.log)
-	if err != nil && n.kernel != nil {
-		err = errors.Join(err, n.kernel.Close())
+	if err := socks.Steer(context.Background(), steering); err != nil {
+		return errors.Join(err, socks.Close(), n.closeKernel())
 	}
-	return err
+	n.listeners, err = edge.NewListenersOn(socks, c.Edge, hosts(c), n.admit, n.server, n.log)
+	if err != nil {
+		return errors.Join(err, n.closeKernel())
+	}
+	return nil
+}
+
+func (n *node) closeKernel() error {
+	if n.kernel == nil {
+		return nil
+	}
+	return n.kernel.Close()
 }
 
 // spent reports whether every origin is saturated and every function can take nothing:
@@ -308,6 +322,7 @@ func (n *node) Run(ctx context.Context) error {
 	}
 	n.start(n.ctx, failed, "admin listener", n.admin.Run)
 	n.start(n.ctx, failed, "listeners", n.listeners.Run)
+	n.start(n.ctx, failed, "connection IDs", n.ids.run)
 	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)
 
 	var err error

@@ -47,7 +47,7 @@ var layout = rules{
 		"cmd/surge/contest/load":            {},
 		// The rules of others are tried in our own listeners, so that they differ in
 		// nothing else.
-		"cmd/surge/contest/rival":     {"config", "edge", "edge/admit", "origin"},
+		"cmd/surge/contest/rival":     {"bpf", "config", "edge", "edge/admit", "origin"},
 		"cmd/surge/crowd":             {"cmd/surge/unit", "edge/outcome"},
 		"cmd/surge/functions":         {"cmd/surge/serve", "cmd/surge/unit", "cmd/thumbnail/picture"},
 		"cmd/surge/origin":            {"cmd/surge/serve", "cmd/surge/unit", "cmd/thumbnail/picture"},

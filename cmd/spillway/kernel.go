@@ -35,9 +35,8 @@ var (
 	_ admit.ConnectionIDs = (*bpf.ConnectionIDs)(nil)
 )
 
-// openKernel loads what judges packets to the node's sockets. QUIC is judged by its
-// connection IDs, and not at all if these are nil. It attaches nothing. The error says
-// why packets are not judged in the kernel.
+// openKernel loads what judges packets to the node's sockets. It attaches nothing. The
+// error says why packets are not judged in the kernel.
 func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs) (*kernel, error) {
 	addr := addressOf(socks.TCP.Addr())
 	if c.Kernel == "off" {
@@ -47,13 +46,7 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs) (*ke
 		return nil, errors.New("the node listens on a loopback address, where no flood comes from")
 	}
 	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, ConnectionIDs: ids}
-	var err error
-	switch {
-	case ids == nil:
-		if options.ConnectionIDs, err = bpf.NewConnectionIDs(nil, bpf.Keys{}); err != nil {
-			return nil, err
-		}
-	case len(socks.UDP) > 0:
+	if len(socks.UDP) > 0 {
 		options.UDPPort = addr.Port()
 	}
 	if socks.HTTP != nil {

@@ -215,6 +215,13 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, "spillway_certificates_refused_total", v.CertificatesRefused)
 	gauge(w, "spillway_keys_unsaved", flag(v.KeysUnsaved))
 	gauge(w, "spillway_upload_window_bytes", v.UploadWindow)
+	for _, steering := range edge.Steerings {
+		sockets := 0
+		if steering == v.UDPSteering {
+			sockets = v.UDPSockets
+		}
+		gauge(w, fmt.Sprintf("spillway_udp_sockets{steering=%q}", steering), sockets)
+	}
 }
 
 func gauge[T int | int64 | uint64](w io.Writer, name string, v T) {

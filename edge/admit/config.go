@@ -1,5 +1,10 @@
 package admit
 
+import (
+	"encoding/hex"
+	"fmt"
+)
+
 // Config says how new connections and clients are admitted.
 type Config struct {
 	// Enforce acts on the verdicts. When false they are counted only.
@@ -22,4 +27,29 @@ type Config struct {
 	// Interfaces are those whose packets the kernel judges. Without any it is that of
 	// Listen's address, or those with a default route.
 	Interfaces []string `koanf:"interfaces"`
+	// QUICLB is for a balancer in front.
+	QUICLB QUICLBConfig `koanf:"quic_lb"`
 }
+
+// QUICLBConfig is for a balancer that routes QUIC by connection ID
+// (draft-ietf-quic-load-balancers).
+type QUICLBConfig struct {
+	// ServerID is what the balancer knows this node by, up to 8 bytes in hexadecimal
+	// digits (8 on AWS). Empty if none routes by it.
+	ServerID string `koanf:"server_id" format:"server_id"`
+}
+
+// ParseServerID returns the bytes of a server ID, none for an empty text.
+func ParseServerID(text string) ([]byte, error) {
+	id, err := hex.DecodeString(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is not an even number of hexadecimal digits", text)
+	case len(id) > maxServerID:
+		return nil, fmt.Errorf("%d bytes are more than a server ID may have", len(id))
+	}
+	return id, nil
+}
+
+// maxServerID is what fits into a connection ID beside slot and tag.
+const maxServerID = 8

@@ -22,6 +22,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 	"github.com/quic-go/quic-go/testutils/simnet"
 
+	"spillway/bpf"
 	"spillway/edge"
 	"spillway/edge/admit"
 )
@@ -113,6 +114,9 @@ func (s Setup) StartOn(t testing.TB, socks edge.Sockets) *Node {
 
 func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	t.Helper()
+	if socks.Steering.IDs == nil {
+		socks.Steering.IDs = ConnectionIDs(t)
+	}
 	log := s.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -133,6 +137,16 @@ func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 		}
 	}()
 	return n
+}
+
+// ConnectionIDs returns a format of connection IDs, with keys that all tests know.
+func ConnectionIDs(t testing.TB) *bpf.ConnectionIDs {
+	t.Helper()
+	ids, err := bpf.NewConnectionIDs(nil, bpf.Keys{{1}, {2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 // Stop shuts the node down and cuts off what is still in flight.

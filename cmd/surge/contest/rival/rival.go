@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"spillway/bpf"
 	"spillway/config"
 	"spillway/edge"
 	"spillway/edge/admit"
@@ -97,7 +98,11 @@ func Run(ctx context.Context, o Options, ready func(address string)) error {
 	if h.functions, err = origin.New("functions", c.Origins["functions"], log); err != nil {
 		return err
 	}
-	l, err := edge.NewListeners(c.Edge, []string{"localhost"}, admit.New(c.Admission, runtime.GOMAXPROCS(0)), h, log)
+	ids, err := bpf.NewConnectionIDs(nil, bpf.Keys{})
+	if err != nil {
+		return err
+	}
+	l, err := edge.NewListeners(c.Edge, edge.Steering{IDs: ids}, []string{"localhost"}, admit.New(c.Admission, runtime.GOMAXPROCS(0)), h, log)
 	if err != nil {
 		return err
 	}

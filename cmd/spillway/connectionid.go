@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"spillway/bpf"
+	"spillway/config"
+	"spillway/edge"
+	"spillway/edge/admit"
+)
+
+// connectionIDs are the format of the node's connection IDs, and what keeps its keys
+// up to date. All that makes or recognises connection IDs shares the format.
+type connectionIDs struct {
+	*bpf.ConnectionIDs
+	keys *edge.ConnectionIDKeys
+}
+
+func openConnectionIDs(c *config.Config) (connectionIDs, error) {
+	server, err := admit.ParseServerID(c.Admission.QUICLB.ServerID)
+	if err != nil {
+		return connectionIDs{}, fmt.Errorf("admission.quic_lb.server_id: %w", err)
+	}
+	keys, err := edge.OpenConnectionIDKeys(c.Edge)
+	if err != nil {
+		return connectionIDs{}, err
+	}
+	pair, epoch := keys.Keys()
+	ids, err := bpf.NewConnectionIDs(server, pair)
+	if err != nil {
+		return connectionIDs{}, err
+	}
+	ids.SetKeys(pair, epoch)
+	return connectionIDs{ids, keys}, nil
+}
+
+// run changes the keys when their time has come. The kernel hears of it with the next
+// heartbeat.
+func (c connectionIDs) run(ctx context.Context) error {
+	return c.keys.Run(ctx, func(keys [2][16]byte, epoch int) { c.SetKeys(keys, epoch) })
+}
