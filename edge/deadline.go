@@ -93,6 +93,10 @@ type connection struct {
 	// hijacked: the server has forgotten the connection, see tcpServer.shutdown.
 	hijacked atomic.Bool
 	farewell atomic.Pointer[http2.ConnectionError]
+	// Of HTTP/2: where its frames are written, and when its visitor was told of a
+	// hand-over, since the start.
+	frames atomic.Pointer[frameConn]
+	told   atomic.Int64
 
 	mu     sync.Mutex
 	guards *guard
@@ -246,6 +250,7 @@ func (c *connection) fresh() bool { return c.seen == 0 }
 // request's Body, and marks what may block.
 type guard struct {
 	http.ResponseWriter
+	l    *Listeners
 	conn *connection
 	body upload
 	// step is the most that goes out in one marked write. Zero marks none: on
@@ -253,6 +258,7 @@ type guard struct {
 	step    int
 	writes  mark
 	pending bool // part of the response may wait for the handler's return
+	parted  bool // see part
 
 	// By the sweep, or under its lock.
 	patience  time.Duration // see patient
@@ -339,10 +345,23 @@ func (g *guard) prolong(now, finish time.Duration) {
 // returns.
 const buffered = 4 << 10
 
+// part makes the answer the last one of its connection if a hand-over wants it so
+// (RFC 9112 section 9.6). It is called before the header is written.
+func (g *guard) part() {
+	if g.parted {
+		return
+	}
+	g.parted = true
+	if g.l.parts(g.conn) {
+		g.Header()["Connection"] = []string{"close"}
+	}
+}
+
 // WriteHeader implements http.ResponseWriter. A final header waits for the body; an
 // interim one is sent, and may block, at once.
 func (g *guard) WriteHeader(status int) {
 	if status >= 200 {
+		g.part()
 		g.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -353,6 +372,7 @@ func (g *guard) WriteHeader(status int) {
 
 // Write implements http.ResponseWriter.
 func (g *guard) Write(p []byte) (int, error) {
+	g.part()
 	if g.step == 0 {
 		return g.ResponseWriter.Write(p)
 	}
@@ -371,6 +391,7 @@ func (g *guard) Write(p []byte) (int, error) {
 
 // FlushError implements what http.ResponseController looks for.
 func (g *guard) FlushError() error {
+	g.part()
 	g.writes.begin()
 	defer g.writes.end()
 	g.pending = false

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	_ "unsafe" // for go:linkname
@@ -30,11 +32,22 @@ func newPriorityScheduler() http2.WriteScheduler
 
 func init() { disableExtendedConnect = false }
 
-// serveHTTP2 lets a server speak HTTP/2. The settings are those of the server.
-func serveHTTP2(s *http.Server) error {
+// serveHTTP2 lets a server speak HTTP/2. The settings are those of the server. It
+// calls take with each connection, and the server writes its frames to what take
+// returns.
+func serveHTTP2(s *http.Server, take func(*tls.Conn) *frameConn) error {
 	//lint:ignore SA1019 the one way to priorities before Go 1.27
-	if err := http2.ConfigureServer(s, &http2.Server{NewWriteScheduler: newPriorityScheduler}); err != nil {
+	h2 := &http2.Server{NewWriteScheduler: newPriorityScheduler}
+	//lint:ignore SA1019 the one way to priorities before Go 1.27
+	if err := http2.ConfigureServer(s, h2); err != nil {
 		return fmt.Errorf("configure HTTP/2: %w", err)
+	}
+	s.TLSNextProto[http2.NextProtoTLS] = func(s *http.Server, conn *tls.Conn, h http.Handler) {
+		opts := http2.ServeConnOpts{BaseConfig: s, Handler: h}
+		if b, ok := h.(interface{ BaseContext() context.Context }); ok { // of the connection, so says net/http
+			opts.Context = b.BaseContext()
+		}
+		h2.ServeConn(take(conn), &opts)
 	}
 	return nil
 }

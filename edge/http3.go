@@ -30,25 +30,47 @@ func (q *quicServer) serve(c *connection) error {
 	defer streams.Wait()
 	streams.Go(func() { q.takeUni(c, h3) })
 
+	// The visitor is told to go in two steps (RFC 9114 section 5.2): after the first
+	// he opens no more streams, and those on their way are answered; after the second
+	// what he opens is not. In a hand-over a connection without a request is not told:
+	// its visitor came for an answer. A shutdown takes the second step alone.
 	var next quic.StreamID
-	patience, draining := q.l.drain, false
+	wait, told, closed := q.l.leave, false, false
+	words, mouth := make(chan quic.StreamID, 2), sync.Mutex{}
+	say := func(first quic.StreamID) {
+		words <- first
+		// A visitor may hold even this back; the order stays.
+		streams.Go(func() {
+			mouth.Lock()
+			defer mouth.Unlock()
+			control.Write(goAway(<-words))
+		})
+	}
 	for {
-		str, err := c.quic.AcceptStream(patience)
+		str, err := c.quic.AcceptStream(wait)
 		switch {
-		case err == nil && !draining:
-			next = str.StreamID() + 4
-			streams.Go(func() { q.request(c, h3, str) })
-		case err == nil:
+		case err == nil && closed:
 			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
 			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+		case err == nil:
+			next = str.StreamID() + 4
+			streams.Go(func() { q.request(c, h3, str) })
 		case c.quic.Context().Err() != nil:
 			return context.Cause(c.quic.Context())
-		case draining:
+		case closed:
 			return c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		case told || q.l.drain.Err() != nil:
+			closed, wait = true, q.l.patience
+			say(next)
 		default:
-			patience, draining = q.l.patience, true
-			// A visitor may hold even this back.
-			streams.Go(func() { control.Write(goAway(next)) })
+			wait = q.l.drain
+		}
+		if next > 0 && !told && !closed && q.l.leaving() {
+			told = true
+			say(lastStream)
+			crossed, cancel := context.WithTimeout(q.l.drain, crossing)
+			defer cancel()
+			wait = crossed
 		}
 	}
 }
@@ -83,6 +105,9 @@ func (q *quicServer) takeUni(c *connection, h3 *http3.RawServerConn) {
 		}
 	}
 }
+
+// lastStream is the greatest ID of a request (RFC 9114 section 5.2).
+const lastStream quic.StreamID = 1<<62 - 4
 
 // goAway returns the frame that tells which streams are not answered any more
 // (RFC 9114 section 5.2).

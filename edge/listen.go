@@ -41,13 +41,16 @@ type Listeners struct {
 	redirect *http.Server
 
 	// life ends when everything has been closed, drain when nothing new is
-	// taken in, patience when requests in flight are given up.
-	life, drain, patience             context.Context
-	endLife, startDrain, losePatience context.CancelFunc
-	mu                                sync.Mutex // starting excludes stopping
-	loops                             sync.WaitGroup
-	handlers                          atomic.Int64
-	failed                            chan error
+	// taken in, patience when requests in flight are given up. leave ends with
+	// drain, or before, at left, when a successor takes what is new.
+	life, drain, leave, patience                  context.Context
+	endLife, startDrain, startLeave, losePatience context.CancelFunc
+	left                                          time.Time
+	mu                                            sync.Mutex // starting excludes stopping
+	loops                                         sync.WaitGroup
+	handlers                                      atomic.Int64
+	plain                                         atomic.Int64 // connections of plain HTTP
+	failed                                        chan error
 }
 
 // rules are what a reload replaces.
@@ -88,6 +91,7 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	}
 	l.life, l.endLife = context.WithCancel(context.Background())
 	l.drain, l.startDrain = context.WithCancel(l.life)
+	l.leave, l.startLeave = context.WithCancel(l.drain)
 	l.patience, l.losePatience = context.WithCancel(l.life)
 	first, err := l.newRules(c)
 	if err != nil {
@@ -192,7 +196,7 @@ func (l *Listeners) Run(ctx context.Context) error {
 func (l *Listeners) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.drain.Err() != nil {
+	if l.leaving() {
 		return
 	}
 	l.loops.Go(l.sweep)
@@ -210,7 +214,7 @@ func (l *Listeners) start() {
 
 // fail ends Run, unless the end was asked for.
 func (l *Listeners) fail(what string, err error) {
-	if err == nil || l.drain.Err() != nil {
+	if err == nil || l.leaving() {
 		return
 	}
 	select {
@@ -341,7 +345,7 @@ func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The stream's deadline was for the header.
 		http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
-	g := &guard{ResponseWriter: w, conn: c}
+	g := &guard{ResponseWriter: w, l: l, conn: c}
 	if r.ProtoMajor > 1 {
 		g.step = now.step
 		g.pending = true // QUIC's flow control holds headers back too
@@ -355,6 +359,9 @@ func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = guarded(r, &g.body)
 	}
 	c.enter(g)
+	if l.leaving() {
+		l.tell(c)
+	}
 	defer func() {
 		if c.leave(g, r.ProtoMajor > 1 && r.Context().Err() != nil) {
 			l.excess(c)

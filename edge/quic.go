@@ -42,6 +42,7 @@ type quicServer struct {
 	sockets []*quicSocket
 	windows atomic.Int64
 	gsoSaid atomic.Bool
+	alive   atomic.Int64 // connections, from their first packet on
 
 	mu      sync.Mutex
 	closing bool
@@ -145,10 +146,10 @@ var errRefused = errors.New("connection refused")
 
 // admit decides about a new connection before its first packet is decrypted. It
 // runs on the socket's one goroutine. An error refuses the connection, and
-// browsers then come over TCP at once; while the node drains that tells them to
-// try another node, which silence would not.
+// browsers then come over TCP at once: to the successor after a hand-over; while
+// the node drains that tells them to try another node, which silence would not.
 func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	if q.l.drain.Err() != nil {
+	if q.l.late() {
 		return nil, errRefused
 	}
 	h, why := q.l.admit.Connect(addrPort(info.RemoteAddr), info.AddrVerified)
@@ -156,7 +157,9 @@ func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.
 		return nil, errRefused
 	}
 	c := &connection{handshake: h}
+	q.alive.Add(1)
 	context.AfterFunc(ctx, func() {
+		q.alive.Add(-1)
 		h.Close()
 		q.windows.Add(-c.window.Load())
 	})

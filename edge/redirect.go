@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +71,8 @@ func (p plainListener) Accept() (net.Conn, error) {
 			continue
 		}
 		h.Done() // there is no handshake
-		c := &plainConn{Conn: p.l.proxied.wrap(raw), admit: p.l.admit, handshake: h}
+		p.l.plain.Add(1)
+		c := &plainConn{Conn: p.l.proxied.wrap(raw), l: p.l, handshake: h}
 		c.owes.Store(c.Conn == raw)
 		return c, nil
 	}
@@ -87,8 +89,9 @@ func reset(raw net.Conn) {
 // A plainConn is a connection of plain HTTP that was admitted.
 type plainConn struct {
 	net.Conn
-	admit     *admit.Controller
+	l         *Listeners
 	handshake *admit.Handshake
+	closed    sync.Once
 	// owes tells that the source has asked for nothing yet. A proxy's own never
 	// does.
 	owes atomic.Bool
@@ -97,10 +100,11 @@ type plainConn struct {
 // Close implements net.Conn. Who took up room and asked for nothing while others
 // wanted it owes for it as for a handshake that it left hanging.
 func (c *plainConn) Close() error {
-	if c.owes.CompareAndSwap(true, false) && c.admit.Short() {
+	if c.owes.CompareAndSwap(true, false) && c.l.admit.Short() {
 		c.handshake.Blame(1)
 	}
 	c.handshake.Close()
+	c.closed.Do(func() { c.l.plain.Add(-1) })
 	return c.Conn.Close()
 }
 

@@ -107,7 +107,7 @@ func TestPlainConnectionsThatAskForNothing(t *testing.T) {
 			}
 			h.Done()
 			raw, _ := net.Pipe()
-			c := &plainConn{Conn: raw, admit: k, handshake: h}
+			c := &plainConn{Conn: raw, l: &Listeners{admit: k}, handshake: h}
 			c.owes.Store(owes)
 			if asks {
 				server.Handler.ServeHTTP(nil, httptest.NewRequest("GET", "/", nil).WithContext(server.ConnContext(t.Context(), c)))

@@ -79,7 +79,7 @@ func (l *Listeners) sweep() {
 	every = min(max(every, time.Millisecond), time.Second)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	draining, last := time.Duration(-1), time.Since(l.conns.start)
+	leaving, last := time.Duration(-1), time.Since(l.conns.start)
 	var buf []*connection
 	for {
 		select {
@@ -89,8 +89,8 @@ func (l *Listeners) sweep() {
 		}
 		l.short.Store(l.admit.Short())
 		now := time.Since(l.conns.start)
-		if draining < 0 && l.drain.Err() != nil {
-			draining = now
+		if leaving < 0 && l.leaving() {
+			leaving = now
 		}
 		s := sight{now: now, tick: min(now-last, 2*every), stall: l.rules.Load().stall, finish: finishTimeout(t)}
 		last = now
@@ -98,7 +98,7 @@ func (l *Listeners) sweep() {
 		buf = l.conns.snapshot(buf[:0])
 		for _, c := range buf {
 			if c.quic != nil {
-				l.sweepQUIC(c, s, idle, draining)
+				l.sweepQUIC(c, s, idle, leaving)
 			} else {
 				l.sweepTCP(c, s, idle)
 			}
@@ -134,12 +134,15 @@ func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit time.Duration) {
 	case idle && c.served.Load() && c.farewell.Load() == nil && idleLimit < l.c.Timeouts.Idle && age >= idleLimit:
 		l.crowdedOut(c)
 		c.goAway(http2.ErrCodeNo)
+	case idle && age >= crossing && c.crossed(s.now) && c.farewell.Load() == nil:
+		c.goAway(http2.ErrCodeNo)
 	}
 	l.conns.stalls.Add(uint64(cuts))
 }
 
-// What a draining HTTP/3 connection is left after GOAWAY: visitors close it
-// themselves once they have their answers, and must have them first.
+// What an HTTP/3 connection is left after GOAWAY: visitors close it themselves
+// once they have their answers, and must have them first. Who comes during a
+// hand-over has as much time for a first request as ever.
 const (
 	drainGrace = time.Second
 	drainQuiet = 5 * time.Second
@@ -148,7 +151,7 @@ const (
 // sweepQUIC cuts requests that are stuck, and connections on which nothing
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
 // a stream on which half a header came nor minds PINGs.
-func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, draining time.Duration) {
+func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Duration) {
 	cuts, idle, age := c.sweep(s)
 	l.conns.stalls.Add(uint64(cuts))
 	switch {
@@ -162,7 +165,8 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, draining time.D
 	case age >= idleLimit:
 		l.crowdedOut(c)
 		dismiss(c.quic, http3.ErrCodeNoError, "idle")
-	case draining >= 0 && s.now-draining >= drainGrace && (c.fresh() || age >= drainQuiet):
+	case leaving < 0 || s.now-leaving < drainGrace:
+	case c.fresh() && l.drain.Err() != nil, !c.fresh() && age >= drainQuiet:
 		dismiss(c.quic, http3.ErrCodeNoError, "going away")
 	}
 }

@@ -33,6 +33,9 @@ type tcpServer struct {
 	ready  chan net.Conn // with complete handshakes
 	closed context.Context
 	close  context.CancelFunc
+	// arriving counts what makes connections that are not known yet: the loop that
+	// accepts them, and those whose PROXY header is awaited.
+	arriving atomic.Int64
 }
 
 func newTCPServer(l *Listeners) (*tcpServer, error) {
@@ -65,11 +68,19 @@ func newTCPServer(l *Listeners) (*tcpServer, error) {
 			PingTimeout:     timeouts.Header,
 		},
 	}
-	return t, serveHTTP2(t.server)
+	return t, serveHTTP2(t.server, func(conn *tls.Conn) *frameConn {
+		f := &frameConn{Conn: conn}
+		conn.NetConn().(*tcpConn).connection.frames.Store(f)
+		return f
+	})
 }
 
 func (t *tcpServer) start() {
-	t.l.loops.Go(func() { t.l.fail("TCP", t.accept()) })
+	t.arriving.Add(1)
+	t.l.loops.Go(func() {
+		defer t.arriving.Add(-1)
+		t.l.fail("TCP", t.accept())
+	})
 	t.l.loops.Go(func() { t.l.fail("HTTP/2 and HTTP/1.1", t.server.Serve(t)) })
 }
 
@@ -112,7 +123,9 @@ func (t *tcpServer) take(raw net.Conn) {
 		t.admit(raw)
 		return
 	}
+	t.arriving.Add(1)
 	t.l.loops.Go(func() {
+		defer t.arriving.Add(-1)
 		if conn.await(t.closed) == nil {
 			t.admit(conn)
 		}

@@ -1,0 +1,107 @@
+package edge
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"math"
+	"sync"
+
+	"golang.org/x/net/http2"
+)
+
+// frameHeader is the size of a frame's header in HTTP/2 (RFC 9113 section 4.1).
+const frameHeader = 9
+
+// frames follows the frames of HTTP/2 in a stream of bytes. Its zero value is
+// before the first one.
+type frames struct {
+	head [frameHeader]byte
+	have int // bytes of the header
+	rest int // bytes of the payload that are to come
+}
+
+// next moves to the end of the present frame, or of b, and returns how many bytes
+// of b that took.
+func (f *frames) next(b []byte) (n int) {
+	if f.have < frameHeader {
+		n = copy(f.head[f.have:], b)
+		if f.have += n; f.have < frameHeader {
+			return n
+		}
+		f.rest = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
+	}
+	took := min(f.rest, len(b)-n)
+	if f.rest -= took; f.rest == 0 {
+		f.have = 0
+	}
+	return n + took
+}
+
+// between reports whether a frame may begin here.
+func (f *frames) between() bool { return f.have == 0 }
+
+// kind is the type of the last frame whose header was complete.
+func (f *frames) kind() http2.FrameType { return http2.FrameType(f.head[3]) }
+
+// A frameConn is what the server of HTTP/2 writes its frames to. It can put a frame
+// among them that the server knows nothing about: the first GOAWAY of two (RFC 9113
+// section 6.8), by which the visitor sends no more and the node goes on to answer
+// what is on its way. The server itself has only the second one, that names the
+// last request which is answered; what crosses that is lost, unless the visitor can
+// send it again.
+type frameConn struct {
+	*tls.Conn
+
+	mu     sync.Mutex
+	frames frames
+	begun  bool // the server's preface, a SETTINGS frame, was written
+	told   bool // a GOAWAY was written; none may name a later request than it
+	due    bool // one is to be written at the end of the present frame
+}
+
+// Write implements net.Conn.
+func (c *frameConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sent := 0
+	for n := 0; n < len(p); {
+		n += c.frames.next(p[n:])
+		if !c.frames.between() {
+			break
+		}
+		c.begun = true
+		c.told = c.told || c.frames.kind() == http2.FrameGoAway
+		if c.due && !c.told {
+			m, err := c.Conn.Write(p[sent:n])
+			if sent += m; err != nil {
+				return sent, err
+			}
+			if err := c.announce(); err != nil {
+				return sent, err
+			}
+		}
+	}
+	n, err := c.Conn.Write(p[sent:])
+	return sent + n, err
+}
+
+// goAway tells the visitor to send no more requests, unless he was told already.
+// It may block until he takes what was written before.
+func (c *frameConn) goAway() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due = true
+	if c.begun && c.frames.between() && !c.told {
+		_ = c.announce() // the server meets the error as well
+	}
+}
+
+// announce writes the GOAWAY that names all requests that could ever be.
+func (c *frameConn) announce() error {
+	c.told = true
+	b := make([]byte, frameHeader+8)
+	b[2], b[3] = 8, byte(http2.FrameGoAway)
+	binary.BigEndian.PutUint32(b[frameHeader:], math.MaxInt32)
+	_, err := c.Conn.Write(b)
+	return err
+}
