@@ -196,7 +196,7 @@ func (l *Listeners) Run(ctx context.Context) error {
 func (l *Listeners) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.leaving() {
+	if l.drain.Err() != nil {
 		return
 	}
 	l.loops.Go(l.sweep)

@@ -215,6 +215,13 @@ func (t *tcpServer) Addr() net.Addr { return t.l.socks.TCP.Addr() }
 func (t *tcpServer) shutdown(ctx context.Context) {
 	t.Close()
 	if t.server.Shutdown(ctx) != nil {
+		// TLS would say goodbye on each, one after the other, and wait for 5 s where the
+		// visitor takes nothing.
+		for _, c := range t.l.conns.snapshot(nil) {
+			if c.tcp != nil {
+				c.tcp.Close()
+			}
+		}
 		t.server.Close()
 	}
 	t.closeTunnels(ctx)
