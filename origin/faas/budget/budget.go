@@ -140,6 +140,7 @@ func (b *Budget) advance(now time.Time) {
 		}
 	}
 	if b.ledger != nil {
+		b.turn()
 		b.block.changed = true // that the clock was here must outlive a crash
 		b.ledger.rouse()
 	}

@@ -58,28 +58,54 @@ type Ledger struct {
 type trouble struct {
 	err   error
 	taken bool // by another process
+	// handed tells that this process gave it away, and spends what it has reserved.
+	handed bool
 }
 
 // OpenLedger opens the ledger in the folder, or makes one that forgets if the
 // folder is empty. What goes wrong is told by State, and tried again by Run.
 func OpenLedger(path string, log *slog.Logger) *Ledger {
+	l := AwaitLedger(path, log)
+	l.Open()
+	return l
+}
+
+// AwaitLedger is OpenLedger for a process that another one hands its ledger over to:
+// nothing is read, and nothing may be spent, before Open.
+func AwaitLedger(path string, log *slog.Logger) *Ledger {
 	if path == "" {
-		return newLedger(nil, path, log)
+		return awaitLedger(nil, path, log)
 	}
-	return newLedger(folder(path), path, log)
+	return awaitLedger(folder(path), path, log)
 }
 
 func newLedger(d disk, path string, log *slog.Logger) *Ledger {
+	l := awaitLedger(d, path, log)
+	l.Open()
+	return l
+}
+
+func awaitLedger(d disk, path string, log *slog.Logger) *Ledger {
 	l := &Ledger{
 		disk: d, path: path, log: log, wake: make(chan struct{}, 1),
 		budgets: map[string]*Budget{}, known: map[string]account{}, last: map[string]account{},
 	}
 	if d != nil {
-		l.writing.Lock()
-		defer l.writing.Unlock()
-		l.report(l.open(time.Now()))
+		l.trouble.Store(&trouble{err: errors.New("it is not open yet"), taken: true})
 	}
 	return l
+}
+
+// Open opens a ledger that waits for it, or that was handed over and came back.
+func (l *Ledger) Open() {
+	if l.disk == nil {
+		return
+	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	// That it was not open is no trouble that is over.
+	l.trouble.Store(nil)
+	l.report(l.open(time.Now()))
 }
 
 // Budget returns the budget of that name. One that is known already, because it
@@ -217,15 +243,19 @@ func (l *Ledger) adopt(now time.Time, accounts map[string]account) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for name, a := range accounts {
-		if _, twice := l.last[name]; twice {
+		was, twice := l.last[name]
+		b := l.budgets[name]
+		switch {
+		case twice && b != nil && a.Booked > was.Booked:
+			b.count(a.Booked - was.Booked) // by a process that the ledger came back from
+		case twice:
 			continue
-		}
-		l.last[name] = a
-		if b := l.budgets[name]; b != nil {
+		case b != nil:
 			b.restore(now, a)
-		} else {
+		default:
 			l.known[name] = a
 		}
+		l.last[name] = a
 	}
 }
 
@@ -306,6 +336,15 @@ func (l *Ledger) report(err error) {
 // another process have the ledger. Charges that are open count at their worst case.
 func (l *Ledger) Close() error {
 	err := l.flush(time.Now(), func(*Budget) bool { return true })
+	l.leave(&trouble{err: errors.New("it is closed"), taken: true})
+	if errors.Is(err, errTaken) {
+		return nil
+	}
+	return err
+}
+
+// leave lets another process have the ledger.
+func (l *Ledger) leave(why *trouble) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.close()
@@ -316,12 +355,8 @@ func (l *Ledger) Close() error {
 	// Whoever still spends must not believe that it is written down.
 	l.read = false
 	if l.disk != nil {
-		l.trouble.Store(&trouble{err: errors.New("it is closed"), taken: true})
+		l.trouble.Store(why)
 	}
-	if errors.Is(err, errTaken) {
-		return nil
-	}
-	return err
 }
 
 // A LedgerState is a snapshot for metrics and the status view.
