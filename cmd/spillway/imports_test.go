@@ -35,6 +35,7 @@ var layout = rules{
 
 		"cmd/spillway":         {"all"},
 		"cmd/spillway/demo":    {"all"},
+		"cmd/spillway/doctor":  {"bpf"},
 		"cmd/spillway/interop": {},
 
 		// The test bench counts for itself; it shares words with the node, not code.
@@ -122,7 +123,7 @@ var layout = rules{
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
-		"golang.org/x/sys":                         {"bpf", "cmd/spillway/demo", "cmd/surge/crowd", "edge", "edge/cache", "origin/faas/process"},
+		"golang.org/x/sys":                         {"bpf", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "edge", "edge/cache", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},

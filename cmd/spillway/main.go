@@ -4,7 +4,7 @@
 //
 // This package is the command line and the wiring; what a node does is in edge
 // and origin. It exits with 0 when all went well, 1 on an error, 2 when it was
-// called wrongly; check --strict exits with 2 on a warning.
+// called wrongly; check --strict and doctor exit with 2 on a warning.
 package main
 
 import (
@@ -31,7 +31,8 @@ type usageError struct{ error }
 // errReported is the error of a command that has told what is wrong already.
 var errReported = errors.New("reported")
 
-// errWarned is the error of a strict check that has told its warnings already.
+// errWarned is the error of a strict check, or of doctor, that has told its warnings
+// already.
 var errWarned = errors.New("warned")
 
 // execute runs the command that the arguments name and returns the exit code.
@@ -67,7 +68,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
-		newBudgetCommand(), newCacheCommand(), newPurgeCommand(),
+		newBudgetCommand(), newCacheCommand(), newPurgeCommand(), newDoctorCommand(),
 		newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // A nodeState is what /status answers and `spillway status` prints.
 type nodeState struct {
 	Version   string      `json:"version"`
+	PID       int         `json:"pid"`
 	Uptime    float64     `json:"uptime_seconds"`
 	Ready     string      `json:"ready"` // ok, or why not
 	Config    configState `json:"config"`
@@ -73,7 +75,7 @@ func (n *node) status() nodeState {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := nodeState{
-		Version: version(), Uptime: time.Since(n.started).Seconds(), Ready: "ok",
+		Version: version(), PID: os.Getpid(), Uptime: time.Since(n.started).Seconds(), Ready: "ok",
 		Config: configState{
 			Path: n.path, Hash: n.config.Hash(), Loaded: n.loaded, Changed: n.changed, Warnings: n.config.Warnings(),
 			Reloads: n.reloads, Refusals: n.refusals, Refused: n.refused,

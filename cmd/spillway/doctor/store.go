@@ -1,0 +1,103 @@
+package doctor
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a folder should have left beside what is planned: enough for keys, the ledger
+// and a day of logs, and so little that nothing can be written any more.
+const (
+	littleSpace = 1 << 30
+	noSpace     = 16 << 20
+)
+
+// space says how much room a folder has, or the one that it will be made in.
+func space(f Folder) Finding {
+	what := f.What + " folder"
+	at := f.Path
+	_, err := os.Stat(at)
+	for errors.Is(err, fs.ErrNotExist) && at != "/" && at != "." {
+		at = filepath.Dir(at)
+		_, err = os.Stat(at)
+	}
+	var s unix.Statfs_t
+	if err == nil {
+		err = unix.Statfs(at, &s)
+	}
+	if err != nil {
+		return Warn.of(what, "run this as root", "%s does not show: %v", f.Path, err)
+	}
+	free := int64(s.Bavail) * s.Bsize
+	switch missing := f.Size - used(f.Path) - free; {
+	case free < noSpace:
+		return Fail.of(what, "make room there, or move it", "%s has %s left", f.Path, size(free))
+	case s.Files > 0 && s.Ffree == 0:
+		return Fail.of(what, "make room there, or move it", "%s has no inodes left", f.Path)
+	case missing > 0:
+		return Warn.of(what, "make room there, or lower the size that the configuration gives it",
+			"%s is to reach %s, for which %s are missing", f.Path, size(f.Size), size(missing))
+	case free < littleSpace:
+		return Warn.of(what, "make room there, or move it", "%s has %s left", f.Path, size(free))
+	}
+	return ok(what, "%s has %s left", f.Path, size(free))
+}
+
+// used is what the files of a folder take, as far as this command may see them.
+func used(folder string) (bytes int64) {
+	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if info, err := entry.Info(); err == nil && entry.Type().IsRegular() {
+			bytes += info.Size()
+		}
+		return nil
+	})
+	return bytes
+}
+
+func size(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+// renewBy is when a certificate of 90 days should have been renewed.
+const renewBy = 14 * 24 * time.Hour
+
+// certificate says until when a file is good: until the first of its certificates
+// expires, for browsers want the whole chain.
+func certificate(file string, now time.Time) Finding {
+	what := "certificate " + file
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Warn.of(what, "run this as root, or mend tls.cert", "%v", err)
+	}
+	var ends time.Time
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err == nil && (ends.IsZero() || c.NotAfter.Before(ends)) {
+			ends = c.NotAfter
+		}
+	}
+	day := ends.UTC().Format(time.DateOnly)
+	switch left := ends.Sub(now); {
+	case ends.IsZero():
+		return Fail.of(what, "name a PEM file that holds -----BEGIN CERTIFICATE-----", "there is no certificate in it")
+	case left <= 0:
+		return Fail.of(what, "renew it; the node takes the new file by itself", "expired on %s", day)
+	case left < renewBy:
+		return Warn.of(what, "renew it now; the node takes the new file by itself", "expires on %s", day)
+	}
+	return ok(what, "good until %s", day)
+}
