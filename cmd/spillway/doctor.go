@@ -113,13 +113,13 @@ func running(s *nodeState) doctor.Finding {
 // nodeOf reads from a configuration what the doctor has to know.
 func nodeOf(c *config.Config) doctor.Node {
 	n := doctor.Node{GSO: c.Edge.HTTP3.GSO, Connections: admit.New(c.Admission, 1).State().ConnectionsLimit}
-	https := addressOf(c.Edge.Listen)
+	https := listenAddress(c.Edge.Listen)
 	n.TCP = append(n.TCP, https)
 	if c.Edge.HTTP3.Enabled {
 		n.UDP = append(n.UDP, https)
 	}
 	if c.Edge.HTTP != "off" {
-		n.TCP = append(n.TCP, addressOf(c.Edge.HTTP))
+		n.TCP = append(n.TCP, listenAddress(c.Edge.HTTP))
 	}
 	if c.Edge.State != "" {
 		n.Folders = append(n.Folders, doctor.Folder{What: "state", Path: c.Edge.State})
@@ -136,8 +136,8 @@ func nodeOf(c *config.Config) doctor.Node {
 	return n
 }
 
-// addressOf reads HOST:PORT, whose host may be empty or localhost.
-func addressOf(text string) netip.AddrPort {
+// listenAddress reads HOST:PORT, whose host may be empty or localhost.
+func listenAddress(text string) netip.AddrPort {
 	if a, err := netip.ParseAddrPort(text); err == nil {
 		return a
 	}
