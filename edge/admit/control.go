@@ -135,10 +135,11 @@ func (c *Controller) close() error {
 // pass looks, decides, and has it obeyed.
 func (c *Controller) pass() {
 	k := &c.control
+	spent := k.spent != nil && k.spent() // before the lock, for it may take others
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := c.now()
-	counts := c.look(now)
+	counts := c.look(now, spent)
 	demand, why := k.demand.Demand()
 	was := k.level(time.Now())
 	k.stair = k.stair.step(demand, why, now)
@@ -153,7 +154,7 @@ func (c *Controller) pass() {
 }
 
 // look takes the signals, and returns what the kernel counted.
-func (c *Controller) look(now time.Duration) []Count {
+func (c *Controller) look(now time.Duration, spent bool) []Count {
 	k, n := &c.control, &c.counts
 	r := reading{
 		at: now, cpu: k.senses.cpu(), started: n.started.Load(), startedTCP: n.startedTCP.Load(), retries: n.retries.Load(),
@@ -177,14 +178,14 @@ func (c *Controller) look(now time.Duration) []Count {
 		HalfOpen:     float64(c.half.Load()) / float64(c.maxHalf),
 		Connections:  float64(c.conns.Load()) / float64(c.maxConns),
 		Memory:       k.senses.memory(),
-		Spent:        k.isSpent(now),
+		Spent:        k.isSpent(now, spent),
 	}
 	return counts
 }
 
 // isSpent reports whether origins and functions have been at their end for a while.
-func (k *control) isSpent(now time.Duration) bool {
-	if k.spent == nil || !k.spent() {
+func (k *control) isSpent(now time.Duration, spent bool) bool {
+	if !spent {
 		k.senses.spent = 0
 		return false
 	}

@@ -24,6 +24,7 @@ var (
 	errUnconfirmed = errors.New("nobody confirmed it")
 	errSilent      = errors.New("no packets of established connections came any more")
 	errNoTrial     = errors.New("native mode is not on trial")
+	errNotNative   = errors.New("native mode is not on")
 )
 
 // established is how many packets belonged to connections.
@@ -77,6 +78,25 @@ func (c *Controller) Confirm() error {
 		return errNoTrial
 	}
 	k.trial.confirmed = true
+	return nil
+}
+
+// DisableNative goes back to the best mode that needs nothing of drivers.
+func (c *Controller) DisableNative() error {
+	k := &c.control
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.mode != Native {
+		return errNotNative
+	}
+	if err := c.detachNative(c.now()); err != nil {
+		return err
+	}
+	k.refused = ""
+	if why := k.kernel.Refused(); why != nil {
+		k.refused = why.Error()
+	}
+	k.log.Info("native mode was ended", "mode", k.mode)
 	return nil
 }
 
