@@ -281,6 +281,11 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	f("cache: {memory: 1MiB}", "f:1:1: cache.max_object: this is more than cache.memory, so it would never be stored; lower it, or raise cache.memory")
 	f("cache: {memory: 0}")
 	f("origins: {app: {servers: ['http://a'], limit: {min: 9, max: 3}}}", "f:1:53: origins.app.limit.min: 9 is more than max, 3; lower it, or raise max")
+	f("admission: {allow: [10.0.0.0/8, 203.0.113.7], deny: [203.0.113.7/32]}",
+		"f:1:54: admission.deny[0]: 203.0.113.7/32 stands in admission.allow[1] as well; remove one")
+	f("admission: {deny: [10.0.0.0/8, '::ffff:10.0.0.0/104']}",
+		"f:1:32: admission.deny[1]: ::ffff:10.0.0.0/104 stands in admission.deny[0] as well; remove one")
+	f("admission: {allow: [10.0.0.1/8]}", "f:1:21: admission.allow[0]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
 	f("origins: {app: {servers: ['http://a', 'http://a']}}", "f:1:39: origins.app.servers[1]: this server stands twice; first as number 1; remove one")
 	twice := func(one, other string, want bool) {
 		t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"spillway/edge"
+	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/waiting"
 	"spillway/origin"
@@ -24,6 +26,7 @@ func validate(c *Config, r *report) {
 	validateTLS(c.Edge.TLS, r)
 	validateECH(c.Edge.TLS.ECH, r)
 	validateSizes(c, r)
+	validateRules(c.Admission, r)
 	validateOrigins(c, r)
 	validateBudgets(c, r)
 	validateHosts(c.Sites, r)
@@ -43,6 +46,27 @@ func validateListeners(c *Config, r *report) {
 	otherHost, otherPort, _ := net.SplitHostPort(c.Edge.HTTP)
 	if port == otherPort && port != "0" && (host == otherHost || host == "" || otherHost == "") {
 		r.add("http", fmt.Sprintf("port %s is taken by listen", port), "write another port, or off")
+	}
+}
+
+// validateRules finds prefixes that stand twice: of two rules one would not hold.
+func validateRules(c admit.Config, r *report) {
+	first := map[netip.Prefix]string{}
+	for _, list := range []struct {
+		key      string
+		prefixes []string
+	}{{"admission.allow", c.Allow}, {"admission.deny", c.Deny}} {
+		for i, text := range list.prefixes {
+			p, err := admit.ParsePrefix(text)
+			if err != nil {
+				continue // it is said
+			}
+			if at, twice := first[p]; twice {
+				r.add(index(list.key, i), text+" stands in "+at+" as well", "remove one")
+				continue
+			}
+			first[p] = index(list.key, i)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"spillway/edge"
+	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/origin/faas"
 )
@@ -26,6 +27,7 @@ func warn(c *Config, r *report) {
 		r.warn("priority_header", "without trusted_proxies nobody is believed, so it has no effect", "list the proxies that write it")
 	}
 	warnPurgers(c.Cache.Purge.From, r)
+	warnDenied(c, r)
 	warnCertificates(c, r)
 	if c.Edge.Timeouts.Drain == 0 {
 		r.warn("timeouts.drain", "each stop cuts off the requests in flight", "give them time, such as 30s")
@@ -75,6 +77,25 @@ func warnPurgers(from []string, r *report) {
 		if isEverybody(text) {
 			r.warn(index("cache.purge.from", i), "everybody may purge, and so send every visitor to the origin",
 				"list the addresses of your own publishing systems only")
+		}
+	}
+}
+
+// warnDenied finds rules that keep everybody out.
+func warnDenied(c *Config, r *report) {
+	for i, text := range c.Admission.Deny {
+		key := index("admission.deny", i)
+		if isEverybody(text) {
+			r.warn(key, "nobody gets in but whom admission.allow names", "deny the networks that do harm")
+			continue
+		}
+		denied, err := admit.ParsePrefix(text)
+		for _, proxy := range slices.Concat(c.Edge.TrustedProxies, c.Edge.ProxyProtocol) {
+			p, wrong := admit.ParsePrefix(proxy)
+			if err == nil && wrong == nil && p.Overlaps(denied) {
+				r.warn(key, "visitors who come through the proxy "+proxy+" are kept out", "deny them at the proxy, which knows their addresses")
+				break
+			}
 		}
 	}
 }

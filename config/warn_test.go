@@ -41,6 +41,11 @@ func TestWarnings(t *testing.T) {
 		"f:1:36: warning: cache.purge.from[1]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only",
 		"f:1:47: warning: cache.purge.from[2]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only",
 		"f:1:55: warning: cache.purge.from[3]: everybody may purge, and so send every visitor to the origin; list the addresses of your own publishing systems only")
+	f("admission: {allow: [10.0.0.0/8], deny: [203.0.113.7]}")
+	f("admission: {deny: [203.0.113.0/24, '::/0']}",
+		"f:1:36: warning: admission.deny[1]: nobody gets in but whom admission.allow names; deny the networks that do harm")
+	f("proxy_protocol: [10.0.1.4]\nadmission: {deny: [10.0.0.0/8]}",
+		"f:2:20: warning: admission.deny[0]: visitors who come through the proxy 10.0.1.4 are kept out; deny them at the proxy, which knows their addresses")
 	f("cache: {share_cookies: true}",
 		"f:1:24: warning: cache.share_cookies: a cookie that is meant for one visitor reaches all; remove it, unless no origin sets such cookies")
 	f("timeouts: {drain: 0}", "f:1:19: warning: timeouts.drain: each stop cuts off the requests in flight; give them time, such as 30s")

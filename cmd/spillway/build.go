@@ -303,6 +303,7 @@ func hosts(c *config.Config) []string {
 // until the drain time-out.
 func (n *node) Run(ctx context.Context) error {
 	n.mu.Lock()
+	n.setRules(&config.Config{}, n.config)
 	n.runOrigins(n.parts)
 	if folder := n.config.Edge.State; folder != "" {
 		n.running.Go(func() { n.keepLearned(n.ctx, folder) })
@@ -435,6 +436,7 @@ func (n *node) adopt(c *config.Config, next *parts) {
 		apply()
 	}
 	next.changes = nil
+	n.setRules(n.config, c)
 	old := n.parts
 	n.runOrigins(next)
 	for name, o := range old.origins {
@@ -463,6 +465,9 @@ func (n *node) adminOptions() admin.Options {
 			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
 			"/purge": http.HandlerFunc(n.servePurge), "/cache/get": http.HandlerFunc(n.serveCached),
 			"/cache/list": http.HandlerFunc(n.serveList), "/cache/warm": http.HandlerFunc(n.serveWarm),
+			"/admission/show": http.HandlerFunc(n.serveAdmission), "/admission/level": http.HandlerFunc(n.serveLevel),
+			"/admission/allow": http.HandlerFunc(n.serveRule), "/admission/deny": http.HandlerFunc(n.serveRule),
+			"/admission/clear": http.HandlerFunc(n.serveClear), "/admission/native": http.HandlerFunc(n.serveNative),
 			"/recorder": http.HandlerFunc(n.serveRecorder), "/online": http.HandlerFunc(n.serveOnline),
 		},
 	}

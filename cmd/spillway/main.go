@@ -68,7 +68,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
-		newBudgetCommand(), newCacheCommand(), newPurgeCommand(), newDoctorCommand(),
+		newBudgetCommand(), newCacheCommand(), newPurgeCommand(), newAdmissionCommand(), newDoctorCommand(),
 		newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

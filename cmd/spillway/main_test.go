@@ -8,14 +8,17 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"spillway/edge/admin"
 )
@@ -42,10 +45,32 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ORIGIN", origin.URL)
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name == "kernel" {
+				return mayJudge(), nil
+			}
+			return false, fmt.Errorf("there is no condition %q", name)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"subst": subst, "ready": ready, "get": get, "await": await, "signal": sendSignal,
 		},
 	})
+}
+
+// mayJudge reports whether this process may make a network and judge packets in it.
+func mayJudge() bool {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, effective, _ := strings.Cut(string(status), "CapEff:\t")
+	effective, _, _ = strings.Cut(effective, "\n")
+	has, err := strconv.ParseUint(effective, 16, 64)
+	for _, capability := range []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN} {
+		if has>>capability&1 == 0 {
+			return false
+		}
+	}
+	_, noIP := exec.LookPath("ip")
+	_, noUnshare := exec.LookPath("unshare")
+	return err == nil && noIP == nil && noUnshare == nil
 }
 
 // subst FILE... puts the environment into files.

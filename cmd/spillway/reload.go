@@ -112,7 +112,10 @@ func firstLine(text string) string {
 func fixed(was, c *config.Config) error {
 	names := edge.FixedChanges(was.Edge, c.Edge)
 	for _, key := range config.Diff(was, c) {
-		group, _, _ := strings.Cut(key, ".")
+		group, name, _ := strings.Cut(key, ".")
+		if rules := group == "admission" && (strings.HasPrefix(name, "allow") || strings.HasPrefix(name, "deny")); rules {
+			continue
+		}
 		if group == "admin" || group == "admission" || group == "cache" {
 			names = append(names, key)
 		}

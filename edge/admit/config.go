@@ -9,6 +9,10 @@ import (
 type Config struct {
 	// Enforce acts on the verdicts. When false they are counted only.
 	Enforce bool `koanf:"enforce" default:"true"`
+	// Allow are addresses and networks whose new connections are over all limits, Deny
+	// those whose new connections are dropped. The longest prefix of an address counts.
+	Allow []string `koanf:"allow" format:"prefix"`
+	Deny  []string `koanf:"deny" format:"prefix"`
 	// HandshakesPerCore is the number of new QUIC connections per second and core
 	// above which clients must prove their address by a Retry.
 	HandshakesPerCore int `koanf:"handshakes_per_core" default:"500" min:"1"`

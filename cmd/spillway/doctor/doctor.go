@@ -69,7 +69,7 @@ type Folder struct {
 func Examine(n Node, now time.Time) []Finding {
 	m := machine{process: n.Process}
 	all := []Finding{m.kernel(), m.privileges(n)}
-	all = append(all, interfaces()...)
+	all = append(all, Interfaces()...)
 	if len(n.UDP) > 0 {
 		all = append(all, m.buffer("net.core.rmem_max"), m.buffer("net.core.wmem_max"), gso(n.GSO))
 	}

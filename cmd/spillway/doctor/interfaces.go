@@ -8,9 +8,9 @@ import (
 	"spillway/bpf"
 )
 
-// interfaces says of each interface that is up what native mode would meet there. In
+// Interfaces says of each interface that is up what native mode would meet there. In
 // generic mode all of them judge packets, so that none of it is a reason to warn.
-func interfaces() (all []Finding) {
+func Interfaces() (all []Finding) {
 	links, err := net.Interfaces()
 	for _, link := range links {
 		if link.Flags&net.FlagUp == 0 || link.Flags&net.FlagLoopback != 0 {

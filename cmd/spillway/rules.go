@@ -1,0 +1,228 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"spillway/config"
+	"spillway/edge/admit"
+)
+
+// A ruleReport is what a command has done to the rules. Its keys in JSON do not
+// change from version to version.
+type ruleReport struct {
+	Done string `json:"done"` // allowed, denied or cleared
+	// Rules are those that were set or removed.
+	Rules []admit.Rule `json:"rules"`
+}
+
+// readFor reads how long something is to hold. Empty is until the node ends.
+func readFor(query url.Values, now time.Time) (until time.Time, err error) {
+	text := query.Get("for")
+	if text == "" {
+		return until, nil
+	}
+	d, err := positiveDuration(text)
+	if err != nil {
+		return until, fmt.Errorf("for: %w", err)
+	}
+	return now.Add(d), nil
+}
+
+// serveRule sets a rule: POST /admission/allow?prefix=PREFIX or /admission/deny, with
+// for=TIME beside it; for deny also operator=ADDRESS, who asks, and force=1.
+func (n *node) serveRule(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	rule := admit.Rule{Allow: r.URL.Path == "/admission/allow"}
+	var err error
+	if rule.Prefix, err = admit.ParsePrefix(query.Get("prefix")); err == nil {
+		rule.Until, err = readFor(query, time.Now())
+	}
+	if err == nil {
+		err = n.configured(rule.Prefix)
+	}
+	if err == nil && !rule.Allow && !query.Has("force") {
+		err = n.harm(rule.Prefix, query["operator"])
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := n.admit.SetRule(rule); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	report := ruleReport{Done: "denied", Rules: []admit.Rule{rule}}
+	if rule.Allow {
+		report.Done = "allowed"
+	}
+	n.log.Info(report.Done+" by the operator", "prefix", rule.Prefix, "until", untilText(rule.Until))
+	writeIndented(w, report)
+}
+
+// serveClear removes what commands, or the node itself, have set: POST
+// /admission/clear?prefix=PREFIX, or all of it. What sources owe is forgotten as well
+// when all of it is.
+func (n *node) serveClear(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	all := slices.DeleteFunc(n.admit.Rules(), func(rule admit.Rule) bool { return n.configured(rule.Prefix) != nil })
+	if query.Has("prefix") {
+		prefix, err := admit.ParsePrefix(query.Get("prefix"))
+		if err == nil {
+			err = n.configured(prefix)
+		}
+		all = slices.DeleteFunc(all, func(rule admit.Rule) bool { return rule.Prefix != prefix })
+		if err == nil && len(all) == 0 {
+			err = fmt.Errorf("there is no rule for %s; spillway admission show lists them", prefix)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	} else {
+		n.admit.Forget()
+	}
+	for _, rule := range all {
+		if err := n.admit.RemoveRule(rule.Prefix); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	n.log.Info("rules cleared by the operator", "rules", len(all), "prefix", cmp.Or(query.Get("prefix"), "all"))
+	writeIndented(w, ruleReport{Done: "cleared", Rules: all})
+}
+
+// configured says that a prefix is ruled by the configuration, or nil.
+func (n *node) configured(prefix netip.Prefix) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, rule := range n.config.Admission.Rules() {
+		if rule.Prefix == prefix {
+			return fmt.Errorf("%s stands in admission.%s of the configuration; change it there, then spillway reload", prefix, listOf(rule))
+		}
+	}
+	return nil
+}
+
+func listOf(r admit.Rule) string {
+	if r.Allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// setRules puts the rules of c in force, and removes those of old that c is without.
+func (n *node) setRules(old, c *config.Config) {
+	now := c.Admission.Rules()
+	for _, rule := range old.Admission.Rules() {
+		if !slices.ContainsFunc(now, func(r admit.Rule) bool { return r.Prefix == rule.Prefix }) {
+			n.logRule(rule, n.admit.RemoveRule(rule.Prefix))
+		}
+	}
+	for _, rule := range now {
+		n.logRule(rule, n.admit.SetRule(rule))
+	}
+}
+
+func (n *node) logRule(r admit.Rule, err error) {
+	if err != nil {
+		n.log.Warn("a rule of the configuration is not in force", "list", "admission."+listOf(r), "prefix", r.Prefix, "error", err)
+	}
+}
+
+// harm says whom a denial would keep out who is surely not meant, or nil.
+func (n *node) harm(prefix netip.Prefix, operators []string) error {
+	const force = "; say --force if you mean it"
+	if prefix.Bits() == 0 {
+		return fmt.Errorf("%s is everybody%s", prefix, force)
+	}
+	for _, text := range operators {
+		if addr, err := netip.ParseAddr(text); err == nil && prefix.Contains(addr.Unmap().WithZone("")) {
+			return fmt.Errorf("%s holds %s, from where you are logged in%s", prefix, addr, force)
+		}
+	}
+	own, _ := net.InterfaceAddrs() // without them one guard is less
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && prefix.Contains(p.Addr().Unmap().WithZone("")) {
+			return fmt.Errorf("%s holds %s, an address of this machine%s", prefix, p.Addr(), force)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, list := range map[string][]string{"trusted_proxies": n.config.Edge.TrustedProxies, "proxy_protocol": n.config.Edge.ProxyProtocol} {
+		for _, text := range list {
+			if p, err := admit.ParsePrefix(text); err == nil && p.Overlaps(prefix) {
+				return fmt.Errorf("%s overlaps %s of %s, through which visitors come%s", prefix, text, key, force)
+			}
+		}
+	}
+	return nil
+}
+
+func untilText(until time.Time) string {
+	if until.IsZero() {
+		return "the node ends"
+	}
+	return until.Local().Format(time.DateTime)
+}
+
+func (r *ruleReport) write(out io.Writer) error {
+	for _, rule := range r.Rules {
+		fmt.Fprintf(out, "%s is %s", rule.Prefix, r.Done)
+		switch {
+		case r.Done == "cleared":
+			fmt.Fprintln(out)
+		case rule.Until.IsZero():
+			fmt.Fprintf(out, " until the node ends; to keep it, write it into admission.%s of the configuration\n", listOf(rule))
+		default:
+			fmt.Fprintf(out, " until %s\n", untilText(rule.Until))
+		}
+	}
+	if len(r.Rules) == 0 {
+		fmt.Fprintln(out, "there were no rules but those of the configuration")
+	}
+	return nil
+}
+
+// operators returns the addresses from which whoever calls this command has logged in,
+// as far as that shows: sudo takes the variables of SSH away, so those of the shell
+// above it count too.
+func operators() (addresses []string) {
+	note := func(environment string) {
+		for variable := range strings.FieldsFuncSeq(environment, func(c rune) bool { return c == 0 }) {
+			name, value, _ := strings.Cut(variable, "=")
+			address, _, _ := strings.Cut(value, " ")
+			if name == "SSH_CONNECTION" && !slices.Contains(addresses, address) {
+				addresses = append(addresses, address)
+			}
+		}
+	}
+	for process := "self"; process != "" && process != "0"; {
+		folder := filepath.Join("/proc", process)
+		environment, _ := os.ReadFile(filepath.Join(folder, "environ")) // of others, root's alone
+		note(string(environment))
+		process = parentOf(folder)
+	}
+	return addresses
+}
+
+// parentOf returns the number of a process's parent, or nothing.
+func parentOf(folder string) string {
+	status, _ := os.ReadFile(filepath.Join(folder, "status"))
+	for line := range strings.Lines(string(status)) {
+		if parent, found := strings.CutPrefix(line, "PPid:"); found {
+			return strings.TrimSpace(parent)
+		}
+	}
+	return ""
+}
