@@ -93,7 +93,7 @@ func examine(ctx context.Context, path, address string) []doctor.Finding {
 	switch err := admin.NewClient(cmp.Or(address, c.Admin)).Status(ctx, &s); {
 	case err == nil:
 		n.Process, n.Connections = s.PID, s.Admission.ConnectionsLimit
-		all = append(all, running(&s))
+		all = append(all, running(&s), admits(&s, c.Admission.Kernel))
 	case errors.Is(err, admin.ErrNotRunning):
 		all = append(all, doctor.Finding{What: "node", Verdict: doctor.OK, Result: "does not run; the rights and limits below are those of this command"})
 	default:
@@ -106,6 +106,15 @@ func running(s *nodeState) doctor.Finding {
 	f := doctor.Finding{What: "node", Verdict: doctor.OK, Result: "runs, ready"}
 	if s.Ready != "ok" {
 		f.Verdict, f.Result, f.Remedy = doctor.Warn, "runs, not ready: "+s.Ready, "see spillway status"
+	}
+	return f
+}
+
+// admits says where the node judges packets, if they are to be judged.
+func admits(s *nodeState, wanted string) doctor.Finding {
+	f := doctor.Finding{What: "admission", Verdict: doctor.OK, Result: admissionLine(&s.Admission)}
+	if s.Admission.Mode == admit.UserSpace && wanted != "off" {
+		f.Verdict, f.Remedy = doctor.Warn, "mend that, or set admission.kernel to off if it cannot be"
 	}
 	return f
 }

@@ -88,10 +88,14 @@ func certificatesText(c *config.Config) string {
 // admissionText says where connections are admitted, and whether they are
 // refused.
 func admissionText(c *config.Config) string {
-	if !c.Admission.Enforce {
-		return "user space, counts only"
+	where := "kernel where it can be, else user space"
+	if c.Admission.Kernel == "off" {
+		where = "user space"
 	}
-	return "user space, enforced"
+	if !c.Admission.Enforce {
+		return where + "; counts only"
+	}
+	return where + "; enforced"
 }
 
 func originText(o origin.Config) string {

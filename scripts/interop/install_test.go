@@ -92,6 +92,14 @@ func TestInstall(t *testing.T) {
 		m.prints(t, "stat -c %U /proc/$(systemctl show spillway -p MainPID --value)", "spillway")
 		m.prints(t, "getent passwd spillway", "/usr/sbin/nologin")
 	})
+	t.Run("the kernel judges packets for the node", func(t *testing.T) {
+		m.do(t, "ip link add edge0 type veth peer name edge1 && ip link set edge0 up && ip link set edge1 up && ip route add default dev edge0")
+		m.do(t, "systemctl restart spillway")
+		m.wait(t, "spillway admission show | grep '^mode  *generic$'")
+		m.prints(t, "spillway doctor --json || test $? -ne 1", "the node may judge packets")
+		m.do(t, "systemctl stop spillway && ip link delete edge0 && systemctl start spillway")
+		m.wait(t, "spillway admission show | grep '^nothing better  *no interface for'")
+	})
 	t.Run("a second run changes nothing", func(t *testing.T) {
 		was, pid := m.do(t, sums), m.do(t, "systemctl show spillway -p MainPID")
 		m.prints(t, older, "nothing to change")
