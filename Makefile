@@ -53,6 +53,10 @@ bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumabl
 	@scripts/setup contest
 	@bin/surge contest $(ARGS)
 
+bench-flood: build ## floods of new connections in networks of their own, as root: an hour and a half; ARGS="--profile random --rounds 1 --strict"
+	@scripts/setup flood
+	@bin/surge flood $(ARGS)
+
 fuzz: ## run every fuzz test for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
@@ -75,4 +79,4 @@ tour: build ## a flash crowd on five virtual machines, by Vagrant
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test conformance test-more test-kernel bench bench-crowd fuzz generate licenses sbom install tour clean
+.PHONY: help setup build demo check test conformance test-more test-kernel bench bench-crowd bench-flood fuzz generate licenses sbom install tour clean

@@ -18,6 +18,7 @@ import (
 
 	"spillway/cmd/surge/bench"
 	"spillway/cmd/surge/contest"
+	"spillway/cmd/surge/flood"
 	"spillway/cmd/surge/functions"
 	"spillway/cmd/surge/origin"
 	"spillway/cmd/surge/wan"
@@ -40,6 +41,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand(), contest.Command())
+	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand(), contest.Command(), flood.Command())
 	return root
 }

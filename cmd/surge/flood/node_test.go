@@ -1,0 +1,36 @@
+package flood
+
+import (
+	"maps"
+	"testing"
+)
+
+func TestParseCounts(t *testing.T) {
+	got := parseCounts([]byte(`# HELP
+spillway_handshakes_started_total 12
+spillway_handshakes_failed_total 0
+spillway_kernel_packets_total{reason="source",verdict="drop"} 34
+spillway_requests_total{outcome="hit"} 5
+spillway_handshake_retries_total
+go_goroutines 3
+`))
+	want := map[string]float64{"handshakes_started_total": 12, `kernel_packets_total{reason="source",verdict="drop"}`: 34}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestParseUsage(t *testing.T) {
+	stat := []byte("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 10 20 30 40 5 6 7 8 0 0\nintr 4\n")
+	u, err := parseUsage(stat, 1)
+	if err != nil || u != (usage{all: 126, softirq: 13, idle: 45}) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if _, err := parseUsage(stat, 7); err == nil {
+		t.Error("a core that is not there has a usage")
+	}
+	softirq, idle := u.since(usage{all: 26, softirq: 3, idle: 25})
+	if softirq != .1 || idle != .2 {
+		t.Errorf("shares %g, %g", softirq, idle)
+	}
+}
