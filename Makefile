@@ -43,11 +43,11 @@ test-kernel: ## the tests of packets on the kernel of Debian 12, in a virtual ma
 	@scripts/setup kernel
 	@scripts/test-kernel
 
-bench: build ## CPU per request beside nginx and others, crowds, the store: 15 minutes; ARGS="--part hits"
+bench: build ## CPU per request beside nginx and others, crowds, the store, packets: 15 minutes; ARGS="--part hits"
 	@scripts/setup bench
 	@bin/surge bench $(ARGS)
 	@go run ./scripts/figures
-	@go test -run '^$$' -bench . -benchtime 100ms -skip '^Benchmark(HitRatio|Million|MixedSet|GetBySize|Purge|Turnover)' ./...
+	@go test -run '^$$' -bench . -benchtime 100ms -skip '^Benchmark(HitRatio|Million|MixedSet|GetBySize|Purge|Turnover|Packet|Maps)' ./...
 
 bench-crowd: build ## flash crowds against HAProxy and others: an hour, resumable; ARGS="--scenario plain --json --strict"
 	@scripts/setup contest

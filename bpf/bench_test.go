@@ -151,3 +151,15 @@ func BenchmarkPacket(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkMaps prints how much memory the maps take with all rules that there may be.
+func BenchmarkMaps(b *testing.B) {
+	a := needKernel(b, Options{})
+	bytes := fullMapBytes(b, a)
+	for b.Loop() {
+		if _, err := a.MapBytes(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(bytes)/(1<<20), "MiB")
+}

@@ -41,6 +41,7 @@ const (
 	cacheFolder = "edge/cache"
 	diskFolder  = "edge/cache/disk"
 	edgeFolder  = "edge"
+	bpfFolder   = "bpf"
 )
 
 // figures are those of the table, in its order.
@@ -68,6 +69,19 @@ var figures = []figure{
 
 	{"allocations of a hit", edgeFolder, "Hit", "allocs/op", asIs, atMostMore("BareHit", 4)},
 	{"  of a bare handler", edgeFolder, "BareHit", "allocs/op", asIs, none},
+
+	{"packet of a connection", bpfFolder, "Packet/established", "ns/packet", asIs, atMost(25)},
+	{"  beside an empty program", bpfFolder, "Packet/established", "times-empty", asIs, none},
+	{"packet that begins one, 1 source", bpfFolder, "Packet/new/sources=1", "ns/packet", asIs, none},
+	{"  10,000 sources", bpfFolder, "Packet/new/sources=10000", "ns/packet", asIs, none},
+	{"  a million", bpfFolder, "Packet/new/sources=1000000", "ns/packet", asIs, none},
+	{"  beside an empty program", bpfFolder, "Packet/new/sources=1000000", "times-empty", asIs, none},
+	{"dropped packet, 1 source", bpfFolder, "Packet/drop/sources=1", "ns/packet", asIs, none},
+	{"  10,000 sources", bpfFolder, "Packet/drop/sources=10000", "ns/packet", asIs, none},
+	{"  a million", bpfFolder, "Packet/drop/sources=1000000", "ns/packet", asIs, atMost(45)},
+	{"  beside an empty program", bpfFolder, "Packet/drop/sources=1000000", "times-empty", asIs, none},
+	{"  an empty program, a million", bpfFolder, "Packet/drop/sources=1000000", "ns/empty", asIs, none},
+	{"maps of the kernel", bpfFolder, "Maps", "MiB", asIs, atMost(4)},
 
 	{"disk: put of 100 KiB", diskFolder, "Put/100KiB", "cpu-ns/op", asIs, none},
 	{"disk: get of 100 KiB", diskFolder, "Get/100KiB", "cpu-ns/op", asIs, none},

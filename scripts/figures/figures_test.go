@@ -44,13 +44,25 @@ func TestTable(t *testing.T) {
 	r.read(cacheFolder, sample)
 	r.read(edgeFolder, "BenchmarkHit 1 1 ns/op 12 allocs/op\nBenchmarkBareHit 1 1 ns/op 7 allocs/op\n")
 	var out bytes.Buffer
-	if missed := r.write(&out); missed != 2 {
+	if missed := r.write(&out, ""); missed != 2 {
 		t.Errorf("%d aims are missed, want 2: the collection and the allocations", missed)
 	}
-	for _, want := range []string{"6.500  ms               6.500 to 6.500        at most 5.000, missed", "above 0.583\n", "at most 11.0, missed", "disk: put of 100 KiB           not measured"} {
+	for _, want := range []string{"6.500  ms               6.500 to 6.500        at most 5.000, missed", "above 0.583\n", "at most 11.0, missed", "disk: put of 100 KiB             not measured"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}
+	}
+}
+
+func TestTableOfOneFolder(t *testing.T) {
+	r := results{}
+	r.read(bpfFolder, "BenchmarkPacket/established-2 1 0 ns/op 26 ns/packet 1.7 times-empty\n")
+	var out bytes.Buffer
+	if missed := r.write(&out, bpfFolder); missed != 1 {
+		t.Errorf("%d aims are missed, want that of a packet", missed)
+	}
+	if text := out.String(); strings.Contains(text, cacheFolder) || strings.Contains(text, "disk") || !strings.Contains(text, "at most 25.0, missed") {
+		t.Errorf("got\n%s", text)
 	}
 }
 

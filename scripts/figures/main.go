@@ -1,4 +1,4 @@
-// Command figures runs the benchmarks of the cache that an aim was set for, and prints
+// Command figures runs the benchmarks that an aim was set for, and prints
 // one table: what was measured, the aim, and whether it was met.
 //
 // Each benchmark runs in a process of its own, so that its memory and its collections
@@ -6,7 +6,7 @@
 // most. Where a package is not there, or a benchmark says nothing, the table says so:
 // what was not measured is never shown as met. It fails only when a benchmark does.
 //
-//	go run ./scripts/figures [-rounds 3] [-strict]
+//	go run ./scripts/figures [-rounds 3] [-strict] [-folder bpf]
 package main
 
 import (
@@ -25,12 +25,14 @@ import (
 type options struct {
 	rounds int
 	strict bool
+	folder string // empty: all
 }
 
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each benchmark runs; medians are printed")
 	flag.BoolVar(&o.strict, "strict", false, "exit 1 when an aim is missed")
+	flag.StringVar(&o.folder, "folder", "", "measure the benchmarks of this folder only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -49,6 +51,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	defer os.RemoveAll(dir)
 	r := results{}
 	for _, g := range groups() {
+		if o.folder != "" && o.folder != g.folder {
+			continue
+		}
 		if _, err := os.Stat(g.folder); err != nil {
 			continue // the table says that nothing was measured
 		}
@@ -69,7 +74,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 			}
 		}
 	}
-	if missed := r.write(out); missed > 0 && o.strict {
+	if missed := r.write(out, o.folder); missed > 0 && o.strict {
 		return fmt.Errorf("%d aims are missed", missed)
 	}
 	return nil

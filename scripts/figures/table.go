@@ -65,13 +65,17 @@ func (r results) judge(f figure, v float64) (text string, met bool) {
 	return "at most " + number(f.aim.most), v*times <= f.aim.most
 }
 
-// write prints the table, and returns how many aims are missed.
-func (r results) write(w io.Writer) (missed int) {
-	fmt.Fprintf(w, "%-30s %10s  %-16s %-21s %s\n", "The cache by itself, medians", "measured", "", "least to most", "aim")
+// write prints the table, of one folder or of all, and returns how many aims are
+// missed.
+func (r results) write(w io.Writer, folder string) (missed int) {
+	fmt.Fprintf(w, "%-32s %10s  %-16s %-21s %s\n", "Parts by themselves, medians", "measured", "", "least to most", "aim")
 	for _, f := range figures {
+		if folder != "" && folder != f.folder {
+			continue
+		}
 		v, ok := r.median(f.folder, f.benchmark, f.unit)
 		if !ok {
-			fmt.Fprintf(w, "%-30s not measured: %s has no benchmark %s that reports %s\n", f.about, f.folder, f.benchmark, f.unit)
+			fmt.Fprintf(w, "%-32s not measured: %s has no benchmark %s that reports %s\n", f.about, f.folder, f.benchmark, f.unit)
 			continue
 		}
 		text, met := r.judge(f, v)
@@ -81,7 +85,7 @@ func (r results) write(w io.Writer) (missed int) {
 		}
 		all, times := r[measure{f.folder, f.benchmark, f.unit}], f.shown.times
 		spread := fmt.Sprintf("%s to %s", number(slices.Min(all)*times), number(slices.Max(all)*times))
-		line := fmt.Sprintf("%-30s %10s  %-16s %-21s %s", f.about, number(v*times), cmp.Or(f.shown.unit, f.unit), spread, text)
+		line := fmt.Sprintf("%-32s %10s  %-16s %-21s %s", f.about, number(v*times), cmp.Or(f.shown.unit, f.unit), spread, text)
 		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
 	return missed
