@@ -28,6 +28,21 @@ static __always_inline enum reason read_short(const struct packet *p, const stru
 	return is_own(tail, c) ? PASS_ESTABLISHED_QUIC : DROP_UNMATCHED;
 }
 
+// read_flow hashes what a client chooses of a connection, its ID and the port, under
+// keys that he does not know (multilinear, Dietzfelbinger et al., 1997). Otherwise he
+// would choose many connections that are taken for one flow, at one charge.
+static __always_inline int read_flow(struct packet *p, const struct config *c, void *id, __u64 length)
+{
+	void *last = id + length - 8;
+	if (id + 8 > p->end || last + 8 > p->end)
+		return 0;
+	// Between the first and the last 8 bytes of 20 are 4. Of shorter IDs these overlap, or
+	// are the end of the version, which is the same in all of a handshake.
+	__u64 rest = (__u64)*(__u32 *)(last - 4) << 32 | length << 16 | p->port;
+	p->flow = *(__u64 *)id * c->flow_keys[0] + *(__u64 *)last * c->flow_keys[1] + rest * c->flow_keys[2];
+	return 1;
+}
+
 enum { QUIC_INITIAL, QUIC_0RTT, QUIC_HANDSHAKE, QUIC_RETRY };
 
 // read_long classifies a packet with a long header (RFC 9000 section 17.2). What
@@ -56,20 +71,16 @@ static __always_inline enum reason read_long(struct packet *p, const struct conf
 		if (tail + CID_TAIL > p->end)
 			return DROP_MALFORMED;
 		own = is_own(tail, c);
-		p->cid = *(__u64 *)tail;
 	}
 	if (type == QUIC_HANDSHAKE) // RFC 9000 section 5.2.2: nobody else can send one
 		return own ? PASS_ESTABLISHED_QUIC : DROP_FOREIGN_HANDSHAKE;
 	if (type == QUIC_INITIAL && p->length < QUIC_MIN_INITIAL)
 		return DROP_SMALL_INITIAL;
-	if (own)
-		return PASS_PROVEN;
 	if (length < QUIC_MIN_CHOSEN)
 		return DROP_CONNECTION_ID;
-	if (p->at + 6 + QUIC_MIN_CHOSEN > p->end)
+	if (!read_flow(p, c, p->at + 6, length))
 		return DROP_MALFORMED;
-	p->cid = *(__u64 *)(p->at + 6);
-	return PASS_NEW_QUIC;
+	return own ? PASS_PROVEN : PASS_NEW_QUIC;
 }
 
 static __always_inline enum reason read_udp(struct packet *p, const struct config *c)
@@ -80,6 +91,8 @@ static __always_inline enum reason read_udp(struct packet *p, const struct confi
 	if (udp->destination != udp_port)
 		return PASS_OTHER;
 	p->port = udp->source;
+	if (p->first) // QUIC has none (RFC 9000 section 14)
+		return DROP_FRAGMENT;
 	p->at = udp + 1;
 	__u16 length = be16(udp->length);
 	if (length <= sizeof(*udp) || p->at + 1 > p->end)
@@ -239,6 +252,11 @@ static __always_inline __u64 mix(__u64 word)
 
 enum fate { UNDECIDED, ADMITTED, DROPPED };
 
+static __always_inline __u32 flow_age(__u64 word, __u64 now)
+{
+	return ((now >> FLOW_UNIT) - (word >> 8)) & 0xffffff;
+}
+
 static __always_inline enum fate fate_of(__u64 hash, __u64 now)
 {
 	__u32 place = hash % FLOWS;
@@ -248,7 +266,7 @@ static __always_inline enum fate fate_of(__u64 hash, __u64 now)
 	__u64 word = *(volatile __u64 *)flow;
 	if (word >> 32 != hash >> 32)
 		return UNDECIDED;
-	__u32 age = ((now >> FLOW_UNIT) - (word >> 8)) & 0xffffff;
+	__u32 age = flow_age(word, now);
 	if (word & 1)
 		return age < FLOW_DROPPED ? DROPPED : UNDECIDED;
 	if (age >= FLOW_ADMITTED || (word >> 1 & 127) >= FLOW_PACKETS)
@@ -257,11 +275,17 @@ static __always_inline enum fate fate_of(__u64 hash, __u64 now)
 	return ADMITTED;
 }
 
+// decide_flow remembers a drop nowhere where an admission of another flow is: a flood
+// that is dropped must not part the datagrams of a handshake.
 static __always_inline void decide_flow(__u64 hash, __u64 now, int dropped)
 {
 	__u32 place = hash % FLOWS;
 	__u64 *flow = bpf_map_lookup_elem(&flows, &place);
-	if (flow)
+	if (!flow)
+		return;
+	__u64 word = *(volatile __u64 *)flow;
+	int admitted = !(word & 1) && flow_age(word, now) < FLOW_ADMITTED;
+	if (!dropped || !admitted || word >> 32 == hash >> 32)
 		*(volatile __u64 *)flow = hash >> 32 << 32 | (now >> FLOW_UNIT & 0xffffff) << 8 | dropped;
 }
 
@@ -317,7 +341,7 @@ static __always_inline enum reason begin(const struct config *c, const struct pa
 		return listed;
 	__u64 hash = mix(owner_of(p) ^ c->source_key);
 	int handshake = wish == PASS_NEW_QUIC || wish == PASS_PROVEN;
-	__u64 flow = handshake ? mix(hash ^ p->cid ^ (__u64)p->port << 32) : 0;
+	__u64 flow = handshake ? mix(hash + p->flow) : 0;
 	if (handshake) {
 		enum fate fate = fate_of(flow, now);
 		if (fate == ADMITTED)
@@ -349,7 +373,8 @@ static __always_inline enum reason judge(const struct config *c, const struct pa
 		return begin(c, p, wish, now);
 	if (wish == DROP_MALFORMED && normal)
 		return PASS_MALFORMED;
-	if (wish == DROP_FRAGMENT && (normal || !c->drop_fragments)) // QUIC has none (RFC 9000 section 14)
+	// Without the first, which tells the port, the others come to nothing.
+	if (wish == DROP_FRAGMENT && (normal || (!p->first && !c->drop_fragments)))
 		return PASS_FRAGMENT;
 	if (wish == DROP_UNMATCHED && normal && take(c, now, BUDGET_RESET))
 		return PASS_UNMATCHED;

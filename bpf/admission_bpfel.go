@@ -19,6 +19,7 @@ type admissionConfig struct {
 	Stale     uint64
 	TagKeys   [2][2]uint64
 	SourceKey uint64
+	FlowKeys  [3]uint64
 	Source    struct {
 		_     structs.HostLayout
 		Cost  uint64

@@ -56,8 +56,9 @@ type Config struct {
 	Level Level
 	// Enforce drops what is to be dropped. When false it passes and is counted.
 	Enforce bool
-	// DropFragments drops all UDP fragments from level Guarded on. QUIC has none, but
-	// other services of the machine may, and later fragments tell no port.
+	// DropFragments drops all UDP fragments from level Guarded on, which saves what it
+	// takes to assemble them. QUIC has none, but other services of the machine may, and
+	// only the first tells the port: that one is dropped in any case if it is QUIC's.
 	DropFragments bool
 	// Stale is the age of this configuration from which on everything passes. With zero
 	// everything does at once.
@@ -122,6 +123,7 @@ func (a *Admission) element(c Config, now uint64) admissionConfig {
 		Heartbeat: now,
 		TagKeys:   a.ids.tagKeys(),
 		SourceKey: uint64(a.hash),
+		FlowKeys:  a.hash.flowKeys(),
 		Stale:     uint64(max(0, min(c.Stale, maxSpan))),
 		Level:     uint32(c.Level),
 		Sample:    powerOfTwo(c.Sample),

@@ -105,17 +105,13 @@ func (d *draw) limit() (cost, depth uint64) {
 // config draws a configuration.
 func (d *draw) config(a *Admission) admissionConfig {
 	flags := d.byte()
-	c := admissionConfig{
-		TagKeys:       a.ids.tagKeys(),
-		SourceKey:     uint64(a.hash),
-		Level:         uint32(flags & 3),
-		Enforce:       uint32(flags >> 2 & 1),
-		DropFragments: uint32(flags >> 3 & 1),
-		Heartbeat:     fixedNow,
+	c := a.element(Config{
+		Level:         Level(flags & 3),
+		Enforce:       flags>>2&1 != 0,
+		DropFragments: flags>>3&1 != 0,
 		Stale:         1000,
-		KnownFor:      uint32(d.byte()),
-		Listed:        3,
-	}
+	}, fixedNow)
+	c.KnownFor, c.Listed = uint32(d.byte()), 3
 	switch flags >> 4 & 3 {
 	case 1: // the heartbeat may lie ahead of the coarse clock
 		c.Heartbeat = fixedNow + 4_000_000
@@ -153,10 +149,13 @@ func (b *bench) prepare(t testing.TB, d *draw, m *model, frame []byte) {
 	if kind := d.byte(); kind > 0 {
 		m.known[owner%65536] = owner>>32<<32 | (fixedNow>>30-uint64(kind)+1)&0xffffffff
 	}
-	if kind := d.byte(); kind > 0 {
-		flow := flowHash(r, owner)
-		age := uint64(kind)
-		m.flows[flow%65536] = flow>>32<<32 | (fixedNow>>24-age)&0xffffff<<8 | uint64(d.byte())
+	if age := uint64(d.byte()); age > 0 && r.id != nil {
+		flow := flowHash(r, m.hash)
+		verdict := uint64(d.byte())
+		if d.byte() > 192 {
+			flow ^= 1 << 40 // another flow at the same place
+		}
+		m.flows[flow%65536] = flow>>32<<32 | (fixedNow>>24-age)&0xffffff<<8 | verdict
 	}
 	for place, word := range m.owed {
 		b.a.owed.at[place].Store(word)

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -159,13 +160,94 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n.expect("a long one", n.send(frames...), map[Reason]uint64{PassNewQUIC: 3, PassFlow: 32})
 }
 
+// TestChosenFlows sends what a client may choose to have many connections taken for one
+// flow: connection IDs that begin alike, and a port that makes up for another ID.
+func TestChosenFlows(t *testing.T) {
+	n := newNode(t)
+	c := configured(Guarded)
+	c.Source = Limit{PerSecond: 1, Burst: 1}
+	c.Trickle = Limit{PerSecond: 1e-3}
+	n.configure(c)
+	f := func(what string, frame func(i byte) []byte) {
+		t.Helper()
+		n.Forget()
+		if err := n.maps.Budgets.Put(uint32(4), &admissionSharedWord{}); err != nil {
+			t.Fatal(err)
+		}
+		var frames [][]byte
+		for i := range byte(8) {
+			frames = append(frames, frame(i))
+		}
+		n.expect(what, n.send(frames...), map[Reason]uint64{PassNewQUIC: 2, PassTrickle: 1, DropSource: 5})
+	}
+	for length := 8; length <= 20; length++ {
+		for at := range length {
+			f(fmt.Sprintf("byte %d of %d", at, length), func(i byte) []byte {
+				id := make([]byte, length)
+				id[at] = i
+				return udp4(long(version1, initial, id, 1200))
+			})
+		}
+	}
+	f("length", func(i byte) []byte { return udp4(long(version1, initial, make([]byte, 8+i), 1200)) })
+	for at := range 8 {
+		f(fmt.Sprintf("port and byte %d", at), func(i byte) []byte {
+			id := make([]byte, 8)
+			id[at] = i
+			return fromPort(udp4(long(version1, initial, id, 1200)), uint16(i)<<8)
+		})
+	}
+}
+
+// TestDropsPartNothing drops many flows, at all places of the cache, between the two
+// datagrams of a handshake.
+func TestDropsPartNothing(t *testing.T) {
+	n := newNode(t)
+	c := configured(Shedding)
+	c.QUIC = Limit{PerSecond: 10}
+	c.Trickle = Limit{PerSecond: 1e-3}
+	n.configure(c)
+	n.expect("the first datagram", n.send(firstInitial), map[Reason]uint64{PassNewQUIC: 1})
+	flow := flowHash(readFrame(firstInitial, n.ids), n.hash)
+	before := n.flows.at[flow%65536].Load()
+	n.expect("another", n.send(fromPort(firstInitial, 1)), map[Reason]uint64{PassTrickle: 1})
+	// As if the first handshake's word had the fingerprint of another flow.
+	n.flows.at[flow%65536].Store(before ^ 1<<40)
+	n.expect("a flow at the same place", n.send(firstInitial), map[Reason]uint64{DropBudget: 1})
+	if got := n.flows.at[flow%65536].Load(); got != before^1<<40 {
+		t.Errorf("the word became %#x, was %#x", got, before)
+	}
+	for what, word := range map[string]uint64{
+		"a drop":           before ^ 1<<40 | 1,
+		"an old admission": before ^ 1<<40 - 178<<8,
+		"its own":          before | 16<<1,
+	} {
+		n.flows.at[flow%65536].Store(word)
+		n.expect("over "+what, n.send(firstInitial, firstInitial), map[Reason]uint64{DropBudget: 1, DropFlow: 1})
+	}
+}
+
+// TestFragments lets UDP of other services be fragmented: the first fragment of what is
+// for the node is dropped nevertheless.
+func TestFragments(t *testing.T) {
+	n := newNode(t)
+	c := configured(Guarded)
+	c.DropFragments = false
+	n.configure(c)
+	payload := udp(testUDPPort, long(version1, initial, chosen8, 1200))
+	n.expect("the first", n.send(ipv4(client4, protocolUDP, 0, 0x2000, payload)), map[Reason]uint64{DropFragment: 1})
+	n.expect("a later one", n.send(ipv4(client4, protocolUDP, 0, 0x2001, payload)), map[Reason]uint64{PassFragment: 1})
+	n.expect("the first, IPv6", n.send(ipv6(client6, 44, fragment6(protocolUDP, 1, payload))), map[Reason]uint64{DropFragment: 1})
+	n.expect("a later one, IPv6", n.send(ipv6(client6, 44, fragment6(protocolUDP, 9, payload))), map[Reason]uint64{PassFragment: 1})
+}
+
 // TestFlowAges lets what was decided of a handshake grow old: an admission holds for
 // three seconds, a drop for .3.
 func TestFlowAges(t *testing.T) {
 	n := newNode(t)
 	n.configure(configured(Guarded))
 	r := readFrame(firstInitial, n.ids)
-	flow := flowHash(r, n.hash.of(r.source, r.tcp))
+	flow := flowHash(r, n.hash)
 	f := func(age, verdict uint64, want Reason) {
 		t.Helper()
 		n.Forget()

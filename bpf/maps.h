@@ -75,11 +75,12 @@ struct config {
 	__u64 stale;		// age from which on everything passes
 	__u64 tag_keys[2][2];	// of the two epochs of connection IDs
 	__u64 source_key;	// of the hash of sources
+	__u64 flow_keys[3];	// of the hash of flows, odd
 	struct limit source;
 	struct limit budgets[BUDGETS];
 	__u32 level;
 	__u32 enforce;		// 0: count what would be dropped, and pass it
-	__u32 drop_fragments;	// of UDP, from level guarded on
+	__u32 drop_fragments;	// of UDP of any port, from level guarded on
 	__u32 sample;		// one of so many is sampled, a power of two; 0: none
 	__u32 known_for;	// how long a source stays known, in units of 2^30 ns
 	__u32 listed;		// bit 0: there are rules for IPv4; bit 1: for IPv6

@@ -50,6 +50,15 @@ func (h sourceHash) mix(word uint64) uint64 {
 	return word ^ word>>33
 }
 
+// flowKeys are those of flows, made of that of sources. They are odd, so that no bit of
+// what they multiply is lost.
+func (h sourceHash) flowKeys() (keys [3]uint64) {
+	for i := range keys {
+		keys[i] = h.mix(uint64(i+1)) | 1
+	}
+	return keys
+}
+
 // The protocols of a source, which are metered apart: TCP proves its addresses.
 const (
 	protocolTCP = 6

@@ -49,7 +49,10 @@ type reading struct {
 	source netip.Addr
 	port   uint16
 	tcp    bool
-	cid    uint64
+	// The connection ID that the client chose, behind the four bytes before it.
+	id []byte
+	// The first of several fragments.
+	first bool
 }
 
 func readFrame(frame []byte, ids *ConnectionIDs) reading {
@@ -81,10 +84,11 @@ func readIPv4(b []byte, ids *ConnectionIDs) reading {
 	}
 	r := reading{source: netip.AddrFrom4([4]byte(b[12:16]))}
 	protocol := b[9]
-	if binary.BigEndian.Uint16(b[6:])&0x3fff != 0 {
+	if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
 		r.wish = fragmentOf(protocol, false)
 		return r
 	}
+	r.first = b[6]&0x20 != 0
 	header := int(b[0]&15) * 4
 	return readTransport(r, protocol, b[min(header, len(b)):], ids)
 }
@@ -115,10 +119,11 @@ func readIPv6(b []byte, ids *ConnectionIDs) reading {
 		kind, length := next, (int(rest[1])+1)*8
 		next = rest[0]
 		if kind == 44 {
-			if binary.BigEndian.Uint16(rest[2:])&0xfff9 != 0 {
+			if binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0 {
 				r.wish = fragmentOf(next, isExtension(next))
 				return r
 			}
+			r.first = r.first || rest[3]&1 != 0
 			length = 8
 		}
 		rest = rest[min(length, len(rest)):]
@@ -165,6 +170,10 @@ func readUDP(r reading, b []byte, ids *ConnectionIDs) reading {
 		return r
 	}
 	r.port = binary.BigEndian.Uint16(b)
+	if r.first {
+		r.wish = DropFragment
+		return r
+	}
 	length := int(binary.BigEndian.Uint16(b[4:])) - 8
 	if b = b[8:]; length < 1 || len(b) < 1 {
 		return r
@@ -172,7 +181,7 @@ func readUDP(r reading, b []byte, ids *ConnectionIDs) reading {
 	if b[0]&0x80 == 0 {
 		r.wish = readShort(b, length, ids)
 	} else {
-		r.wish, r.cid = readLong(b, length, ids)
+		r.wish, r.id = readLong(b, length, ids)
 	}
 	return r
 }
@@ -192,51 +201,51 @@ func readShort(b []byte, length int, ids *ConnectionIDs) Reason {
 	return DropUnmatched
 }
 
-func readLong(b []byte, length int, ids *ConnectionIDs) (Reason, uint64) {
+func readLong(b []byte, length int, ids *ConnectionIDs) (Reason, []byte) {
 	if length < 7 || len(b) < 6 {
-		return DropMalformed, 0
+		return DropMalformed, nil
 	}
 	version, idLength := binary.BigEndian.Uint32(b[1:]), int(b[5])
 	kind := int(b[0] >> 4 & 3)
 	switch version {
 	case 0:
-		return DropVersionNegotiation, 0
+		return DropVersionNegotiation, nil
 	case version1:
 	case version2:
 		kind = map[int]int{1: initial, 2: zeroRTT, 3: handshake, 0: retry}[kind]
 	default:
-		return DropUnknownVersion, 0
+		return DropUnknownVersion, nil
 	}
 	id := b[6:]
 	own := false
 	switch {
 	case b[0]&0x40 == 0:
-		return DropFixedBit, 0
+		return DropFixedBit, nil
 	case idLength > 20:
-		return DropConnectionID, 0
+		return DropConnectionID, nil
 	case kind == retry:
-		return DropRetry, 0
+		return DropRetry, nil
 	case idLength == ids.Len():
 		if len(id) < idLength {
-			return DropMalformed, 0
+			return DropMalformed, nil
 		}
 		_, own = ids.Slot(id[:idLength])
 	}
 	switch {
 	case kind == handshake && own:
-		return PassEstablishedQUIC, 0
+		return PassEstablishedQUIC, nil
 	case kind == handshake:
-		return DropForeignHandshake, 0
+		return DropForeignHandshake, nil
 	case kind == initial && length < 1200:
-		return DropSmallInitial, 0
-	case own:
-		return PassProven, binary.LittleEndian.Uint64(id[idLength-12:])
+		return DropSmallInitial, nil
 	case idLength < 8:
-		return DropConnectionID, 0
-	case len(id) < 8:
-		return DropMalformed, 0
+		return DropConnectionID, nil
+	case len(id) < idLength:
+		return DropMalformed, nil
+	case own:
+		return PassProven, b[2 : 6+idLength]
 	}
-	return PassNewQUIC, binary.LittleEndian.Uint64(id)
+	return PassNewQUIC, b[2 : 6+idLength]
 }
 
 func (m *model) judge(r reading) Reason {
@@ -254,7 +263,7 @@ func (m *model) judge(r reading) Reason {
 			return PassMalformed
 		}
 	case DropFragment:
-		if level == Normal || m.config.DropFragments == 0 {
+		if level == Normal || !r.first && m.config.DropFragments == 0 {
 			return PassFragment
 		}
 	case DropUnmatched:
@@ -284,7 +293,7 @@ func (m *model) begin(r reading) Reason {
 		return m.limit(r.wish, owner)
 	}
 
-	flow := flowHash(r, owner)
+	flow := flowHash(r, m.hash)
 	place := flow % 65536
 	word := m.flows[place]
 	age := (m.now>>24 - word>>8) & 0xffffff
@@ -301,6 +310,10 @@ func (m *model) begin(r reading) Reason {
 	if r.wish == PassNewQUIC || Level(m.config.Level) != Normal && !m.take(2) {
 		verdict = m.limit(PassNewQUIC, owner)
 	}
+	others := word>>32 != flow>>32
+	if verdict.Drop() && others && word&1 == 0 && age < 178 {
+		return verdict
+	}
 	word = flow>>32<<32 | m.now>>24&0xffffff<<8
 	if verdict.Drop() {
 		word |= 1
@@ -309,9 +322,13 @@ func (m *model) begin(r reading) Reason {
 	return verdict
 }
 
-func flowHash(r reading, owner uint64) uint64 {
+func flowHash(r reading, hash sourceHash) uint64 {
 	port := uint64(r.port<<8 | r.port>>8)
-	h := owner ^ r.cid ^ port<<32
+	id := r.id[4:]
+	first, last := binary.LittleEndian.Uint64(id), binary.LittleEndian.Uint64(id[len(id)-8:])
+	rest := uint64(binary.LittleEndian.Uint32(r.id[len(id)-8:]))<<32 | uint64(len(id))<<16 | port
+	keys := hash.flowKeys()
+	h := hash.of(r.source, r.tcp) + first*keys[0] + last*keys[1] + rest*keys[2]
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return h ^ h>>33

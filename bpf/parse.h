@@ -75,8 +75,8 @@ struct tcp_header {
 enum kind {
 	OTHER,	   // not for the node
 	MALFORMED, // ends too early, or hides behind too many headers
-	FRAGMENT,  // of UDP, or of what may be UDP
-	TCP_FRAGMENT,
+	FRAGMENT,  // not the first, of UDP or of what may be UDP
+	TCP_FRAGMENT, // not the first
 	UDP,
 	TCP,
 };
@@ -84,11 +84,12 @@ enum kind {
 struct packet {
 	void *at, *end; // what is still to be read
 	__u64 address[2]; // of the source, as it stands in the header
-	__u64 cid;	// tells flows of one source and port apart
+	__u64 flow;	// tells flows of one source apart
 	__u16 port;	// of the source, network byte order
 	__u16 length;	// of the UDP payload
 	__u8 ipv6;
 	__u8 protocol;
+	__u8 first; // fragment of several
 };
 
 // owner_of returns the word that stands for an IPv4 address, or the /56 of an IPv6
@@ -112,8 +113,9 @@ static __always_inline enum kind parse_ipv4(struct packet *p)
 	p->address[0] = ip->source;
 	p->protocol = ip->protocol;
 	p->at += length;
-	if (ip->fragment & be16(0x3fff)) // more fragments, or an offset
+	if (ip->fragment & be16(0x1fff)) // an offset
 		return p->protocol == IP_UDP ? FRAGMENT : p->protocol == IP_TCP ? TCP_FRAGMENT : OTHER;
+	p->first = !!(ip->fragment & be16(0x2000)); // more fragments
 	return p->protocol == IP_UDP ? UDP : p->protocol == IP_TCP ? TCP : OTHER;
 }
 
@@ -146,9 +148,10 @@ static __always_inline enum kind parse_ipv6(struct packet *p)
 			continue;
 		}
 		p->at += sizeof(*extension);
-		// A lone first fragment is none (RFC 6946).
-		if (extension->fragment & be16(0xfff9))
+		if (extension->fragment & be16(0xfff8)) // an offset
 			return next == IP_TCP ? TCP_FRAGMENT : next == IP_UDP || extends(next) ? FRAGMENT : OTHER;
+		// A first fragment without more to come is none (RFC 6946).
+		p->first |= !!(extension->fragment & be16(1));
 	}
 	p->protocol = next;
 	return next == IP_UDP ? UDP : next == IP_TCP ? TCP : extends(next) ? MALFORMED : OTHER;
