@@ -24,7 +24,7 @@ const MaxServerID = 8
 const Slots = 64
 
 // A Keys pair tags connection IDs. One of the two makes new ones; both are believed,
-// so that connections outlive a change of keys. Whoever knows them can forge
+// so that connections outlive a change of keys; therefore none may be left zero. Whoever knows them can forge
 // established traffic, no more: they are no part of any encryption.
 type Keys [2][16]byte
 

@@ -113,7 +113,8 @@ func (a *Admission) begin(o Options, inherited map[string]*ebpf.Map) error {
 	if err := a.mapMemory(); err != nil {
 		return fmt.Errorf("map the memory of the packet filter: %w", explain(err))
 	}
-	a.last.SourceKey = uint64(a.hash)
+	// Steering goes by the tags at once, verdicts with the first heartbeat.
+	a.last.TagKeys, a.last.SourceKey, a.last.FlowKeys = a.ids.tagKeys(), uint64(a.hash), a.hash.flowKeys()
 	return a.list()
 }
 

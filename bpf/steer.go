@@ -8,7 +8,8 @@ import (
 )
 
 // SetSocket gives a slot to a socket: datagrams whose connection ID names the slot
-// are handed to it. A closed socket leaves its slot by itself.
+// are handed to it. A closed socket leaves its slot by itself; until then, or until
+// another takes it, it can be given neither that slot again nor a second one (EBUSY).
 func (a *Admission) SetSocket(slot int, conn syscall.Conn) error {
 	return withDescriptor(conn, func(fd int) error {
 		if err := a.maps.Sockets.Put(uint32(slot), uint64(fd)); err != nil {
@@ -29,8 +30,8 @@ func (a *Admission) Route(first, count int) error {
 }
 
 // Steer lets the program choose among the sockets of a group (SO_REUSEPORT). It
-// serves the whole group, given any socket of it, until the last is closed. Connection
-// IDs are recognised after the first Configure, for ever.
+// serves the whole group, given any socket of it, until the last is closed, even after
+// Close.
 func (a *Admission) Steer(conn syscall.Conn) error {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()

@@ -111,10 +111,7 @@ func TestSteer(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			ids := testIDs(t, server)
 			a := needKernel(t, Options{ConnectionIDs: ids})
-			if err := a.Configure(configured(Normal)); err != nil {
-				t.Fatal(err)
-			}
-			g := &group{t: t}
+			g := &group{t: t} // without a heartbeat
 			for slot := range 4 {
 				if err := a.SetSocket(slot, g.add()); err != nil {
 					t.Fatal(err)
