@@ -448,7 +448,7 @@ int steer(struct sk_reuseport_md *md)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
-	struct route *route = bpf_map_lookup_elem(&routes, &zero);
+	void *route = bpf_map_lookup_elem(&routes, &zero);
 	__u8 header[6] = {}, tail[CID_TAIL] __attribute__((aligned(8)));
 	if (!c || !route)
 		return SK_PASS;
@@ -462,9 +462,12 @@ int steer(struct sk_reuseport_md *md)
 		if (!bpf_sk_select_reuseport(md, &sockets, &slot, 0))
 			return SK_PASS;
 	}
-	__u32 count = route->count;
-	if (count) {
-		__u32 slot = route->first + md->hash % count;
+	union {
+		__u64 word;
+		struct route route;
+	} now = {.word = *(volatile __u64 *)route};
+	if (now.route.count) {
+		__u32 slot = now.route.first + md->hash % now.route.count;
 		bpf_sk_select_reuseport(md, &sockets, &slot, 0);
 	}
 	return SK_PASS;

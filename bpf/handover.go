@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInherited means that the steering of another process cannot be gone on with: its
-// connections would lose their sockets.
+// ErrInherited means that the steering of another process cannot be gone on with, so
+// that its connections would lose their sockets: its maps, or its connection IDs, are
+// of another form.
 var ErrInherited = errors.New("the steering that was handed over is of another form")
 
 // The names of what is handed over. The words of the state mean something to the
@@ -48,7 +49,7 @@ func (a *Admission) Files() ([]*os.File, error) {
 	all := a.replacements()
 	shared := map[string]any{stateFiles + admissionMapConfig: all[admissionMapConfig]}
 	for _, name := range handedOver {
-		shared[mapFiles+name] = all[name]
+		shared[a.ids.mapFile(name)] = all[name]
 	}
 	for _, name := range state {
 		shared[stateFiles+name] = all[name]
@@ -70,6 +71,15 @@ func (a *Admission) Files() ([]*os.File, error) {
 	return files, nil
 }
 
+// mapFile returns the name of a map that is handed over. That of sockets tells the
+// length of connection IDs, without which none of another process is recognised.
+func (c *ConnectionIDs) mapFile(name string) string {
+	if name == admissionMapSockets {
+		return fmt.Sprintf("%s%s/%d", mapFiles, name, c.Len())
+	}
+	return mapFiles + name
+}
+
 // An inheritance is what another process handed over and this one can use.
 type inheritance struct {
 	maps   map[string]*ebpf.Map
@@ -78,22 +88,32 @@ type inheritance struct {
 }
 
 // inherit looks through files. What is of another form is left out, but for steering.
-func inherit(files []*os.File, specs map[string]*ebpf.MapSpec) (inheritance, error) {
+func inherit(files []*os.File, specs map[string]*ebpf.MapSpec, ids *ConnectionIDs) (inheritance, error) {
 	i := inheritance{maps: map[string]*ebpf.Map{}, links: map[int]*Attachment{}}
 	for _, f := range files {
-		var err error
-		if name, found := strings.CutPrefix(f.Name(), mapFiles); found {
-			err = i.takeMap(f, name, specs[name])
-		} else if name, found := strings.CutPrefix(f.Name(), stateFiles); found {
-			err = i.takeMap(f, name, specs[name])
-		} else if name, found := strings.CutPrefix(f.Name(), linkFiles); found {
-			err = i.takeLink(f, name)
-		}
-		if err != nil {
+		if err := i.take(f, specs, ids); err != nil {
 			return inheritance{}, errors.Join(fmt.Errorf("take over %s: %w", f.Name(), err), i.close())
 		}
 	}
 	return i, i.takeState()
+}
+
+func (i *inheritance) take(f *os.File, specs map[string]*ebpf.MapSpec, ids *ConnectionIDs) error {
+	if name, found := strings.CutPrefix(f.Name(), linkFiles); found {
+		return i.takeLink(f, name)
+	}
+	if name, found := strings.CutPrefix(f.Name(), stateFiles); found {
+		return i.takeMap(f, name, specs[name])
+	}
+	name, found := strings.CutPrefix(f.Name(), mapFiles)
+	if !found {
+		return nil
+	}
+	name, _, _ = strings.Cut(name, "/")
+	if name == admissionMapSockets && f.Name() != ids.mapFile(name) {
+		return fmt.Errorf("%w: connection IDs have %d bytes now", ErrInherited, ids.Len())
+	}
+	return i.takeMap(f, name, specs[name])
 }
 
 func (i *inheritance) takeMap(f *os.File, name string, spec *ebpf.MapSpec) error {

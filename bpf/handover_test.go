@@ -604,13 +604,18 @@ func TestInherit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := os.NewFile(uintptr(fd), mapFiles+name)
+		f := os.NewFile(uintptr(fd), a.ids.mapFile(name))
 		if _, err := load(f); !errors.Is(err, want) {
 			t.Errorf("another kind of %s: %v, want %v", name, err, want)
 		}
 		f.Close()
 	}
-	for _, name := range []string{mapFiles + admissionMapSockets, linkFiles + "1/generic"} {
+	// Connections whose IDs have another length would not be recognised.
+	_, err = Load(Options{ConnectionIDs: testIDs(t, []byte("server 1")), Inherited: files})
+	if !errors.Is(err, ErrInherited) {
+		t.Errorf("connection IDs of another length: %v", err)
+	}
+	for _, name := range []string{a.ids.mapFile(admissionMapSockets), linkFiles + "1/generic"} {
 		if _, err := load(renamedFile(t, others, name)); err == nil {
 			t.Errorf("a file that is no %s was taken", name)
 		}

@@ -80,7 +80,7 @@ func Load(o Options) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
-	inherited, err := inherit(o.Inherited, spec.Maps)
+	inherited, err := inherit(o.Inherited, spec.Maps, o.ConnectionIDs)
 	if err != nil {
 		return nil, err
 	}
