@@ -102,6 +102,12 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 			return old, nil
 		}
 	}
+	// Another interface may have got the number of one that has gone.
+	if old := a.attached[iface]; old != nil && indexOf(old.link) != iface {
+		if err := a.detach(iface); err != nil {
+			return nil, err
+		}
+	}
 	if old := a.attached[iface]; old != nil {
 		if old.Mode == mode || mode == Auto && old.Mode != Native {
 			return old, nil
@@ -157,6 +163,21 @@ func (a *Admission) attach(iface int, mode Mode) (l link.Link, err error) {
 		return nil, explain(err)
 	}
 	return l, nil
+}
+
+// indexOf returns the interface of a link, 0 when it has gone.
+func indexOf(l link.Link) int {
+	info, err := l.Info()
+	if err != nil {
+		return 0
+	}
+	if xdp := info.XDP(); xdp != nil {
+		return int(xdp.Ifindex)
+	}
+	if tcx := info.TCX(); tcx != nil {
+		return int(tcx.Ifindex)
+	}
+	return 0
 }
 
 // Detach lets all packets of an interface pass again. It does nothing if none were

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,15 +45,13 @@ func ownNamespace(t *testing.T) {
 		unix.Close(before)
 		runtime.UnlockOSThread()
 	})
-	for _, command := range []string{
+	for _, arguments := range []string{
 		"link set lo up",
 		"link add v0 type veth peer name v1",
 		"link set v0 up",
 		"link set v1 up",
 	} {
-		if output, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", command, err, output)
-		}
+		ip(t, arguments)
 	}
 }
 
@@ -140,6 +139,89 @@ func settle(t *testing.T, a *Admission, before Counts, reasons ...Reason) {
 		}
 		if !waits {
 			return
+		}
+	}
+}
+
+// ip runs the program of that name.
+func ip(t *testing.T, arguments string) string {
+	t.Helper()
+	output, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip %s: %v: %s", arguments, err, output)
+	}
+	return string(output)
+}
+
+// TestInterfaceChanges takes cables down, away, and puts others in their place, while
+// packets are judged: what is left alone is what ip shows of the interface.
+func TestInterfaceChanges(t *testing.T) {
+	for _, mode := range []Mode{Generic, Native, TCX} {
+		a := needKernel(t, Options{})
+		ownNamespace(t)
+		if err := a.Configure(configured(Normal)); err != nil {
+			t.Fatal(err)
+		}
+		const index = 77
+		refused := udp4(long(version1, retry, chosen8, 100))
+		cable := func() {
+			ip(t, fmt.Sprintf("link add v2 index %d address 02:00:00:00:00:02 mtu 1400 numtxqueues 2 numrxqueues 2 type veth peer name v3", index))
+			ip(t, "link set v2 up")
+			ip(t, "link set v3 up")
+		}
+		shown := func() string { // but for the program
+			lines := strings.Split(ip(t, "-d link show v2"), "\n")
+			lines = slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, "prog/xdp") })
+			return strings.NewReplacer(" xdpgeneric", "", " xdp", "").Replace(strings.Join(lines, "\n"))
+		}
+		judges := func(when string) {
+			t.Helper()
+			before, err := a.Counts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			counted := judged(t, a, func() {
+				send(t, interfaceIndex(t, "v3"), refused)
+				settle(t, a, before, DropRetry)
+			})
+			if counted[DropRetry].Packets != 1 {
+				t.Errorf("%s mode, %s: counted %v", mode, when, counted)
+			}
+		}
+		cable()
+		before := shown()
+		if _, err := a.Attach(index, mode); err != nil {
+			t.Fatal(err)
+		}
+		if now := shown(); now != before {
+			t.Errorf("%s mode changed\n%s to\n%s", mode, before, now)
+		}
+		for _, end := range []string{"v2", "v3"} {
+			ip(t, "link set "+end+" down")
+			ip(t, "link set "+end+" up")
+			judges(end + " was down")
+		}
+		ip(t, "link del v3") // and v2 with it
+		cable()
+		if _, err := a.Attach(index, mode); err != nil {
+			t.Fatal(err)
+		}
+		judges("another cable")
+		if err := a.Detach(index); err != nil {
+			t.Error(err)
+		}
+		if now := shown(); now != before {
+			t.Errorf("%s mode left\n%s as\n%s", mode, before, now)
+		}
+		if _, err := a.Attach(index, mode); err != nil {
+			t.Fatal(err)
+		}
+		ip(t, "link del v3")
+		if err := a.Detach(index); err != nil {
+			t.Errorf("%s mode, where no interface is: %v", mode, err)
+		}
+		if _, err := a.Attach(index, mode); err == nil {
+			t.Errorf("%s mode: attached to nothing", mode)
 		}
 	}
 }

@@ -174,21 +174,12 @@ func (i *inheritance) takeLink(f *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	info, err := l.Info()
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	var index uint32
-	if xdp := info.XDP(); xdp != nil {
-		index = xdp.Ifindex
-	} else if tcx := info.TCX(); tcx != nil {
-		index = tcx.Ifindex
-	}
+	index := indexOf(l)
 	_, mode, _ := strings.Cut(name, "/")
 	if index == 0 || Mode(mode) != Generic && Mode(mode) != Native && Mode(mode) != TCX {
 		return l.Close()
 	}
-	i.links[int(index)] = &Attachment{Interface: int(index), Mode: Mode(mode), link: l}
+	i.links[index] = &Attachment{Interface: index, Mode: Mode(mode), link: l}
 	return nil
 }
 

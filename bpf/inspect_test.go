@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,9 +23,7 @@ func TestInspect(t *testing.T) {
 		t.Errorf("a cable: %+v, %v", v0, err)
 	}
 	for _, name := range []string{"v0", "v1"} {
-		if output, err := exec.Command("ip", "link", "set", name, "mtu", "9000").CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, output)
-		}
+		ip(t, "link set "+name+" mtu 9000")
 	}
 	v0, err = Inspect("v0")
 	if err != nil || v0.MTU != 9000 || len(v0.Needs) != 1 || !strings.Contains(v0.Needs[0], "9000") {
