@@ -9,7 +9,7 @@ import (
 )
 
 // The last twelve bytes of a connection ID: one byte of what is before, epoch and
-// slot, six random bytes, and the tag of these eight.
+// slot, six random bytes, and the tag of these seven.
 const (
 	cidTail   = 12
 	tagged    = 8
@@ -35,7 +35,7 @@ type Keys [2][16]byte
 //	0 to 8 bytes  server ID, by which a balancer routes
 //	1 byte        key epoch (1 bit), zero (1 bit), slot of the socket (6 bits)
 //	6 bytes       random
-//	4 bytes       SipHash-1-3 of the eight bytes before it, truncated
+//	4 bytes       SipHash-1-3 of the seven bytes before it, truncated
 //
 // The tag marks a lane and authenticates nothing else: a guess has a chance of one
 // in 2^32. Its methods may be called concurrently.
@@ -101,7 +101,7 @@ func (c *ConnectionIDs) Slot(id []byte) (int, bool) {
 
 func (e *epochs) tag(tail []byte) []byte {
 	word := binary.LittleEndian.Uint64(tail)
-	sum := siphash(keyWords(e.keys[tail[1]>>7]), word)
+	sum := siphash(keyWords(e.keys[tail[1]>>7]), word>>8)
 	return binary.LittleEndian.AppendUint32(nil, uint32(sum))
 }
 

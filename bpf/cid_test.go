@@ -29,7 +29,7 @@ func TestConnectionIDs(t *testing.T) {
 				t.Errorf("%s: made twice", form)
 			}
 			seen[string(id)] = true
-			for bit := range 8 * cidTail {
+			for bit := 8; bit < 8*cidTail; bit++ {
 				changed := bytes.Clone(id)
 				changed[len(server)+bit/8] ^= 1 << (bit % 8)
 				if _, own := ids.Slot(changed); own {
@@ -78,11 +78,11 @@ func TestKeysChange(t *testing.T) {
 // zeros.
 func TestSiphash(t *testing.T) {
 	for word, want := range map[string]uint64{
-		"8 octets":                         0xd51c3421c16767b5,
-		"\x00\x00\x00\x00\x00\x00\x00\x00": 0xbd60acb658c79e45,
-		"\x00\x01\x02\x03\x04\x05\x06\x07": 0xead411e67ebe2eea,
+		"7 bytes":                      0x015b3b18fa1e4af4,
+		"\x00\x00\x00\x00\x00\x00\x00": 0x897ea795b1b7b7ac,
+		"\x00\x01\x02\x03\x04\x05\x06": 0x2f098ab0c751325a,
 	} {
-		if got := siphash([2]uint64{}, binary.LittleEndian.Uint64([]byte(word))); got != want {
+		if got := siphash([2]uint64{}, binary.LittleEndian.Uint64([]byte(word+"\x00"))); got != want {
 			t.Errorf("%q: %#x, want %#x", word, got, want)
 		}
 	}

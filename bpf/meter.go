@@ -143,9 +143,11 @@ func (a *Admission) Charge(addr netip.Addr, tcp bool, cost, most time.Duration) 
 // Know notes that a source completed a handshake, which proves its address for both
 // protocols. It is known for Config.KnownFor, unless another source takes its place.
 func (a *Admission) Know(addr netip.Addr) {
+	// The programs' clock lags, and would take what is ahead of it for very old.
+	now := (monotonic() - uint64(tick)) >> knownUnit
 	for _, tcp := range [...]bool{false, true} {
 		h := a.hash.of(addr, tcp)
-		a.known.at[h%knownRow].Store(h>>32<<32 | monotonic()>>knownUnit&math.MaxUint32)
+		a.known.at[h%knownRow].Store(h>>32<<32 | now&math.MaxUint32)
 	}
 }
 

@@ -132,3 +132,27 @@ func TestKnown(t *testing.T) {
 		t.Errorf("after its time it became %s", got)
 	}
 }
+
+// TestKnownAtOnce notes handshakes until the unit of their times ends, when the clock of
+// the programs has yet to follow: whoever is known is known at once.
+func TestKnownAtOnce(t *testing.T) {
+	a := needKernel(t, Options{})
+	program := programOf(t, a, admissionProgAdmitXdp)
+	c := configured(Closed)
+	c.Trickle = Limit{PerSecond: 1e-3}
+	if err := a.Configure(c); err != nil {
+		t.Fatal(err)
+	}
+	syn := ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, synFlag))
+	run(t, program, syn) // takes the trickle
+	begun := monotonic() >> knownUnit
+	for after := 0; after < 50; {
+		a.Know(client4)
+		if run(t, program, syn) {
+			t.Fatal("dropped right after it became known")
+		}
+		if monotonic()>>knownUnit != begun {
+			after++
+		}
+	}
+}

@@ -2,8 +2,8 @@ package bpf
 
 import "math/bits"
 
-// siphash returns SipHash-1-3 of one little-endian word (Aumasson and Bernstein,
-// 2012), as the programs compute it for the tags of connection IDs.
+// siphash returns SipHash-1-3 of the lower seven bytes of a word (Aumasson and
+// Bernstein, 2012), as the programs compute it for the tags of connection IDs.
 func siphash(key [2]uint64, word uint64) uint64 {
 	a, b := key[0]^0x736f6d6570736575, key[1]^0x646f72616e646f6d
 	c, d := key[0]^0x6c7967656e657261, key[1]^0x7465646279746573
@@ -19,12 +19,10 @@ func siphash(key [2]uint64, word uint64) uint64 {
 		b = bits.RotateLeft64(b, 17) ^ c
 		c = bits.RotateLeft64(c, 32)
 	}
-	const length = 8 << 56
-	for _, m := range [...]uint64{word, length} {
-		d ^= m
-		round()
-		a ^= m
-	}
+	word |= 7 << 56 // the length
+	d ^= word
+	round()
+	a ^= word
 	c ^= 0xff
 	round()
 	round()
