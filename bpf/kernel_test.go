@@ -35,11 +35,7 @@ func need(t testing.TB, err error) {
 	case errors.Is(err, ErrNoPrivilege), errors.Is(err, ErrOldKernel):
 		t.Skipf("programs in the kernel: %v", err)
 	default:
-		var verifier *ebpf.VerifierError
-		if errors.As(err, &verifier) {
-			t.Logf("%+v", verifier)
-		}
-		t.Fatal(err)
+		t.Fatalf("%+v", err)
 	}
 }
 
