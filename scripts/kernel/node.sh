@@ -1,10 +1,10 @@
 #!/bin/sh
-# Starts the node, sends it visitors over HTTP/3 from another network, and tells what
-# became of them.
-#   node.sh WHO [COMMAND...]    with COMMAND in front of the node's
+# Starts the node, sends it visitors over HTTP/3 from another network, and compares
+# where it judges their packets, and why nowhere better, with what is wanted.
+#   node.sh WHO MODE REASON [COMMAND...]    with COMMAND in front of the node's
 set -eu
-who=$1
-shift
+who=$1 mode=$2 reason=$3
+shift 3
 folder=$(mktemp -d)
 chmod 777 "$folder"
 cd "$folder"
@@ -31,7 +31,7 @@ origin=$!
 node=$!
 end() {
 	status=$?
-	[ $status = 0 ] || tail -n 20 state crowd.json crowd.log node.log 2>&1
+	[ $status = 0 ] || tail -n 20 state state.json crowd.json crowd.log node.log 2>&1
 	kill $node $origin
 	wait
 	ip netns delete visitors
@@ -47,5 +47,11 @@ until spillway status --admin "unix:$folder/admin.sock" >state 2>&1; do
 done
 ip netns exec visitors surge crowd --url https://10.9.0.1:8443/ --insecure \
 	--phases 1x:2s --capacity 10 --timeout 30s --json >crowd.json 2>crowd.log
-grep -q '"offered":20,"answered":20,"errors":0' crowd.json
-printf 'ok  \tspillway as %s\t20 of 20 visitors over HTTP/3\n' "$who"
+spillway status --admin "unix:$folder/admin.sock" --json >state.json
+# has FILE PATTERN N: that many lines match.
+has() { [ "$(grep -c "$2" "$1")" = "$3" ] || { echo "$1: not $3 times $2"; return 1; }; }
+has crowd.json '"offered":20,"answered":20,"errors":0' 1
+has state.json "\"mode\": *\"$mode\"" 1
+has state.json "\"refused\": *\".*$reason" $((${#reason} > 0))
+has node.log "not judged in the kernel.*$reason" $((${#reason} > 0))
+printf 'ok  \tspillway as %s\t%s, 20 of 20 visitors over HTTP/3\n' "$who" "$mode"
