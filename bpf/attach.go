@@ -14,7 +14,8 @@ import (
 var (
 	// ErrNoPrivilege means that CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON is missing.
 	// The last is for the verifier: without it a kernel with mitigations lets no
-	// program move along a packet by what the packet says.
+	// program move along a packet by what the packet says, and any kernel minds how
+	// the compiler uses the stack.
 	ErrNoPrivilege = errors.New("no privilege (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")
 	// ErrOldKernel means that the kernel lacks what the programs need: 5.12, for
 	// tcx 6.6.
