@@ -34,6 +34,10 @@ const (
 	// excessBlame is how many unfinished handshakes an excess counts for: four of
 	// them in ten seconds, and the source is refused while the node is short.
 	excessBlame = 500
+	// churnWork is what the node did in vain for one, as an unfinished handshake is:
+	// a source that leaves more than 200 a second, on however many connections, comes
+	// to be refused while the node is short.
+	churnWork = 5 * time.Millisecond
 	// proxyCarries is how many visitors' accounts a trusted proxy's connection has:
 	// 2,000 requests given up at once by default, and 200 a second for ever. Its
 	// source is never blamed, for that would refuse everybody behind the proxy.
@@ -69,6 +73,13 @@ func (c *connection) peer() netip.Addr {
 func (c *connection) blame(connections int) {
 	if c.carries == 1 {
 		c.handshake.Blame(connections)
+	}
+}
+
+// charge charges the source for work that was done in vain, with the same exception.
+func (c *connection) charge(work time.Duration) {
+	if c.carries == 1 {
+		c.handshake.Cost(work)
 	}
 }
 

@@ -363,8 +363,12 @@ func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.tell(c)
 	}
 	defer func() {
-		if c.leave(g, r.ProtoMajor > 1 && r.Context().Err() != nil) {
+		givenUp := r.ProtoMajor > 1 && r.Context().Err() != nil
+		if c.leave(g, givenUp) {
 			l.excess(c)
+		}
+		if givenUp {
+			c.charge(churnWork)
 		}
 		g.end(now.stall)
 	}()

@@ -88,14 +88,14 @@ func certificatesText(c *config.Config) string {
 // admissionText says where connections are admitted, and whether they are
 // refused.
 func admissionText(c *config.Config) string {
-	where := "kernel where it can be, else user space"
+	where := "in the kernel where that can be"
 	if c.Admission.Kernel == "off" {
-		where = "user space"
+		where = "in user space"
 	}
 	if !c.Admission.Enforce {
-		return where + "; counts only"
+		return where + ", counts only"
 	}
-	return where + "; enforced"
+	return where + ", enforced"
 }
 
 func originText(o origin.Config) string {

@@ -25,13 +25,13 @@ func TestSummary(t *testing.T) {
 http3: {enabled: false}
 http: off
 tls: {self_signed: true}
-admission: {enforce: false, kernel: "off"}
+admission: {enforce: false}
 cache: {memory: 0}
 origins: {app: {servers: ["http://10.0.0.5:8080"]}}
 sites: [{hosts: [a.example], routes: [{origin: app}]}]
 `, `  listen     :443 (h1, h2), http off
   tls        self-signed for a.example
-  admission  user space; counts only
+  admission  in the kernel where that can be, counts only
   origins    app (1 server, limit found within 1 to 10000)
   functions  none
   budgets    none
@@ -58,7 +58,7 @@ sites:
   routes: [{origin: app}]
 `, `  listen     :443 (h1, h2, h3), http :80
   tls        self-signed for a.example, *.b.example, default
-  admission  kernel where it can be, else user space; enforced
+  admission  in the kernel where that can be, enforced
   origins    app (2 servers, limit found within 2 to 50), old (1 server, limit found within 1 to 10000)
   functions  far (web, budget spill), near (process, no host at /does/not/exist.sock yet, no budget)
   budgets    spill ($2 an hour, $20 a day, then stale)

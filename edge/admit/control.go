@@ -42,6 +42,8 @@ type control struct {
 	senses senses
 	budget budgets
 	policy Policy
+	// spentSince is when the surroundings were last not at their end.
+	spentSince time.Duration
 
 	// The surroundings, which do not change after Use.
 	kernel Kernel
@@ -135,11 +137,12 @@ func (c *Controller) close() error {
 // pass looks, decides, and has it obeyed.
 func (c *Controller) pass() {
 	k := &c.control
-	spent := k.spent != nil && k.spent() // before the lock, for it may take others
+	spent := k.spent != nil && k.spent() // which may wait for others
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := c.now()
-	counts := c.look(now, spent)
+	counts := c.look(now)
+	k.demand.Spent = k.lasts(spent, now)
 	demand, why := k.demand.Demand()
 	was := k.level(time.Now())
 	k.stair = k.stair.step(demand, why, now)
@@ -154,22 +157,26 @@ func (c *Controller) pass() {
 }
 
 // look takes the signals, and returns what the kernel counted.
-func (c *Controller) look(now time.Duration, spent bool) []Count {
+func (c *Controller) look(now time.Duration) []Count {
 	k, n := &c.control, &c.counts
 	r := reading{
 		at: now, cpu: k.senses.cpu(), started: n.started.Load(), startedTCP: n.startedTCP.Load(), retries: n.retries.Load(),
 		dropped: n.refusedSource.Load() + n.refusedBudget.Load() + n.refusedClosed.Load(),
 	}
 	r.newQUIC, r.newTCP = r.started-r.startedTCP, r.startedTCP
+	// The first of two datagrams is asked for a Retry, and so is the second.
+	r.asked = max(r.newQUIC, r.retries/2)
 	var counts []Count
 	if c.judge.Load() != nil {
 		var err error
 		if counts, k.drops.lost, err = k.kernel.Counts(); err != nil {
 			c.fall(now, err)
+		} else {
+			r.judged(counts)
+			k.drops.counts = counts
 		}
-		r.judged(counts)
-		k.drops.counts = counts
 	}
+	r.asked += r.startedTCP
 	k.senses.look(r, c.cores)
 	p := k.senses.pace
 	k.demand = Signals{
@@ -178,21 +185,16 @@ func (c *Controller) look(now time.Duration, spent bool) []Count {
 		HalfOpen:     float64(c.half.Load()) / float64(c.maxHalf),
 		Connections:  float64(c.conns.Load()) / float64(c.maxConns),
 		Memory:       k.senses.memory(),
-		Spent:        k.isSpent(now, spent),
 	}
 	return counts
 }
 
-// isSpent reports whether origins and functions have been at their end for a while.
-func (k *control) isSpent(now time.Duration, spent bool) bool {
+// lasts reports whether origins and functions have been at their end for a while.
+func (k *control) lasts(spent bool, now time.Duration) bool {
 	if !spent {
-		k.senses.spent = 0
-		return false
+		k.spentSince = now
 	}
-	if k.senses.spent == 0 {
-		k.senses.spent = now
-	}
-	return now-k.senses.spent >= spentFor
+	return now-k.spentSince >= spentFor
 }
 
 // enact makes a level and the budgets of the moment the policy of user space.

@@ -51,13 +51,12 @@ func (c *Controller) EnableNative() error {
 	case k.mode == Native:
 		return errors.New("native mode is on already")
 	}
-	now := c.now()
-	counts, _, err := k.kernel.Counts()
-	if err != nil {
-		return err
-	}
-	before := k.mode
+	now, before := c.now(), k.mode
 	mode, err := k.kernel.Attach(true)
+	if err != nil {
+		return errors.Join(err, c.detachNative(now))
+	}
+	counts, _, err := k.kernel.Counts()
 	if err != nil {
 		return errors.Join(err, c.detachNative(now))
 	}

@@ -16,7 +16,7 @@ const firstCost = 750 * time.Microsecond
 // The bounds of what is learned of that, and how many handshakes between two beats
 // teach something.
 const (
-	leastCost, mostCost = 100 * time.Microsecond, 3 * time.Millisecond
+	leastCost, mostCost = firstCost / 8, 2 * firstCost
 	telling             = 50
 )
 
@@ -34,16 +34,22 @@ type reading struct {
 	started, startedTCP, retries uint64
 	newQUIC, newTCP              uint64 // that passed
 	dropped                      uint64 // that would have begun a connection
+	asked                        uint64 // handshakes, those that were dropped not among them
 }
 
-// judged takes over what the kernel counted.
+// judged takes over what the kernel counted. A SYN that nobody follows up costs the
+// node nothing, so that TCP is asked for by who connects.
 func (r *reading) judged(counts []Count) {
+	r.newQUIC, r.newTCP, r.asked = 0, 0, 0
 	for _, c := range counts {
 		switch c.Reason {
 		case "new_quic":
 			r.newQUIC = c.Packets
+			r.asked += c.Packets
 		case "new_tcp":
 			r.newTCP = c.Packets
+		case "known", "trickle":
+			r.asked += c.Packets
 		case "source", "budget", "closed":
 			r.dropped += c.Packets + c.Unenforced
 		}
@@ -56,7 +62,6 @@ type senses struct {
 	last  reading
 	pace  pace
 	asked float64 // handshakes that were asked for, per second
-	spent time.Duration
 }
 
 // smooth is what a beat counts beside what was before: two seconds, five beats each.
@@ -64,14 +69,17 @@ const smooth = .3
 
 // look takes a reading, and returns what it says.
 func (s *senses) look(r reading, cores int) {
-	last := s.last
-	s.last = r
+	last, p := s.last, &s.pace
 	span := (r.at - last.at).Seconds()
-	if last.at == 0 || span <= 0 {
-		s.pace = pace{cost: firstCost, cores: float64(cores)}
+	if p.cores == 0 {
+		*p = pace{cost: firstCost, cores: float64(cores)}
+	} else if r.at-last.at < beat/2 {
+		return // too short to tell anything
+	}
+	s.last = r
+	if span == 0 {
 		return
 	}
-	p := &s.pace
 	begun := float64(r.started - last.started)
 	cpu := (r.cpu - last.cpu).Seconds()
 	s.learn(begun, cpu)
@@ -84,7 +92,7 @@ func (s *senses) look(r reading, cores int) {
 	follow(&p.retries, r.retries, last.retries)
 	follow(&p.passed[0], r.newQUIC, last.newQUIC)
 	follow(&p.passed[1], r.newTCP, last.newTCP)
-	follow(&s.asked, r.started+r.dropped, last.started+last.dropped)
+	follow(&s.asked, r.asked+r.dropped, last.asked+last.dropped)
 	// Handshakes take no more than the process does.
 	used := (begun + retryPart*float64(r.retries-last.retries)) * p.cost.Seconds()
 	p.cpu += smooth * (min(used, cpu)/span/p.cores - p.cpu)
@@ -100,7 +108,7 @@ func (s *senses) learn(begun, cpu float64) {
 	}
 	p := &s.pace
 	most := time.Duration(cpu / begun * float64(time.Second))
-	p.cost = min(max(min(most, p.cost+p.cost/100), leastCost), mostCost)
+	p.cost = min(max(min(most, p.cost+p.cost/1000), leastCost), mostCost)
 }
 
 // processCPU returns what the process has used.
