@@ -9,6 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"spillway/edge"
+	"spillway/edge/admit"
 	"spillway/edge/cache"
 	"spillway/edge/waiting"
 )
@@ -203,7 +204,30 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, `spillway_connections_refused_total{reason="full"}`, a.RefusedFull)
 	counter(w, `spillway_connections_refused_total{reason="half-open"}`, a.RefusedHalfOpen)
 	counter(w, `spillway_connections_refused_total{reason="source"}`, a.RefusedSource)
+	counter(w, `spillway_connections_refused_total{reason="denied"}`, a.RefusedDenied)
+	counter(w, `spillway_connections_refused_total{reason="budget"}`, a.RefusedBudget)
+	counter(w, `spillway_connections_refused_total{reason="closed"}`, a.RefusedClosed)
 	counter(w, "spillway_requests_refused_by_source_total", a.RefusedRequests)
+	gauge(w, "spillway_admission_level", int(a.Level))
+	for _, mode := range admit.Modes {
+		gauge(w, fmt.Sprintf("spillway_admission_mode{mode=%q}", mode), flag(mode == a.Mode))
+	}
+	metrics.WriteGaugeFloat64(w, "spillway_admission_heartbeat_age_seconds", a.Heartbeat)
+	metrics.WriteGaugeFloat64(w, "spillway_admission_handshake_cpu_ratio", a.Signals.HandshakeCPU)
+	metrics.WriteGaugeFloat64(w, "spillway_admission_delay_seconds", a.Signals.Delay.Seconds())
+	metrics.WriteGaugeFloat64(w, `spillway_admission_budget{protocol="quic"}`, a.BudgetQUIC)
+	metrics.WriteGaugeFloat64(w, `spillway_admission_budget{protocol="tcp"}`, a.BudgetTCP)
+	gauge(w, "spillway_admission_rules", a.Rules)
+	counter(w, "spillway_admission_bans_total", a.Bans)
+	for _, c := range a.Packets {
+		verdict := "pass"
+		if c.Drop {
+			verdict = "drop"
+			counter(w, fmt.Sprintf(`spillway_admission_packets_total{reason=%q,verdict="would-drop"}`, c.Reason), c.Unenforced)
+		}
+		counter(w, fmt.Sprintf("spillway_admission_packets_total{reason=%q,verdict=%q}", c.Reason, verdict), c.Packets)
+	}
+	counter(w, "spillway_admission_samples_lost_total", a.SamplesLost)
 	v := s.Visits
 	counter(w, `spillway_connections_closed_total{reason="no-request"}`, v.HeaderTimeouts)
 	counter(w, `spillway_connections_closed_total{reason="idle"}`, v.IdleTimeouts)

@@ -20,6 +20,9 @@ const (
 	UserSpace Mode = "user_space"
 )
 
+// Modes are all of them, the best first.
+var Modes = []Mode{Native, Generic, TCX, UserSpace}
+
 // A Level is what is left of normal operation. Each adds to the one before.
 type Level uint32
 

@@ -1,0 +1,350 @@
+package admit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"spillway/edge/outcome"
+)
+
+// idle reads a machine at rest.
+func idle() gauges {
+	return gauges{
+		cpu: func() time.Duration { return 0 }, delay: func() time.Duration { return 0 }, memory: func() float64 { return 0 },
+	}
+}
+
+// governed runs a Controller in virtual time. The log is what it said; it may be read
+// after synctest.Wait.
+func governed(t *testing.T, around Surroundings) (*Controller, *bytes.Buffer) {
+	t.Helper()
+	log := &bytes.Buffer{}
+	around.Log = slog.New(slog.NewTextHandler(log, nil))
+	c := New(config(), 2)
+	c.control.senses.gauges = idle()
+	c.Use(around)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Wait()
+	return c, log
+}
+
+// pass lets time pass, and the Controller do what is due.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestKernelHearsTheHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, log := governed(t, Surroundings{Kernel: k})
+		pass(10 * time.Second)
+		if s := c.State(); s.Mode != Generic || s.Heartbeat > .3 || s.Heartbeat < 0 || k.beats < 50 {
+			t.Errorf("mode %s, heartbeat %v, %d beats", s.Mode, s.Heartbeat, k.beats)
+		}
+		if k.policy.Level != Normal || k.policy.Stale != stale || !k.policy.Enforce || k.policy.Source.PerSecond != 200 {
+			t.Errorf("policy %+v", k.policy)
+		}
+		if n := strings.Count(log.String(), "judged in the kernel"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+	})
+}
+
+// A pass that does not end sends no heartbeat, so that the kernel passes everything.
+func TestHungPassSendsNoHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		stuck := make(chan struct{})
+		spent := func() bool {
+			<-stuck
+			return false
+		}
+		c := New(config(), 2)
+		c.control.senses.gauges = idle()
+		c.Use(Surroundings{Kernel: k, Spent: spent, Log: slog.New(slog.DiscardHandler)})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Run(ctx) }()
+		pass(10 * time.Second)
+		if k.beats != 0 {
+			t.Errorf("%d heartbeats", k.beats)
+		}
+		close(stuck)
+		pass(time.Second)
+		if k.beats == 0 {
+			t.Error("no heartbeat afterwards")
+		}
+		stop()
+		<-ended
+	})
+}
+
+// A program that somebody removed is there again after a second.
+func TestRemovedProgramIsAttachedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, log := governed(t, Surroundings{Kernel: k})
+		pass(time.Second)
+		k.do(func() { k.check = errFrail })
+		pass(checkEvery)
+		if s := c.State(); s.Mode != UserSpace || c.judge.Load() != nil {
+			t.Errorf("not noticed: %+v", s)
+		}
+		pass(firstRetry)
+		if s := c.State(); s.Mode != Generic || k.attachments != 2 {
+			t.Errorf("not attached again: %+v", s)
+		}
+		if n := strings.Count(log.String(), errFrail.Error()); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+	})
+}
+
+// What fails falls back to the same limits in user space, is said once, and is tried
+// again, ever later.
+func TestKernelThatFailsForLongIsTriedEverLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, log := governed(t, Surroundings{Kernel: k})
+		pass(time.Second)
+		k.do(func() { k.configure, k.attachments = errFrail, 0 })
+		pass(time.Second)
+		if s := c.State(); s.Mode != UserSpace || s.Heartbeat != -1 || !strings.Contains(s.Refused, errFrail.Error()) {
+			t.Errorf("state %+v", s)
+		}
+		// User space charges now.
+		h, _ := c.Connect(from(1), true)
+		if h.receipt == 0 {
+			t.Error("nothing was charged in user space")
+		}
+		pass(time.Hour)
+		if n := strings.Count(log.String(), "does not want to"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+		tries := 0
+		k.do(func() { k.configure, k.attach = nil, errors.New("still not") })
+		for range 3600 {
+			pass(time.Second)
+		}
+		k.do(func() { tries, k.attach = k.attachments, nil })
+		if tries < 10 || tries > 14 { // one in five minutes
+			t.Errorf("tried %d times in an hour", tries)
+		}
+		pass(lastRetry)
+		if s := c.State(); s.Mode != Generic {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+func TestNoKernelIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, log := governed(t, Surroundings{NoKernel: errors.New("no privilege")})
+		pass(time.Hour)
+		if n := strings.Count(log.String(), "no privilege"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+		if s := c.State(); s.Mode != UserSpace || s.Refused != "no privilege" {
+			t.Errorf("state %+v", s)
+		}
+		if err := c.EnableNative(); !errors.Is(err, ErrNoKernel) {
+			t.Errorf("native: %v", err)
+		}
+	})
+}
+
+// Origins that are saturated raise nothing; together with spent functions they do,
+// after a second of it.
+func TestSpentRaisesTheLevelWhenItLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var spent atomic.Bool
+		c, _ := governed(t, Surroundings{Spent: spent.Load})
+		pass(time.Minute)
+		if s := c.State(); s.Level != Normal {
+			t.Errorf("level %s without a cause", s.Level)
+		}
+		spent.Store(true)
+		pass(500 * time.Millisecond)
+		if s := c.State(); s.Level != Normal {
+			t.Errorf("level %s after half a second", s.Level)
+		}
+		pass(time.Second)
+		if s := c.State(); s.Level != Shedding || s.Why == "" {
+			t.Errorf("level %s, %q", s.Level, s.Why)
+		}
+		spent.Store(false)
+		pass(hold + 2*beat)
+		if s := c.State(); s.Level != Guarded {
+			t.Errorf("level %s after the hold time", s.Level)
+		}
+		pass(hold)
+		if s := c.State(); s.Level != Normal {
+			t.Errorf("level %s after twice the hold time", s.Level)
+		}
+	})
+}
+
+func TestOperatorHoldsTheLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		if err := c.SetLevel(Closed+1, time.Now().Add(time.Hour)); err == nil {
+			t.Error("a level that there is not")
+		}
+		if err := c.SetLevel(Guarded, time.Now().Add(10*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if s := c.State(); s.Level != Guarded || s.PinnedUntil.IsZero() || k.policy.Level != Guarded {
+			t.Errorf("at once: %s, the kernel's %s", s.Level, k.policy.Level)
+		}
+		if !c.Retry(v4(1)) {
+			t.Error("guarded, and no Retry")
+		}
+		pass(9 * time.Minute)
+		if s := c.State(); s.Level != Guarded {
+			t.Errorf("level %s", s.Level)
+		}
+		pass(2 * time.Minute)
+		if s := c.State(); s.Level != Normal || !s.PinnedUntil.IsZero() {
+			t.Errorf("level %s", s.Level)
+		}
+		if c.Retry(v4(1)) {
+			t.Error("Retry afterwards")
+		}
+		_ = c.SetLevel(Closed, time.Now().Add(time.Hour))
+		_ = c.SetLevel(Normal, time.Time{})
+		if s := c.State(); s.Level != Normal {
+			t.Errorf("level %s after the pin was taken out", s.Level)
+		}
+	})
+}
+
+// Where the kernel judges it has charged, so that a completed handshake gives back and
+// makes known there, once; and who owes there must prove its address.
+func TestHandshakesSettleWithTheKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		for _, connect := range []func() (*Handshake, outcome.Reason){
+			func() (*Handshake, outcome.Reason) { return c.Connect(from(1), false) },
+			func() (*Handshake, outcome.Reason) { return c.ConnectTCP(from(1)) },
+		} {
+			h, why := connect()
+			if why != outcome.None || h.receipt != 0 {
+				t.Errorf("refused for %q, charged %d", why, h.receipt)
+			}
+			h.Done()
+			h.Done()
+			h.Close()
+		}
+		if k.refunds != 2 || k.known != 2 {
+			t.Errorf("%d refunds, %d times known; want 2", k.refunds, k.known)
+		}
+		k.owes[v4(1)] = softDebt
+		if !c.Retry(v4(1)) || c.Retry(v4(2)) {
+			t.Error("Retry is not for who owes more than soft")
+		}
+		h, _ := c.Connect(from(3), true)
+		h.Done()
+		h.Cost(3 * time.Second)
+		if k.owes[v4(3)] != 3*time.Second {
+			t.Errorf("costs: %v", k.owes[v4(3)])
+		}
+	})
+}
+
+func TestNativeModeIsOnTrial(t *testing.T) {
+	f := func(name string, confirm, silent bool, want Mode, why string) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFrailKernel()
+				c, log := governed(t, Surroundings{Kernel: k})
+				come := func(times int) {
+					for range times {
+						k.do(func() { k.established++ })
+						pass(beat)
+					}
+				}
+				come(10)
+				if err := c.EnableNative(); err != nil {
+					t.Fatal(err)
+				}
+				if s := c.State(); s.Mode != Native || s.Trial <= 0 {
+					t.Errorf("state %+v", s)
+				}
+				if confirm {
+					if err := c.Confirm(); err != nil {
+						t.Error(err)
+					}
+				}
+				if !silent {
+					come(2)
+				}
+				pass(trialTime - time.Second)
+				if s := c.State(); s.Mode != Native {
+					t.Errorf("given up before the time: %+v", s)
+				}
+				pass(2 * time.Second)
+				if s := c.State(); s.Mode != want || s.Trial != 0 || why != "" && !strings.Contains(s.Refused, why) {
+					t.Errorf("state %+v", s)
+				}
+				if why != "" && strings.Count(log.String(), why) != 1 {
+					t.Errorf("log:\n%s", log)
+				}
+				if err := c.Confirm(); !errors.Is(err, errNoTrial) {
+					t.Errorf("confirmed afterwards: %v", err)
+				}
+			})
+		})
+	}
+	f("confirmed", true, false, Native, "")
+	f("unconfirmed", false, false, Generic, "nobody confirmed")
+	f("silent", true, true, Generic, "no packets of established")
+}
+
+func TestNativeModeThatDriversRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		k.native = errFrail
+		if err := c.EnableNative(); !errors.Is(err, errFrail) {
+			t.Errorf("error %v", err)
+		}
+		pass(time.Second)
+		if s := c.State(); s.Mode != Generic || s.Heartbeat < 0 {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+// Rules that a process before left in the kernel are taken over.
+func TestRulesOfTheKernelAreTakenOver(t *testing.T) {
+	k := newFrailKernel()
+	p := netip.MustParsePrefix("192.0.2.0/24")
+	k.rules[p] = Rule{Prefix: p}
+	c := New(config(), 1)
+	c.Use(Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
+	if got := c.Rules(); len(got) != 1 || got[0].Prefix != p {
+		t.Errorf("rules %v", got)
+	}
+	if err := c.RemoveRule(p); err != nil || len(k.rules) != 0 || len(c.Rules()) != 0 {
+		t.Errorf("after removing: %v, %v, %v", err, k.rules, c.Rules())
+	}
+}
