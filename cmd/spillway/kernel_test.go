@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"spillway/bpf"
+	"spillway/edge"
+	"spillway/edge/admit"
+)
+
+// ownNetwork moves the test and its thread to a network of their own, with two
+// interfaces at one cable: v0 has 192.0.2.1, and v1 is the other end.
+func ownNetwork(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace of its own needs root")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("ip is not installed; scripts/setup installs it")
+	}
+	runtime.LockOSThread()
+	before, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setns(before, unix.CLONE_NEWNET); err != nil {
+			return // the thread ends with the goroutine
+		}
+		unix.Close(before)
+		runtime.UnlockOSThread()
+	})
+	ip(t, "link set lo up")
+	cable(t)
+}
+
+func cable(t *testing.T) {
+	t.Helper()
+	ip(t, "link add v0 type veth peer name v1")
+	ip(t, "addr add 192.0.2.1/24 dev v0")
+	ip(t, "link set v0 up")
+	ip(t, "link set v1 up")
+}
+
+func ip(t *testing.T, command string) {
+	t.Helper()
+	if output, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", command, err, output)
+	}
+}
+
+// loadKernel opens the kernel of sockets at an address.
+func loadKernel(t *testing.T, address string, c admit.Config) *kernel {
+	t.Helper()
+	tcp, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := bpf.NewConnectionIDs(nil, bpf.Keys{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids)
+	tcp.Close() // the kernel goes by its port alone
+	if errors.Is(err, bpf.ErrNoPrivilege) || errors.Is(err, bpf.ErrOldKernel) {
+		t.Skipf("programs in the kernel: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+func TestKernelStaysOff(t *testing.T) {
+	f := func(address string, c admit.Config, want string) {
+		t.Helper()
+		tcp, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s, %+v: %v", address, c, err)
+		}
+	}
+	f("127.0.0.1:0", admit.Config{Kernel: "auto"}, "loopback")
+	f("[::1]:0", admit.Config{Kernel: "auto"}, "loopback")
+	f(":0", admit.Config{Kernel: "off"}, "admission.kernel is off")
+}
+
+func TestInterfacesOfAnAddress(t *testing.T) {
+	ownNetwork(t)
+	f := func(names, addr, want string) {
+		t.Helper()
+		indexes, err := interfaces(strings.Fields(names), netip.MustParseAddr(addr))
+		var got []string
+		for _, index := range indexes {
+			i, err := net.InterfaceByIndex(index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, i.Name)
+		}
+		if strings.Join(got, " ") != want || (err == nil) != (want != "") {
+			t.Errorf("%q, %s: %v, %v; want %q", names, addr, got, err, want)
+		}
+	}
+	f("", "192.0.2.1", "v0")
+	f("", "192.0.2.2", "")
+	f("", "::", "")
+	f("v1", "::", "v1")
+	f("v0 v1", "192.0.2.1", "v1 v0")
+	f("v0 nil", "192.0.2.1", "")
+	ip(t, "route add default via 192.0.2.9 dev v0")
+	f("", "0.0.0.0", "v0")
+	ip(t, "-6 route add default dev v1")
+	f("", "::", "v1 v0")
+}
+
+// The controller drives a real kernel by the adapter: it attaches, hears that the
+// interface is gone, comes back with another one, and has its rules and counts.
+func TestControllerGovernsTheKernel(t *testing.T) {
+	ownNetwork(t)
+	k := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	c := admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2)
+	log := &journal{}
+	c.Use(admit.Surroundings{Kernel: k, Log: slog.New(slog.NewTextHandler(log, nil))})
+	// Every call of SetLevel is a pass, on this thread, whose network it is.
+	pass := func() admit.State {
+		if err := c.SetLevel(admit.Normal, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		return c.State()
+	}
+	if s := pass(); s.Mode != admit.Generic || s.Refused != "" || s.Heartbeat < 0 {
+		t.Fatalf("state %+v", s)
+	}
+	if counts, _, err := k.Counts(); err != nil || len(counts) != int(bpf.Reasons) || counts[bpf.DropBudget].Reason != "budget" || !counts[bpf.DropBudget].Drop {
+		t.Errorf("counts %v, %v", counts, err)
+	}
+	denied := netip.MustParsePrefix("198.51.100.0/24")
+	if err := c.SetRule(admit.Rule{Prefix: denied}); err != nil {
+		t.Fatal(err)
+	}
+	if rules, err := k.Rules(); err != nil || len(rules) != 1 || rules[0].Prefix != denied {
+		t.Errorf("rules in the kernel: %v, %v", rules, err)
+	}
+
+	h, _ := c.ConnectTCP(netip.MustParseAddrPort("198.51.100.7:1"))
+	h.Done()
+	h.Cost(6 * time.Second)
+	source := netip.MustParseAddr("198.51.100.7")
+	if tcp, quic := k.Owes(source, true), k.Owes(source, false); tcp < 5*time.Second || quic != 0 {
+		t.Errorf("owes %v over TCP and %v over QUIC", tcp, quic)
+	}
+	h.Cost(time.Hour)
+	h.Cost(time.Hour)
+	if debt := k.Owes(source, true); debt < 20*time.Second {
+		t.Errorf("owes %v", debt)
+	}
+	c.Forget()
+	if debt := k.Owes(source, true); debt != 0 {
+		t.Errorf("owes %v after all was forgotten", debt)
+	}
+
+	if err := c.EnableNative(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	if s := pass(); s.Mode != admit.Native || s.Trial != 0 {
+		t.Errorf("native: %+v", s)
+	}
+
+	ip(t, "link del v0")
+	until(t, "the interface is missed", func() bool { return pass().Mode == admit.UserSpace })
+	if s := pass(); !strings.Contains(s.Refused, bpf.ErrDetached.Error()) {
+		t.Errorf("refused: %q", s.Refused)
+	}
+	cable(t)
+	until(t, "the kernel judges again", func() bool { return pass().Mode == admit.Generic })
+	if n := strings.Count(log.String(), "packets are not judged in the kernel"); n < 1 || n > 2 {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// until waits for what a clock brings about.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for ended := time.Now().Add(20 * time.Second); !done(); runtime.Gosched() {
+		if time.Now().After(ended) {
+			t.Fatalf("%s: not within 20 s", what)
+		}
+	}
+}
+
+// Another program at the hook leaves tcx, and the reason is told.
+func TestHookInUseLeavesTCX(t *testing.T) {
+	ownNetwork(t)
+	first := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	if _, err := first.Attach(false); err != nil {
+		t.Fatal(err)
+	}
+	second := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	mode, err := second.Attach(false)
+	if errors.Is(err, bpf.ErrOldKernel) {
+		t.Skipf("tcx: %v", err)
+	}
+	if err != nil || mode != admit.TCX || !errors.Is(second.Refused(), bpf.ErrHookInUse) {
+		t.Errorf("mode %s, %v; refused %v", mode, err, second.Refused())
+	}
+	if _, err := second.Attach(true); !errors.Is(err, bpf.ErrHookInUse) {
+		t.Errorf("native: %v", err)
+	}
+}
