@@ -7,7 +7,7 @@ const (
 	// retryPart is what a Retry costs of a handshake.
 	retryPart = 1. / 12
 	// retryShare of the processors is for Retries, while budgets hold.
-	retryShare = .25
+	retryShare = .75
 	// synsPerCore is what the kernel's own defence, cookies, takes on beside other
 	// work. The handshakes of those that complete are bounded by what they cost.
 	synsPerCore = 25_000

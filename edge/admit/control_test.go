@@ -348,3 +348,11 @@ func TestRulesOfTheKernelAreTakenOver(t *testing.T) {
 		t.Errorf("after removing: %v, %v, %v", err, k.rules, c.Rules())
 	}
 }
+
+// A pass takes the machine's gauges and decides, without a kernel.
+func BenchmarkPass(b *testing.B) {
+	c := New(config(), 2)
+	for b.Loop() {
+		c.pass()
+	}
+}

@@ -169,10 +169,10 @@ type bucket struct {
 }
 
 // newBucket returns a bucket that passes perSecond events a second, and at most
-// as many at once as a tenth of a second brings (but 16).
+// as many at once as a twentieth of a second brings (but 16).
 func newBucket(perSecond int) *bucket {
 	cost := time.Second / time.Duration(perSecond)
-	return &bucket{cost: cost, depth: max(100*time.Millisecond, 16*cost)}
+	return &bucket{cost: cost, depth: max(50*time.Millisecond, 16*cost)}
 }
 
 // take notes one event. An empty bucket does not sink further, so that it
