@@ -115,7 +115,7 @@ func (s Setup) StartOn(t testing.TB, socks edge.Sockets) *Node {
 func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	t.Helper()
 	if socks.Steering.IDs == nil {
-		socks.Steering.IDs = ConnectionIDs(t)
+		socks.Steering.IDs = ConnectionIDs(t, "")
 	}
 	log := s.Log
 	if log == nil {
@@ -139,10 +139,11 @@ func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	return n
 }
 
-// ConnectionIDs returns a format of connection IDs, with keys that all tests know.
-func ConnectionIDs(t testing.TB) *bpf.ConnectionIDs {
+// ConnectionIDs returns a format of connection IDs, with keys that all tests know. The
+// server ID may be empty.
+func ConnectionIDs(t testing.TB, serverID string) *bpf.ConnectionIDs {
 	t.Helper()
-	ids, err := bpf.NewConnectionIDs(nil, bpf.Keys{{1}, {2}})
+	ids, err := bpf.NewConnectionIDs([]byte(serverID), bpf.Keys{{1}, {2}})
 	if err != nil {
 		t.Fatal(err)
 	}

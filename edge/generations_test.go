@@ -1,0 +1,121 @@
+package edge_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+
+	"spillway/edge"
+	"spillway/edge/edgetest"
+)
+
+// An heir is a node at the address of another, in place of its process's successor.
+type heir struct {
+	*edgetest.Node
+	socks    edge.Sockets
+	visitors []*roamer
+	name     string
+}
+
+// succeed starts a node of the next generation, which begins with visitors.
+func (h *heir) succeed(t *testing.T, number int, steering edge.Steering) *heir {
+	t.Helper()
+	steering.Generation = number % 2
+	next := &heir{name: fmt.Sprint("generation ", number)}
+	s := edgetest.New(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, next.name) }))
+	if h == nil {
+		next.socks = open(t, &s)
+	} else {
+		if err := h.socks.Hold(); err != nil {
+			t.Fatal(err)
+		}
+		steering.Succeeds = true
+		next.socks = edge.Sockets{UDP: []net.PacketConn{beside(t, h.socks.UDP[0])}}
+	}
+	if err := next.socks.Steer(t.Context(), steering); err != nil {
+		t.Fatal(err)
+	}
+	if h != nil {
+		h.keeps(t) // although another has sockets there that nobody reads
+	}
+	next.Node = s.StartOn(t, next.socks)
+	for newcomer := ""; newcomer != next.name; {
+		var err error
+		if newcomer, err = next.visit(t, h).ask(patient); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		next.visitors = append(next.visitors, next.visit(t, nil))
+	}
+	next.keeps(t)
+	return next
+}
+
+// visit returns a newcomer, who until a node has begun may come to the one before.
+func (h *heir) visit(t *testing.T, before *heir) *roamer {
+	t.Helper()
+	c := h.Client.Clone()
+	if before != nil {
+		c.InsecureSkipVerify = true
+	}
+	return newRoamer(t, h.Node, c)
+}
+
+// keeps checks that the node's visitors are still at it, and lets them move. Three
+// moves are well for a connection; after more within milliseconds quic-go has, once in
+// a thousand, no path left to answer on.
+func (h *heir) keeps(t *testing.T) {
+	t.Helper()
+	for _, v := range h.visitors {
+		if got, err := v.ask(patient); got != h.name || err != nil {
+			t.Fatalf("a visitor of %s got %q, error %v", h.name, got, err)
+		}
+		v.move(t)
+	}
+}
+
+// Five processes follow each other at one address: newcomers go to the newest, all
+// others stay where they are until that has gone, whatever happens to their addresses.
+func TestGenerations(t *testing.T) {
+	f := func(t *testing.T, steering edge.Steering, sockets int) {
+		var now *heir
+		for number := range 5 {
+			next := now.succeed(t, number, steering)
+			if got := next.Listeners.State().UDPSockets; got != sockets {
+				t.Fatalf("%d sockets", got)
+			}
+			if now != nil {
+				now.keeps(t)
+				now.Stop(t)
+				next.keeps(t) // they have changed position
+			}
+			now = next
+		}
+	}
+	t.Run("kernel", func(t *testing.T) {
+		ids := edgetest.ConnectionIDs(t, "")
+		f(t, edge.Steering{IDs: ids, Kernel: kernel(t, ids), Sockets: 3}, 3)
+	})
+	// Without a server ID one of 400 newcomers is taken for one who was here.
+	t.Run("classic", func(t *testing.T) { f(t, edge.Steering{IDs: edgetest.ConnectionIDs(t, "8 bytes.")}, 1) })
+}
+
+// A successor that fails to start leaves all with the node that it was to replace.
+func TestGenerationThatFails(t *testing.T) {
+	steering := edge.Steering{IDs: edgetest.ConnectionIDs(t, "8 bytes.")}
+	var none *heir
+	now := none.succeed(t, 0, steering)
+	if err := now.socks.Hold(); err != nil {
+		t.Fatal(err)
+	}
+	failed := beside(t, now.socks.UDP[0])
+	now.keeps(t)
+	failed.Close()
+	now.keeps(t)
+	if got, err := now.visit(t, nil).ask(patient); got != now.name || err != nil {
+		t.Errorf("a newcomer got %q, error %v", got, err)
+	}
+	now.succeed(t, 1, steering)
+}
