@@ -51,6 +51,7 @@ type Listeners struct {
 	handlers                                      atomic.Int64
 	plain                                         atomic.Int64 // connections of plain HTTP
 	failed                                        chan error
+	started                                       chan struct{}
 }
 
 // rules are what a reload replaces.
@@ -87,7 +88,7 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	}
 	l := &Listeners{
 		c: c, socks: s, admit: a, handler: h, log: log, tls: state,
-		failed: make(chan error, 1),
+		failed: make(chan error, 1), started: make(chan struct{}),
 	}
 	l.life, l.endLife = context.WithCancel(context.Background())
 	l.drain, l.startDrain = context.WithCancel(l.life)
@@ -210,6 +211,7 @@ func (l *Listeners) start() {
 	if l.redirect != nil {
 		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(plainListener{l.socks.HTTP, l})) })
 	}
+	close(l.started)
 }
 
 // fail ends Run, unless the end was asked for.

@@ -41,10 +41,14 @@ func OpenSockets(ctx context.Context, c Config) (Sockets, error) {
 }
 
 func (s *Sockets) open(ctx context.Context, c Config) error {
-	if err := s.openPair(ctx, c); err != nil {
+	pair := s.openPair
+	if s.TCP != nil { // inherited
+		pair = s.join
+	}
+	if err := pair(ctx, c); err != nil {
 		return err
 	}
-	if c.HTTP == "" || c.HTTP == "off" {
+	if c.HTTP == "" || c.HTTP == "off" || s.HTTP != nil {
 		return nil
 	}
 	var err error

@@ -26,6 +26,9 @@ import (
 type Config struct {
 	// Address is unix:PATH or a loopback address with a port.
 	Address string
+	// Inherited is the listener of the process before, which is used if it has the
+	// address, and closed if not. Nil: there is none.
+	Inherited net.Listener
 }
 
 // Options are what the listener shows.
@@ -59,7 +62,7 @@ type Server struct {
 
 // New opens the listener. It serves nothing before Run.
 func New(c Config, o Options, log *slog.Logger) (*Server, error) {
-	s, err := listen(c.Address)
+	s, err := open(c)
 	if err != nil {
 		return nil, fmt.Errorf("open admin listener: %w", err)
 	}
@@ -78,10 +81,25 @@ func New(c Config, o Options, log *slog.Logger) (*Server, error) {
 	}}, nil
 }
 
+// open takes over the listener that is there, or opens one.
+func open(c Config) (*socket, error) {
+	if c.Inherited != nil {
+		if s, ok := adopt(c.Address, c.Inherited); ok {
+			return s, nil
+		}
+		c.Inherited.Close()
+	}
+	return listen(c.Address)
+}
+
+// Listener is what a successor is given as Config.Inherited.
+func (s *Server) Listener() net.Listener { return s.socket.Listener }
+
 // Addr returns the address in the notation of Config, with the actual port.
 func (s *Server) Addr() string { return s.socket.address() }
 
-// Run serves until ctx ends, and then removes the socket.
+// Run serves until ctx ends, and then removes the socket, unless another process has
+// the listener too.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.socket.remove()
 	closed := make(chan struct{})

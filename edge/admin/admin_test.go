@@ -220,3 +220,77 @@ func TestClientSaysThatNobodyAnswers(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// Two processes have one listener for a while: whoever ends first leaves the socket to
+// the other.
+func TestInheritedListener(t *testing.T) {
+	for kind, address := range addresses(t) {
+		t.Run(kind, func(t *testing.T) {
+			options, log := (&fixture{}).options(), slog.New(slog.DiscardHandler)
+			first, err := New(Config{Address: address}, options, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			heir := func() net.Listener {
+				file, err := first.Listener().(interface{ File() (*os.File, error) }).File()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer file.Close()
+				l, err := net.FileListener(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+			failed, err := New(Config{Address: address, Inherited: heir()}, options, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := failed.Close(); err != nil {
+				t.Fatal(err)
+			}
+			second, err := New(Config{Address: address, Inherited: heir()}, options, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first.Addr() != second.Addr() {
+				t.Errorf("the successor is at %s, want %s", second.Addr(), first.Addr())
+			}
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- second.Run(ctx) }()
+			if _, err := NewClient(second.Addr()).Get(t.Context(), "/healthz"); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if path, ok := strings.CutPrefix(address, "unix:"); ok {
+				if _, err := os.Stat(path); err == nil {
+					t.Error("the socket outlives the last who had it")
+				}
+			}
+		})
+	}
+}
+
+// A listener with another address than the configuration's is not used.
+func TestInheritedListenerElsewhere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Address: "unix:" + filepath.Join(t.TempDir(), "a.sock"), Inherited: l}, (&fixture{}).options(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the old listener gives %v", err)
+	}
+}

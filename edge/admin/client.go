@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,6 +72,20 @@ func (c *Client) Status(ctx context.Context, v any) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
+	resp, err := c.ask(ctx, method, path)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.address, err)
+	}
+	return body, nil
+}
+
+// ask returns the answer, whose status is that of success.
+func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
 	if err != nil {
 		return nil, err
@@ -82,13 +97,34 @@ func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.address, err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", c.address, err)
-	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
+		defer resp.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return nil, fmt.Errorf("ask %s: %w", c.address, err)
+		}
 		return nil, fmt.Errorf("ask %s for %s: %s: %s", c.address, path, resp.Status, strings.TrimSpace(string(body)))
 	}
-	return body, nil
+	return resp, nil
+}
+
+// Follow uses the control at the path and hands each line of its answer to line as it
+// comes, however long that takes.
+func (c *Client) Follow(ctx context.Context, path string, line func([]byte) error) error {
+	c.http.Timeout = 0
+	resp, err := c.ask(ctx, http.MethodPost, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if err := line(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("ask %s: %w", c.address, err)
+	}
+	return nil
 }

@@ -23,6 +23,35 @@ type socket struct {
 	file os.FileInfo // what stood at path when the socket was made
 }
 
+// adopt takes a listener over from the process before, if it is that of the address.
+func adopt(address string, l net.Listener) (*socket, bool) {
+	path, unix := strings.CutPrefix(address, "unix:")
+	if !unix {
+		return &socket{Listener: l}, loopback(address) && l.Addr().Network() == "tcp" && sameAddress(address, l.Addr().String())
+	}
+	if l.Addr().Network() != "unix" || l.Addr().String() != path {
+		return nil, false
+	}
+	// Where somebody has removed the file, only a new socket can be asked.
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, false
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return &socket{Listener: l, path: path, file: file}, true
+}
+
+// sameAddress reports whether a listener has the address that is asked for, of which
+// port 0 is any.
+func sameAddress(asked, has string) bool {
+	a, err := net.ResolveTCPAddr("tcp", asked)
+	if err != nil {
+		return false
+	}
+	h, err := netip.ParseAddrPort(has)
+	return err == nil && a.AddrPort().Addr().Unmap() == h.Addr().Unmap() && (a.Port == 0 || a.Port == int(h.Port()))
+}
+
 func listen(address string) (*socket, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return listenUnix(path)
@@ -102,12 +131,13 @@ func (s *socket) address() string {
 	return s.Addr().String()
 }
 
-// remove removes the socket's file if it is still the one that was made here.
+// remove removes the socket's file if it is still the one that was made here, and no
+// process that has the same listener answers there.
 func (s *socket) remove() {
 	if !s.unix() {
 		return
 	}
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
-		os.Remove(s.path)
+		_ = removeStale(s.path)
 	}
 }
