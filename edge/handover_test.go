@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,17 +24,16 @@ import (
 )
 
 // A succession is a node that is handed over from process to process, here all in
-// one. They share the TCP socket. Each has a UDP socket at an address of its own, and
-// visitors go to the last one: that stands for the kernel's steering.
+// one. They share the TCP socket. Each generation has its number in its answers.
 type succession struct {
 	t      *testing.T
 	setup  edgetest.Setup
-	name   string // of the present generation, in answers
-	socks  edge.Sockets
 	node   *edgetest.Node
-	quic   atomic.Pointer[net.UDPAddr]
 	number int
-	drains sync.WaitGroup
+	// crowded lets more than two generations live at once, for which connection IDs
+	// have no room: each has a UDP address of its own, and visitors go to the last.
+	crowded bool
+	quic    atomic.Pointer[net.UDPAddr]
 }
 
 // newSuccession starts the first generation. Without HTTP/3 nothing waits for its
@@ -59,32 +59,52 @@ func (s *succession) start(socks edge.Sockets) {
 		w.Header().Set("Generation", generation)
 		h.ServeHTTP(w, r)
 	})
-	s.socks, s.node = socks, setup.StartOn(s.t, socks)
+	s.node = setup.StartOn(s.t, socks)
 	if len(socks.UDP) > 0 {
 		s.quic.Store(socks.UDP[0].LocalAddr().(*net.UDPAddr))
 	}
 }
 
-// succeed starts the next generation.
-func (s *succession) succeed() {
-	s.t.Helper()
-	files, err := s.socks.StreamFiles()
+// passed returns sockets as another process gets them.
+func passed(t *testing.T, files func() ([]*os.File, error)) edge.Sockets {
+	t.Helper()
+	all, err := files()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	socks, err := edge.AdoptSockets(files)
-	for _, f := range files {
+	s, err := edge.AdoptSockets(all)
+	for _, f := range all {
 		f.Close()
 	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// succeed starts the next generation.
+func (s *succession) succeed() {
+	s.t.Helper()
+	mine := s.node.Listeners.Sockets()
+	if err := mine.Hold(); err != nil {
 		s.t.Fatal(err)
 	}
-	if s.setup.Config.HTTP3.Enabled {
-		own, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	socks, err := edge.InheritSockets(s.t.Context(), s.setup.Config, passed(s.t, mine.StreamFiles))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.crowded {
+		elsewhere, err := edge.OpenSockets(s.t.Context(), s.setup.Config)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		socks.UDP = []net.PacketConn{own}
+		elsewhere.TCP.Close()
+		socks.UDP[0].Close()
+		socks.UDP = elsewhere.UDP
+	}
+	steering := edge.Steering{IDs: edgetest.ConnectionIDs(s.t), Generation: s.number % 2, Succeeds: !s.crowded}
+	if err := socks.Steer(s.t.Context(), steering); err != nil {
+		s.t.Fatal(err)
 	}
 	s.start(socks)
 }
@@ -94,9 +114,29 @@ func (s *succession) handOver(ctx context.Context) <-chan error {
 	s.t.Helper()
 	old := s.node
 	s.succeed()
-	done := make(chan error, 1)
-	s.drains.Go(func() { done <- old.Listeners.HandOver(ctx) })
-	return done
+	s.await(s.number)
+	return handOver(ctx, old)
+}
+
+// await waits until a generation gets what is new: over TCP both do, for a while.
+func (s *succession) await(number int) {
+	s.t.Helper()
+	proto := "h1"
+	if s.setup.Config.HTTP3.Enabled {
+		proto = "h3"
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		c := s.client(proto)
+		got, err := generation(c, s.url())
+		c.CloseIdleConnections()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if got == strconv.Itoa(number) {
+			return
+		}
+	}
+	s.t.Fatalf("generation %d gets nobody", number)
 }
 
 // A dialTCP opens a TCP connection.
@@ -183,15 +223,7 @@ func TestHandOverFinishesWhatIsInFlight(t *testing.T) {
 			}()
 			<-entered
 			done := s.handOver(t.Context())
-			for range 20 {
-				// The predecessor may still be about to accept the first of them.
-				if got, err := generation(s.client(proto), s.url()); err != nil || got != "1" && got != "2" {
-					t.Fatalf("newcomer: generation %q, %v", got, err)
-				}
-			}
-			if got, err := generation(s.client(proto), s.url()); got != "2" || err != nil {
-				t.Errorf("newcomer: generation %q, %v", got, err)
-			}
+			s.await(2)
 			select {
 			case err := <-done:
 				t.Fatalf("handed over with a request in flight: %v", err)
@@ -208,76 +240,102 @@ func TestHandOverFinishesWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// pause sends the first half of what a TLS client says first, and the rest when it
-// is resumed.
-type pause struct {
-	net.Conn
-	begun  chan struct{}
-	resume chan struct{}
-	once   sync.Once
+// awaitClosed waits until a node has closed its stream sockets.
+func awaitClosed(n *edgetest.Node) {
+	for {
+		socks := n.Listeners.Sockets()
+		files, err := socks.StreamFiles()
+		for _, f := range files {
+			f.Close()
+		}
+		if err != nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
-func (p *pause) Write(b []byte) (n int, err error) {
+// A pause is a connection that begins with a PROXY header or with nothing. It stops
+// amid what it says first until it is resumed.
+type pause struct {
+	net.Conn
+	header        string
+	begun, resume chan struct{}
+	once          sync.Once
+}
+
+// Write implements net.Conn.
+func (p *pause) Write(b []byte) (int, error) {
+	n, err := 0, error(nil)
 	p.once.Do(func() {
-		n, err = p.Conn.Write(b[:len(b)/2])
+		first := append([]byte(p.header), b...)
+		half := len(first) / 2
+		if p.header != "" {
+			half = len(p.header) / 2
+		}
+		if _, err = p.Conn.Write(first[:half]); err != nil {
+			return
+		}
 		close(p.begun)
 		<-p.resume
+		_, err = p.Conn.Write(first[half:])
+		n = len(b)
 	})
-	if err != nil {
+	if n > 0 || err != nil {
 		return n, err
 	}
-	m, err := p.Conn.Write(b[n:])
-	return n + m, err
+	return p.Conn.Write(b)
 }
 
 // A connection that was accepted is served, however little of it has come: its PROXY
 // header, its handshake, its first request.
 func TestHandOverServesWhomItAccepted(t *testing.T) {
 	t.Parallel()
-	f := func(t *testing.T, proto string, proxied bool) {
-		s := newSuccession(t, http.HandlerFunc(echoProto), false)
-		if proxied {
-			s.node.Stop(t)
-			s.setup.Config.ProxyProtocol = []string{"127.0.0.1"}
-			socks, err := edge.OpenSockets(t.Context(), s.setup.Config)
-			if err != nil {
-				t.Fatal(err)
+	f := func(what, proto, header string) {
+		t.Run(what, func(t *testing.T) {
+			s := newSuccession(t, http.HandlerFunc(echoProto), false)
+			if header != "" {
+				s.setup.Config.ProxyProtocol = []string{"127.0.0.1"}
+				if err := s.node.Listeners.Reload(s.setup.Config, nil); err != nil {
+					t.Fatal(err)
+				}
 			}
-			s.start(socks)
-			s.number = 1
-		}
-		begun, resume := make(chan struct{}), make(chan struct{})
-		c := s.clientThrough(proto, func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, address)
-			return &pause{Conn: conn, begun: begun, resume: resume}, err
+			visit := func(resume chan struct{}) (begun chan struct{}, got chan string) {
+				begun, got = make(chan struct{}), make(chan string, 1)
+				c := s.clientThrough(proto, func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := new(net.Dialer).DialContext(ctx, network, address)
+					return &pause{Conn: conn, header: header, begun: begun, resume: resume}, err
+				})
+				go func() {
+					g, err := generation(c, s.url())
+					got <- fmt.Sprint(g, err)
+				}()
+				return begun, got
+			}
+			resume, now := make(chan struct{}), make(chan struct{})
+			close(now)
+			begun, got := visit(resume)
+			<-begun
+			// Connections are accepted one after the other.
+			if _, next := visit(now); <-next != "1<nil>" {
+				t.Fatal("the next one was not served")
+			}
+			old := s.node
+			s.succeed()
+			done := handOver(t.Context(), old)
+			awaitClosed(old)
+			close(resume)
+			if got := <-got; got != "1<nil>" {
+				t.Errorf("who was accepted: %s", got)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("hand over: %v", err)
+			}
 		})
-		got := make(chan string, 1)
-		go func() {
-			g, err := generation(c, s.url())
-			got <- fmt.Sprint(g, err)
-		}()
-		<-begun
-		for s.node.Listeners.State().TCP == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		done := s.handOver(t.Context())
-		for {
-			if g, err := generation(s.client(proto), s.url()); err != nil {
-				t.Fatal(err)
-			} else if g == "2" {
-				break
-			}
-		}
-		close(resume)
-		if got := <-got; got != "1<nil>" {
-			t.Errorf("who was accepted: %s", got)
-		}
-		if err := <-done; err != nil {
-			t.Errorf("hand over: %v", err)
-		}
 	}
-	t.Run("h1", func(t *testing.T) { f(t, "h1", false) })
-	t.Run("h2", func(t *testing.T) { f(t, "h2", false) })
+	f("h1", "h1", "")
+	f("h2", "h2", "")
+	f("proxied", "h1", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 443\r\n")
 }
 
 // Clients that go on all the time, on connections that are kept, are to notice
@@ -294,6 +352,7 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 		fmt.Fprint(w, n)
 	}
 	s := newSuccession(t, http.HandlerFunc(h), true)
+	s.crowded = true
 	url := s.url()
 	stop := make(chan struct{})
 	var clients sync.WaitGroup

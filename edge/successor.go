@@ -25,7 +25,8 @@ func (s *Sockets) StreamFiles() ([]*os.File, error) {
 }
 
 // Files returns duplicates of all sockets, for whoever keeps them while no process
-// does, such as systemd's store. AdoptSockets takes them. The caller closes the files.
+// does, such as systemd's store. AdoptSockets takes them, and InheritSockets after it.
+// The caller closes the files.
 func (s *Sockets) Files() ([]*os.File, error) {
 	all := []socket{{nameTCP, s.TCP}, {nameHTTP, s.HTTP}}
 	for _, conn := range s.UDP {
