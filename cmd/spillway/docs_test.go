@@ -201,3 +201,44 @@ func readFile(t *testing.T, name string) string {
 	}
 	return string(data)
 }
+
+// TestCommandsOfDocumentsExist looks up each command that the papers tell people to
+// type, with its flags.
+func TestCommandsOfDocumentsExist(t *testing.T) {
+	typed := regexp.MustCompile("(?:`|^    |^    sudo |\"sudo |#   )(?:sudo )?spillway ([a-z][^`|#\"]*)")
+	seen := 0
+	for _, file := range []string{"../../README.md", "../../SECURITY.md", "../../edge/README.md", "../../config/install.yaml"} {
+		for line := range strings.Lines(readFile(t, file)) {
+			for _, match := range typed.FindAllStringSubmatch(line, -1) {
+				seen++
+				if bad := unknownIn(strings.Fields(match[1])); bad != "" {
+					t.Errorf("%s: spillway %s: %s", file, strings.TrimSpace(match[1]), bad)
+				}
+			}
+		}
+	}
+	if seen < 40 {
+		t.Errorf("only %d commands were found", seen)
+	}
+}
+
+// unknownIn says what the program does not know of a command line, or nothing.
+func unknownIn(words []string) string {
+	for i, word := range words { // several that are named at once stand for the first
+		words[i], _, _ = strings.Cut(strings.TrimRight(word, ",.;)"), "|")
+	}
+	cmd, rest, err := newRootCommand().Find(words)
+	if err != nil {
+		return err.Error()
+	}
+	for _, word := range rest {
+		name, isFlag := strings.CutPrefix(word, "--")
+		if name, _, _ = strings.Cut(name, "="); isFlag && cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
+			return "there is no flag " + word
+		}
+	}
+	if cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") && cmd.Args(cmd, rest[:1]) != nil {
+		return "there is no command " + rest[0]
+	}
+	return ""
+}

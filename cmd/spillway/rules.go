@@ -102,13 +102,42 @@ func (n *node) serveClear(w http.ResponseWriter, r *http.Request) {
 	writeIndented(w, ruleReport{Done: "cleared", Rules: all})
 }
 
+// A configuredRule is a rule, and the setting that it follows from.
+type configuredRule struct {
+	admit.Rule
+	key string
+}
+
+// rulesOf returns the rules that a configuration asks for. Proxies are allowed: all of
+// their visitors come from one address, and the node limits those by their own.
+func rulesOf(c *config.Config) (rules []configuredRule) {
+	listed := map[netip.Prefix]bool{}
+	for _, r := range c.Admission.Rules() {
+		listed[r.Prefix] = true
+		rules = append(rules, configuredRule{r, "admission." + listOf(r)})
+	}
+	add := func(key string, proxies []string) {
+		for _, text := range proxies {
+			p, err := admit.ParsePrefix(text)
+			if err != nil || p.Bits() == 0 || listed[p] { // who believes everybody allows nobody by it
+				continue
+			}
+			listed[p] = true
+			rules = append(rules, configuredRule{admit.Rule{Prefix: p, Allow: true}, key})
+		}
+	}
+	add("proxy_protocol", c.Edge.ProxyProtocol)
+	add("trusted_proxies", c.Edge.TrustedProxies)
+	return rules
+}
+
 // configured says that a prefix is ruled by the configuration, or nil.
 func (n *node) configured(prefix netip.Prefix) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, rule := range n.config.Admission.Rules() {
+	for _, rule := range rulesOf(n.config) {
 		if rule.Prefix == prefix {
-			return fmt.Errorf("%s stands in admission.%s of the configuration; change it there, then spillway reload", prefix, listOf(rule))
+			return fmt.Errorf("%s stands in %s of the configuration; change it there, then spillway reload", prefix, rule.key)
 		}
 	}
 	return nil
@@ -123,20 +152,20 @@ func listOf(r admit.Rule) string {
 
 // setRules puts the rules of c in force, and removes those of old that c is without.
 func (n *node) setRules(old, c *config.Config) {
-	now := c.Admission.Rules()
-	for _, rule := range old.Admission.Rules() {
-		if !slices.ContainsFunc(now, func(r admit.Rule) bool { return r.Prefix == rule.Prefix }) {
+	now := rulesOf(c)
+	for _, rule := range rulesOf(old) {
+		if !slices.ContainsFunc(now, func(r configuredRule) bool { return r.Prefix == rule.Prefix }) {
 			n.logRule(rule, n.admit.RemoveRule(rule.Prefix))
 		}
 	}
 	for _, rule := range now {
-		n.logRule(rule, n.admit.SetRule(rule))
+		n.logRule(rule, n.admit.SetRule(rule.Rule))
 	}
 }
 
-func (n *node) logRule(r admit.Rule, err error) {
+func (n *node) logRule(r configuredRule, err error) {
 	if err != nil {
-		n.log.Warn("a rule of the configuration is not in force", "list", "admission."+listOf(r), "prefix", r.Prefix, "error", err)
+		n.log.Warn("a rule of the configuration is not in force", "key", r.key, "prefix", r.Prefix, "error", err)
 	}
 }
 
