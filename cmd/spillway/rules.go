@@ -52,7 +52,10 @@ func (n *node) serveRule(w http.ResponseWriter, r *http.Request) {
 		err = n.configured(rule.Prefix)
 	}
 	if err == nil && !rule.Allow && !query.Has("force") {
-		err = n.harm(rule.Prefix, query["operator"])
+		n.mu.Lock()
+		c := n.config
+		n.mu.Unlock()
+		err = slip(rule.Prefix, query["operator"], ownAddresses(), c)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -169,8 +172,9 @@ func (n *node) logRule(r configuredRule, err error) {
 	}
 }
 
-// harm says whom a denial would keep out who is surely not meant, or nil.
-func (n *node) harm(prefix netip.Prefix, operators []string) error {
+// slip says whom a denial would keep out who is surely not meant, or nil: everybody,
+// who asks for it, this machine, or the proxies of a configuration.
+func slip(prefix netip.Prefix, operators []string, own []netip.Addr, c *config.Config) error {
 	const force = "; say --force if you mean it"
 	if prefix.Bits() == 0 {
 		return fmt.Errorf("%s is everybody%s", prefix, force)
@@ -180,15 +184,12 @@ func (n *node) harm(prefix netip.Prefix, operators []string) error {
 			return fmt.Errorf("%s holds %s, from where you are logged in%s", prefix, addr, force)
 		}
 	}
-	own, _ := net.InterfaceAddrs() // without them one guard is less
-	for _, a := range own {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && prefix.Contains(p.Addr().Unmap().WithZone("")) {
-			return fmt.Errorf("%s holds %s, an address of this machine%s", prefix, p.Addr(), force)
+	for _, addr := range own {
+		if prefix.Contains(addr) {
+			return fmt.Errorf("%s holds %s, an address of this machine%s", prefix, addr, force)
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for key, list := range map[string][]string{"trusted_proxies": n.config.Edge.TrustedProxies, "proxy_protocol": n.config.Edge.ProxyProtocol} {
+	for key, list := range map[string][]string{"trusted_proxies": c.Edge.TrustedProxies, "proxy_protocol": c.Edge.ProxyProtocol} {
 		for _, text := range list {
 			if p, err := admit.ParsePrefix(text); err == nil && p.Overlaps(prefix) {
 				return fmt.Errorf("%s overlaps %s of %s, through which visitors come%s", prefix, text, key, force)
@@ -196,6 +197,17 @@ func (n *node) harm(prefix netip.Prefix, operators []string) error {
 		}
 	}
 	return nil
+}
+
+// ownAddresses are those of this machine. Without them slip has one guard less.
+func ownAddresses() (own []netip.Addr) {
+	all, _ := net.InterfaceAddrs()
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return own
 }
 
 func untilText(until time.Time) string {

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"spillway/config"
+	"spillway/edge"
+	"spillway/edge/admit"
+)
+
+func TestRulesOfConfiguration(t *testing.T) {
+	c := &config.Config{
+		Edge:      edge.Config{ProxyProtocol: []string{"10.0.1.4"}, TrustedProxies: []string{"10.0.1.4", "203.0.113.0/24", "0.0.0.0/0"}},
+		Admission: admit.Config{Allow: []string{"198.51.100.7"}, Deny: []string{"203.0.113.0/24"}},
+	}
+	var got []string
+	for _, r := range rulesOf(c) {
+		got = append(got, listOf(r.Rule)+" "+r.Prefix.String()+" by "+r.key)
+	}
+	// What is listed goes before what follows from proxies, and nobody is believed to
+	// have everybody for a proxy.
+	want := "allow 198.51.100.7/32 by admission.allow\n" +
+		"deny 203.0.113.0/24 by admission.deny\n" +
+		"allow 10.0.1.4/32 by proxy_protocol"
+	if strings.Join(got, "\n") != want {
+		t.Errorf("the rules are\n%s\nwant\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
+func TestSlipsOfDenials(t *testing.T) {
+	c := &config.Config{Edge: edge.Config{TrustedProxies: []string{"198.51.100.0/24"}, ProxyProtocol: []string{"2001:db8:1::4"}}}
+	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.3.1")}
+	operators := []string{"203.0.113.7", "2001:db8:2::1", "nonsense"}
+	f := func(prefix, want string) {
+		t.Helper()
+		err := slip(netip.MustParsePrefix(prefix), operators, own, c)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("to deny %s: %v, want %q", prefix, err, want)
+		}
+	}
+	f("192.0.2.0/24", "")
+	f("2001:db8:3::/56", "")
+	f("0.0.0.0/0", "is everybody")
+	f("::/0", "is everybody")
+	f("203.0.113.0/24", "holds 203.0.113.7, from where you are logged in")
+	f("2001:db8:2::/56", "holds 2001:db8:2::1, from where you are logged in")
+	f("192.0.2.0/23", "holds 192.0.3.1, an address of this machine")
+	f("127.0.0.1/32", "holds 127.0.0.1, an address of this machine")
+	f("198.51.100.128/25", "overlaps 198.51.100.0/24 of trusted_proxies")
+	f("198.51.0.0/16", "overlaps 198.51.100.0/24 of trusted_proxies")
+	f("2001:db8:1::/56", "overlaps 2001:db8:1::4 of proxy_protocol")
+}
+
+// TestReportOfAdmission shows a node that is flooded, with all there is to show.
+func TestReportOfAdmission(t *testing.T) {
+	until := time.Date(2026, 12, 1, 18, 0, 0, 0, time.Local)
+	r := admissionReport{
+		State: admit.State{
+			Enforce: true, Connections: 70, ConnectionsLimit: 1000, HalfOpen: 30, HalfOpenLimit: 40,
+			Started: 100, Completed: 60, Failed: 10, Retries: 5, RefusedSource: 1, RefusedDenied: 2, RefusedBudget: 3, RefusedClosed: 4,
+			RefusedFull: 5, RefusedHalfOpen: 6,
+			Level: admit.Shedding, Why: "half-open handshakes are 200 % of their limit", HandshakeCost: 750 * time.Microsecond,
+			BudgetQUIC: 800, BudgetTCP: 5000, Mode: admit.Native, Heartbeat: .12, Trial: 7.4, Bans: 2, SamplesLost: 9,
+			Packets: []admit.Count{
+				{Reason: "established_quic", Packets: 12345},
+				{Reason: "source", Drop: true, Packets: 99, Unenforced: 7},
+				{Reason: "retry", Drop: true},
+			},
+			Top: []admit.TopSource{
+				{Addr: netip.MustParseAddr("203.0.113.7"), Samples: 50},
+				{Addr: netip.MustParseAddr("2001:db8::"), Samples: 20, Over: 5},
+			},
+		},
+		RuleList: []listedRule{
+			{admit.Rule{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Allow: true}, true},
+			{admit.Rule{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Until: until}, false},
+			{admit.Rule{Prefix: netip.MustParsePrefix("2001:db8::/56")}, false},
+		},
+	}
+	var out strings.Builder
+	if err := r.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := `mode         native, on trial for 7 s more
+level        shedding: half-open handshakes are 200 % of their limit
+heartbeat    0.1 s ago
+connections  70 of 1000, 30 half-open of 40
+handshakes   100 begun, 60 complete, 10 failed, 5 asked to prove their address
+refused      1 by their sources, 2 by rules, 3 by budgets, 4 while closed, 11 without room
+a handshake  takes 0.75 ms of a processor
+budget       800 new connections a second over QUIC, 5000 over TCP
+bans         2 rules that the node made by itself
+
+PACKETS           PASSED  DROPPED  WOULD BE DROPPED
+established_quic  12345   0        0
+source            0       99       7
+
+PREFIX           NEW CONNECTIONS  UNTIL
+198.51.100.0/24  allowed          the configuration changes
+203.0.113.0/24   dropped          2026-12-01 18:00:00
+2001:db8::/56    dropped          the node ends
+
+TOP SOURCES   SAMPLES
+203.0.113.7   50
+2001:db8::    15 to 20
+samples lost  9
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+
+	f := func(s admit.State, want string) {
+		t.Helper()
+		if got := admissionLine(&s); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	f(admit.State{Mode: admit.Generic}, "generic, level normal")
+	f(admit.State{Mode: admit.UserSpace, Refused: "no\nprivilege"}, "user_space, level normal; nothing better: no privilege")
+	f(admit.State{Mode: admit.TCX, Level: admit.Closed, Why: "set by the operator", PinnedUntil: until},
+		"tcx, level closed: set by the operator, until 2026-12-01 18:00:00")
+}
+
+func TestAnswerToTrial(t *testing.T) {
+	f := func(answer string, want bool) {
+		t.Helper()
+		if got := saidYes(strings.NewReader(answer), time.Hour); got != want {
+			t.Errorf("%q is taken for %v", answer, got)
+		}
+	}
+	f("yes\n", true)
+	f(" y \n", true)
+	f("yes", true)
+	f("no\n", false)
+	f("\n", false)
+	f("", false)
+	f("maybe yes\n", false)
+}
