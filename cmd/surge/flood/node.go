@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,7 @@ func configuration(dir, origin, admission string) string {
 http: "off"
 admin: unix:%[2]s/admin.sock
 state: %[2]s/state
+log: {access: %[2]s/access.log}
 tls: {self_signed: true}
 admission: %[3]s
 origins:
@@ -160,13 +162,13 @@ func (n *node) ask(ctx context.Context, path string) ([]byte, error) {
 	return body, err
 }
 
-// counted are the metrics that tell of the flood, without what they all begin with.
-const (
-	metricPrefix = "spillway_"
-	kernelPrefix = "kernel_packets_total"
-)
+// counted begin the names of the metrics that tell of a flood.
+var counted = []string{
+	"spillway_admission_packets_total", "spillway_admission_level", "spillway_admission_mode", "spillway_handshake",
+	"spillway_connections_refused_total",
+}
 
-// counts returns the node's counters of packets and handshakes, those above zero.
+// counts returns what the node counted of packets and handshakes, without zeros.
 func (n *node) counts(ctx context.Context) (map[string]float64, error) {
 	text, err := n.ask(ctx, "/metrics")
 	if err != nil {
@@ -179,15 +181,29 @@ func parseCounts(metrics []byte) map[string]float64 {
 	all := map[string]float64{}
 	for lines := bufio.NewScanner(bytes.NewReader(metrics)); lines.Scan(); {
 		name, text, _ := strings.Cut(lines.Text(), " ")
-		name, ours := strings.CutPrefix(name, metricPrefix)
 		value, err := strconv.ParseFloat(text, 64)
-		if !ours || err != nil || value == 0 {
+		if err != nil || value == 0 {
 			continue
 		}
-		for _, prefix := range []string{kernelPrefix, "handshake", "connections_refused_total", "admission_level"} {
+		for _, prefix := range counted {
 			if strings.HasPrefix(name, prefix) {
-				all[name] = value
+				all[strings.TrimPrefix(name, "spillway_")] = value
 			}
+		}
+	}
+	return all
+}
+
+// raised is how the node says in its log that the level has changed.
+var raised = regexp.MustCompile(`time=(\S+) .*msg="admission level" level=(\S+) .*why="?([^"\n]*)`)
+
+// levels returns when the level changed, in seconds since the flood began, to what, and
+// why.
+func levels(log string, began time.Time) []string {
+	var all []string
+	for _, m := range raised.FindAllStringSubmatch(log, -1) {
+		if at, err := time.Parse(time.RFC3339, m[1]); err == nil {
+			all = append(all, fmt.Sprintf("%.1f s %s: %s", at.Sub(began).Seconds(), m[2], m[3]))
 		}
 	}
 	return all

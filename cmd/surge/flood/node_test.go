@@ -2,21 +2,36 @@ package flood
 
 import (
 	"maps"
+	"slices"
 	"testing"
+	"time"
 )
 
 func TestParseCounts(t *testing.T) {
 	got := parseCounts([]byte(`# HELP
 spillway_handshakes_started_total 12
 spillway_handshakes_failed_total 0
-spillway_kernel_packets_total{reason="source",verdict="drop"} 34
+spillway_admission_packets_total{reason="source",verdict="drop"} 34
+spillway_admission_short 1
 spillway_requests_total{outcome="hit"} 5
 spillway_handshake_retries_total
 go_goroutines 3
 `))
-	want := map[string]float64{"handshakes_started_total": 12, `kernel_packets_total{reason="source",verdict="drop"}`: 34}
+	want := map[string]float64{"handshakes_started_total": 12, `admission_packets_total{reason="source",verdict="drop"}`: 34}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestLevels(t *testing.T) {
+	log := `time=2026-01-02T03:04:05.000Z level=INFO msg=started
+time=2026-01-02T03:04:06.500Z level=INFO msg="admission level" level=shedding before=normal why="handshakes ask for 82 % of the processors"
+time=2026-01-02T03:04:16.500Z level=INFO msg="admission level" level=guarded before=shedding why=""
+`
+	got := levels(log, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	want := []string{"1.5 s shedding: handshakes ask for 82 % of the processors", "11.5 s guarded: "}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

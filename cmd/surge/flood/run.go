@@ -79,6 +79,7 @@ type result struct {
 	softirq, idle float64
 	memory        int64
 	counts        map[string]float64
+	levels        []string
 }
 
 // play starts a node, lets visitors come, sends the flood, and ends all again.
@@ -148,6 +149,7 @@ func (f *field) measure(ctx context.Context, n *node, crowd, flood *child, r *re
 	if r.counts, err = n.counts(ctx); err != nil {
 		return err
 	}
+	r.levels = levels(n.process.Output(), began)
 	r.memory, err = n.peak()
 	return err
 }

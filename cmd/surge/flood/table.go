@@ -33,8 +33,9 @@ type row struct {
 	Idle    float64 `json:"idle"`
 	// Memory is the most that the node held, in MiB, in any round.
 	Memory float64 `json:"memory_mib"`
-	// Counts are the node's own, of the last round.
+	// Counts are the node's own, and Levels when they changed and why, of the last round.
 	Counts map[string]float64 `json:"counts"`
+	Levels []string           `json:"levels,omitempty"`
 	P99s   []float64          `json:"p99s_ms"` // of the rounds, sorted
 	Errors map[string]int     `json:"errors,omitempty"`
 }
@@ -63,7 +64,7 @@ func newRow(t trial, rounds []result) row {
 	for _, x := range rounds {
 		r.Memory = max(r.Memory, float64(x.memory)/(1<<20))
 		r.P99s = append(r.P99s, quantile(x.loads, .99))
-		r.Counts = x.counts
+		r.Counts, r.Levels = x.counts, x.levels
 		for _, l := range x.loads {
 			if !l.OK {
 				r.Errors[l.Error]++
@@ -155,6 +156,9 @@ func write(w io.Writer, rows []row, asJSON bool) error {
 		fmt.Fprintf(w, "%s, %s, %s/s, %s:", r.Profile, r.Payload, rateName(r.Rate), r.Setting)
 		for _, name := range slices.Sorted(maps.Keys(r.Counts)) {
 			fmt.Fprintf(w, " %s %.0f;", name, r.Counts[name])
+		}
+		for _, l := range r.Levels {
+			fmt.Fprintf(w, " after %s;", l)
 		}
 		fmt.Fprintln(w)
 	}

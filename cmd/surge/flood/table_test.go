@@ -92,12 +92,12 @@ func TestBars(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	rows := goodRows()
-	rows[1].Counts = map[string]float64{"handshakes_started_total": 7}
+	rows[1].Counts, rows[1].Levels = map[string]float64{"handshakes_started_total": 7}, []string{"1.5 s shedding: why"}
 	var out bytes.Buffer
 	if err := write(&out, rows, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Profile random, Initials are hello", "99.0%   95.0%   90.0%", "handshakes_started_total 7", "     max  full"} {
+	for _, want := range []string{"Profile random, Initials are hello", "99.0%   95.0%   90.0%", "handshakes_started_total 7; after 1.5 s shedding: why;", "     max  full"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}
