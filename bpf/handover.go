@@ -19,12 +19,15 @@ import (
 // of another form.
 var ErrInherited = errors.New("the steering that was handed over is of another form")
 
+// FilePrefix begins the names of all Files.
+const FilePrefix = "bpf/"
+
 // The names of what is handed over. The words of the state mean something to the
 // same programs only, so that its names carry a digest of them.
 var (
-	mapFiles   = "bpf/map/"
-	stateFiles = fmt.Sprintf("bpf/state/%.8x/", sha256.Sum256(_AdmissionBytes))
-	linkFiles  = "bpf/link/"
+	mapFiles   = FilePrefix + "map/"
+	stateFiles = fmt.Sprintf(FilePrefix+"state/%.8x/", sha256.Sum256(_AdmissionBytes))
+	linkFiles  = FilePrefix + "link/"
 )
 
 // handedOver are maps whose form is the same from version to version.
@@ -228,6 +231,27 @@ func (a *Admission) succeed(attachment *Attachment) error {
 	}
 	a.attached[attachment.Interface] = attachment
 	return nil
+}
+
+// Retake puts the programs of this process where a successor that came to nothing has
+// put its own.
+func (a *Admission) Retake() error {
+	a.attaching.Lock()
+	defer a.attaching.Unlock()
+	var errs []error
+	for _, attachment := range a.attached {
+		if a.governs(attachment) {
+			continue
+		}
+		program, err := a.program(attachment.Mode.program())
+		if err == nil {
+			err = attachment.link.Update(program)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("take interface %d back: %w", attachment.Interface, explain(err)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // governs reports whether the program at work is that of this process. Another one,

@@ -81,5 +81,9 @@ func (s *Sockets) join(ctx context.Context, c Config) error {
 // Sockets returns what the listeners listen on, for a successor.
 func (l *Listeners) Sockets() Sockets { return l.socks }
 
+// Retake asks for new QUIC flows again, when a successor that came to nothing may have
+// asked for them.
+func (l *Listeners) Retake() error { return l.socks.draw() }
+
 // Started is closed when Run takes visitors in.
 func (l *Listeners) Started() <-chan struct{} { return l.started }

@@ -62,7 +62,7 @@ manifest=$pristine/installed       # checksums of all that was ever put in place
 unfinished=$pristine/unfinished    # is there while a running service lags behind the files
 units=(spillway spillway-functions)
 example='' # the function beside the program
-changed=0 files=0
+changed=0 files=0 unit_changed=
 
 # live is true when this machine's own services and users are meant.
 live() { [[ -z $root ]]; }
@@ -259,11 +259,15 @@ each() {
 }
 
 install_files() {
+	local unit=$root/etc/systemd/system/spillway.service before
+	before=$(cksum "$unit" 2>/dev/null)
 	each own # all of them, before the first is touched
 	keep "$config" /etc/spillway/spillway.yaml 640
 	keep scripts/systemd/functions.env /etc/default/spillway-functions 644
 	each place
 	files=$changed # what a running service has not seen
+	# What the unit says holds for processes that systemd starts.
+	[[ $(cksum "$unit" 2>/dev/null) == "$before" ]] || unit_changed=1
 	[[ ! -e $root$unfinished ]] || files=1
 }
 
@@ -286,7 +290,8 @@ sysctl_apply() {
 		say 'the kernel settings of /etc/sysctl.d/60-spillway.conf could not be set; HTTP/3 is slower without them'
 }
 
-# serve UNIT enables a unit, and starts it or, when something changed, restarts it.
+# serve UNIT enables a unit, and starts it or, when something changed, lets a new
+# process take its place without losing a visitor, or restarts it where that fails.
 serve() {
 	local unit=$1.service
 	if [[ ! -L $root/etc/systemd/system/multi-user.target.wants/$unit ]]; then
@@ -295,6 +300,8 @@ serve() {
 	live && [[ -n $start ]] || return 0
 	if ! systemctl is-active --quiet "$unit"; then
 		act "start $unit" systemctl start "$unit" || die "$unit does not start; see: journalctl -u $unit"
+	elif ((files > 0)) && [[ $1 == spillway && -z $unit_changed ]] && act "upgrade $unit" systemctl reload "$unit"; then
+		return 0
 	elif ((files > 0)); then
 		act "restart $unit" systemctl restart "$unit" || die "$unit does not start again; see: journalctl -u $unit"
 	fi

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"reflect"
 	"runtime"
 	"sync"
@@ -48,11 +49,27 @@ type node struct {
 	learned   learnedFile // as it was at the start
 
 	draining atomic.Bool
+	failed   chan error      // of what runs in the background
 	running  sync.WaitGroup  // background work
 	ctx      context.Context // of the background work; stop ends it
 	stop     context.CancelFunc
+	// Duties are the background work of the process that serves, which one that was
+	// replaced has laid down.
+	duties    sync.WaitGroup
+	endDuties context.CancelFunc
 
 	reloading sync.Mutex // held while a file is read and put in force
+
+	inherited *inheritance
+	before    predecessor
+	program   program // what a successor is started from
+	first     bool    // process 1
+	// How long a successor may take.
+	prepareIn, serveIn time.Duration
+	upgrading          sync.Mutex      // held while a successor is made
+	stopping           context.Context // ends when the node is to end
+	successor          *successor      // once replaced is closed
+	replaced           chan struct{}
 
 	mu      sync.Mutex // guards what follows; held for a reload as a whole
 	config  *config.Config
@@ -62,6 +79,8 @@ type node struct {
 	loaded  time.Time
 	// How many reloads took effect, and how many did not.
 	reloads, refusals uint64
+	upgradeRefusals   uint64
+	upgradeRefused    refusedUpgrade
 }
 
 // parts are what the configuration names: origins, functions and budgets. A
@@ -79,16 +98,30 @@ type parts struct {
 	ledger *budget.Ledger
 }
 
-// build makes a node. It opens the sockets and starts nothing.
-func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error) {
-	ledger := budget.OpenLedger(c.Edge.State, log)
+// build makes a node. It opens the sockets that it does not inherit, and starts
+// nothing. What a process before still has is taken over by receive.
+func build(c *config.Config, path string, from *inheritance, log *slog.Logger) (_ *node, err error) {
+	open := budget.OpenLedger
+	if from.succeeds() {
+		open = budget.AwaitLedger
+	}
+	ledger := open(c.Edge.State, log)
 	defer func() {
+		from.close()
 		if err != nil {
 			err = errors.Join(err, ledger.Close())
 		}
 	}()
-	n := &node{log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet()}
+	n := &node{
+		log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet(),
+		failed: make(chan error, 8), inherited: from, first: os.Getpid() == 1, prepareIn: preparePatience, serveIn: servePatience,
+		replaced: make(chan struct{}),
+	}
+	if n.program, err = ownProgram(); err != nil {
+		return nil, err
+	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.stopping = n.ctx
 	n.cache = cache.New(c.Cache)
 	if c.Cache.Disk.Path != "" {
 		n.disk = disk.New(c.Cache.Disk, log)
@@ -99,36 +132,49 @@ func build(c *config.Config, path string, log *slog.Logger) (_ *node, err error)
 		return nil, err
 	}
 	n.parts.share(c)
-	n.learned = readLearned(c.Edge.State, log)
+	if !from.succeeds() {
+		n.learned = readLearned(c.Edge.State, log)
+	}
 	n.server, err = edge.NewServer(c.Edge, c.Sites, c.Origins, n.parts.backends(c), n.cache, n.admit, n.metrics, log)
 	if err != nil {
 		return nil, err
 	}
-	n.admin, err = admin.New(admin.Config{Address: c.Admin}, n.adminOptions(), log)
+	operator, err := from.operator()
 	if err != nil {
 		return nil, err
 	}
-	if err = n.listen(); err != nil {
+	n.admin, err = admin.New(admin.Config{Address: c.Admin, Inherited: operator}, n.adminOptions(), log)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.listen(c); err != nil {
 		return nil, errors.Join(err, n.admin.Close())
 	}
 	n.server.SignTickets(n.listeners.TicketKeys)
 	return n, nil
 }
 
-// listen opens the sockets, and has packets to them judged in the kernel where that
-// can be.
-func (n *node) listen() error {
-	c := n.config
-	var err error
+// listen opens the visitors' sockets, and has packets to them judged in the kernel where
+// that can be. A successor's get no QUIC flow before it serves.
+func (n *node) listen(c *config.Config) (err error) {
 	if n.ids, err = openConnectionIDs(c); err != nil {
 		return err
 	}
-	socks, err := edge.OpenSockets(context.Background(), c.Edge)
+	passed, err := n.inherited.sockets()
 	if err != nil {
 		return err
 	}
-	around, steering := admit.Surroundings{Spent: n.spent, Log: n.log}, edge.Steering{IDs: n.ids}
-	if n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs); err == nil {
+	socks, err := edge.InheritSockets(context.Background(), c.Edge, passed)
+	if err != nil {
+		return err
+	}
+	around := admit.Surroundings{Spent: n.spent, Log: n.log}
+	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Succeeds: n.inherited.succeeds()}
+	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel())
+	switch {
+	case losesConnections(err):
+		return errors.Join(err, socks.Close())
+	case err == nil:
 		around.Kernel, steering.Kernel = n.kernel, n.kernel
 	}
 	around.NoKernel = err
@@ -298,52 +344,96 @@ func hosts(c *config.Config) []string {
 	return names
 }
 
-// Run serves until ctx ends, then drains: the node stops being ready, takes no
-// new connections, tells clients to go elsewhere, and gives requests in flight
-// until the drain time-out.
+// Run serves until ctx ends or a successor serves, then drains: the node stops being
+// ready, takes no new connections, tells clients to go elsewhere, and gives requests in
+// flight until the drain time-out.
 func (n *node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	n.setRules(&config.Config{}, n.config)
+	n.stopping = ctx
 	n.runOrigins(n.parts)
-	if folder := n.config.Edge.State; folder != "" {
-		n.running.Go(func() { n.keepLearned(n.ctx, folder) })
-	}
 	n.mu.Unlock()
 
-	failed := make(chan error, 8)
-	n.start(n.ctx, failed, "admission", n.admit.Run)
-	n.start(n.ctx, failed, "access log", n.server.Run)
-	n.start(n.ctx, failed, "flight recorder", n.server.Record)
-	n.start(n.ctx, failed, "budget ledger", n.parts.ledger.Run)
-	n.start(n.ctx, failed, "prewarming", n.server.Prewarm)
-	n.start(n.ctx, failed, "exercise", n.server.Exercise)
-	n.start(n.ctx, failed, "revalidation", n.cache.Revalidate)
-	if n.disk != nil {
-		n.start(n.ctx, failed, "disk cache", n.disk.Run)
-	}
-	n.start(n.ctx, failed, "admin listener", n.admin.Run)
-	n.start(n.ctx, failed, "listeners", n.listeners.Run)
-	n.start(n.ctx, failed, "connection IDs", n.ids.run)
-	n.start(n.ctx, failed, "provisioned instances", n.payProvisioned)
+	// A successor answers the operator as soon as it serves.
+	operator, closeAdmin := context.WithCancel(n.ctx)
+	defer closeAdmin()
+	n.start(&n.running, n.ctx, "admission", n.admit.Run)
+	n.start(&n.running, n.ctx, "access log", n.server.Run)
+	n.start(&n.running, n.ctx, "flight recorder", n.server.Record)
+	n.takeDuties()
+	n.start(&n.running, operator, "admin listener", n.admin.Run)
+	n.start(&n.running, n.ctx, "listeners", n.listeners.Run)
+	n.start(&n.running, n.ctx, "connection IDs", n.ids.run)
+	n.start(&n.running, n.ctx, "announcement", n.announce)
 
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+		// An upgrade gives up, or has come so far that it is done in a moment.
+		n.upgrading.Lock()
+		defer n.upgrading.Unlock()
+		n.passStop()
+	case err = <-n.failed:
+	case <-n.replaced:
 	}
-	err = errors.Join(err, n.drain())
+	if n.wasReplaced() {
+		closeAdmin()
+	}
+	return errors.Join(err, n.end())
+}
+
+// end drains, ends the background work, and closes what is still open.
+func (n *node) end() error {
+	err := n.drain()
 	n.stop()
+	n.layDown()
 	n.running.Wait()
+	if n.wasReplaced() {
+		return errors.Join(err, n.leave())
+	}
 	if failure := n.parts.ledger.Close(); failure != nil {
 		err = errors.Join(err, fmt.Errorf("close budget ledger: %w", failure))
 	}
 	return err
 }
 
-func (n *node) start(ctx context.Context, failed chan<- error, name string, run func(context.Context) error) {
-	n.running.Go(func() {
+func (n *node) wasReplaced() bool {
+	select {
+	case <-n.replaced:
+		return true
+	default:
+		return false
+	}
+}
+
+// takeDuties begins what one process does at a time: it writes the files of the state
+// folder and of the disk cache, and spends money without a visitor's request.
+func (n *node) takeDuties() {
+	ctx, end := context.WithCancel(n.ctx)
+	n.endDuties = end
+	if folder := n.config.Edge.State; folder != "" {
+		n.duties.Go(func() { n.keepLearned(ctx, folder) })
+	}
+	n.start(&n.duties, ctx, "budget ledger", n.parts.ledger.Run)
+	n.start(&n.duties, ctx, "prewarming", n.server.Prewarm)
+	n.start(&n.duties, ctx, "exercise", n.server.Exercise)
+	n.start(&n.duties, ctx, "revalidation", n.cache.Revalidate)
+	if n.disk != nil {
+		n.start(&n.duties, ctx, "disk cache", n.disk.Run)
+	}
+	n.start(&n.duties, ctx, "provisioned instances", n.payProvisioned)
+}
+
+// layDown ends the duties: what they write is written when it returns.
+func (n *node) layDown() {
+	n.endDuties()
+	n.duties.Wait()
+}
+
+func (n *node) start(group *sync.WaitGroup, ctx context.Context, name string, run func(context.Context) error) {
+	group.Go(func() {
 		if err := run(ctx); err != nil && ctx.Err() == nil && !n.draining.Load() {
-			failed <- fmt.Errorf("%s: %w", name, err)
+			n.failed <- fmt.Errorf("%s: %w", name, err)
 		}
 	})
 }
@@ -380,12 +470,20 @@ func (n *node) payProvisioned(ctx context.Context) error {
 	}
 }
 
+// patience is how long requests in flight may take when the node drains.
+func (n *node) patience() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.config.Edge.Timeouts.Drain
+}
+
 func (n *node) drain() error {
 	n.draining.Store(true)
-	n.mu.Lock()
-	patience := n.config.Edge.Timeouts.Drain
-	n.mu.Unlock()
+	patience := n.patience()
 	n.log.Info("draining", "in_flight", n.server.InFlight(), "deadline", patience)
+	if n.wasReplaced() {
+		n.running.Go(func() { n.report(n.ctx, time.Now().Add(patience)) })
+	}
 	ctx, cut := context.WithCancel(context.Background())
 	defer cut()
 	var left atomic.Int64
@@ -393,7 +491,12 @@ func (n *node) drain() error {
 		left.Store(n.server.InFlight())
 		cut()
 	}).Stop()
-	err := n.listeners.Shutdown(ctx)
+	leave := n.listeners.Shutdown
+	if n.wasReplaced() {
+		leave = n.listeners.HandOver
+	}
+	err := leave(ctx)
+	n.awaitPredecessor(ctx)
 	if left.Load() > 0 {
 		n.log.Warn("drain deadline reached, requests were cut off", "requests", left.Load())
 	}
@@ -462,7 +565,7 @@ func (n *node) adminOptions() admin.Options {
 		Metrics: n.writeMetrics, Ready: n.ready, Status: func() any { return n.status() },
 		Handlers: map[string]http.Handler{
 			"/budget/": http.HandlerFunc(n.serveBudget), "/origin/": http.HandlerFunc(n.serveOrigin), "/function/": http.HandlerFunc(n.serveFunction),
-			"/reload": http.HandlerFunc(n.serveReload), "/explain": http.HandlerFunc(n.serveExplain),
+			"/reload": http.HandlerFunc(n.serveReload), "/upgrade": http.HandlerFunc(n.serveUpgrade), "/explain": http.HandlerFunc(n.serveExplain),
 			"/purge": http.HandlerFunc(n.servePurge), "/cache/get": http.HandlerFunc(n.serveCached),
 			"/cache/list": http.HandlerFunc(n.serveList), "/cache/warm": http.HandlerFunc(n.serveWarm),
 			"/admission/show": http.HandlerFunc(n.serveAdmission), "/admission/level": http.HandlerFunc(n.serveLevel),

@@ -71,7 +71,7 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 // runNode runs a node until stop is called, or else until the end of the test.
 func runNode(t *testing.T, c *config.Config) (n *node, stop func()) {
 	t.Helper()
-	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
+	n, err := build(c, "spillway.yaml", new(inheritance), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

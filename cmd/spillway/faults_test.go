@@ -142,7 +142,7 @@ sites:
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
+	n, err := build(c, "spillway.yaml", new(inheritance), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ var layout = rules{
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/flood", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
-		"golang.org/x/sys":                         {"bpf", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/cache", "origin/faas/process"},
+		"golang.org/x/sys":                         {"bpf", "cmd/spillway", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/admin", "edge/cache", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},

@@ -35,9 +35,10 @@ var (
 	_ admit.ConnectionIDs = (*bpf.ConnectionIDs)(nil)
 )
 
-// openKernel loads what judges packets to the node's sockets. It attaches nothing. The
-// error says why packets are not judged in the kernel.
-func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs) (*kernel, error) {
+// openKernel loads what judges packets to the node's sockets, and goes on with what the
+// process before had of it. It attaches nothing. The error says why packets are not
+// judged in the kernel.
+func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inherited []*os.File) (*kernel, error) {
 	addr := addressOf(socks.TCP.Addr())
 	if c.Kernel == "off" {
 		return nil, errors.New("admission.kernel is off")
@@ -45,7 +46,7 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs) (*ke
 	if addr.Addr().IsLoopback() && len(c.Interfaces) == 0 {
 		return nil, errors.New("the node listens on a loopback address, where no flood comes from")
 	}
-	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, ConnectionIDs: ids}
+	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, ConnectionIDs: ids, Inherited: inherited}
 	if len(socks.UDP) > 0 {
 		options.UDPPort = addr.Port()
 	}
@@ -63,6 +64,10 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs) (*ke
 	}
 	return k, nil
 }
+
+// losesConnections reports whether a successor that goes on without what was handed over
+// would take the connections of the process before from their sockets.
+func losesConnections(err error) bool { return errors.Is(err, bpf.ErrInherited) }
 
 func addressOf(a net.Addr) netip.AddrPort {
 	addr, _ := netip.ParseAddrPort(a.String())

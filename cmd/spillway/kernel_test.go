@@ -74,7 +74,7 @@ func loadKernel(t *testing.T, address string, c admit.Config) *kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids)
+	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids, nil)
 	tcp.Close() // the kernel goes by its port alone
 	if errors.Is(err, bpf.ErrNoPrivilege) || errors.Is(err, bpf.ErrOldKernel) {
 		t.Skipf("programs in the kernel: %v", err)
@@ -98,7 +98,7 @@ func TestKernelStaysOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tcp.Close()
-		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s, %+v: %v", address, c, err)
 		}
 	}

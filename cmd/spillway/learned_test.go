@@ -32,7 +32,7 @@ sites: [{hosts: [default], routes: [{match: {path: /a/*}, origin: app}, {origin:
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", log)
+	n, err := build(c, "spillway.yaml", new(inheritance), log)
 	if err != nil {
 		t.Fatal(err)
 	}

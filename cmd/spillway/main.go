@@ -67,7 +67,7 @@ func newRootCommand() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
+	root.AddCommand(newRunCommand(), newCheckCommand(), newReloadCommand(), newUpgradeCommand(), newPrewarmCommand(), newStatusCommand(), newExplainCommand(), newRecorderCommand(),
 		newBudgetCommand(), newCacheCommand(), newPurgeCommand(), newAdmissionCommand(), newDoctorCommand(),
 		newFunctionsCommand(), newDemoCommand(), newVersionCommand())
 	for _, cmd := range root.Commands() {

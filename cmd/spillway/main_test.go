@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"spillway": main})
+	testscript.Main(m, map[string]func(){"spillway": main, "halfway": halfway})
 }
 
 // TestScripts runs the program as an operator does. Each script finds an origin
@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("there is no condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"subst": subst, "ready": ready, "get": get, "await": await, "signal": sendSignal,
+			"subst": subst, "ready": ready, "get": get, "await": await, "signal": sendSignal, "end": end,
 		},
 	})
 }
@@ -140,4 +140,19 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(s))
 	}
+}
+
+// end SOCKET ends the process that serves, which the script need not have started.
+func end(ts *testscript.TestScript, _ bool, args []string) {
+	var state nodeState
+	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
+	ts.Check(client.Status(context.Background(), &state))
+	ts.Check(syscall.Kill(state.Upgrade.PID, syscall.SIGTERM))
+	for range 1000 {
+		if _, err := client.Get(context.Background(), "/healthz"); err != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("the node does not end")
 }

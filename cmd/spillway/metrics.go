@@ -97,6 +97,8 @@ func writeStateMetrics(w io.Writer, s nodeState) {
 	writeAdmissionMetrics(w, &s)
 	counter(w, `spillway_reloads_total{result="ok"}`, s.Config.Reloads)
 	counter(w, `spillway_reloads_total{result="refused"}`, s.Config.Refusals)
+	counter(w, "spillway_upgrades_refused_total", s.Upgrade.Refusals)
+	gauge(w, "spillway_predecessor_requests", s.Upgrade.Draining.Requests)
 	gauge(w, "spillway_config_refused", flag(len(s.Config.Refused.Problems) > 0))
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -77,6 +78,9 @@ func (n *node) reload() reloaded {
 	defer n.reloading.Unlock()
 	was := n.config // nothing else replaces it
 	c, err := load(n.path)
+	if err == nil && n.wasReplaced() {
+		err = errors.New("this process drains, and its successor has read the configuration")
+	}
 	if err == nil {
 		err = n.Reload(c)
 	}

@@ -48,7 +48,7 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
+	n, err := build(c, "spillway.yaml", new(inheritance), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

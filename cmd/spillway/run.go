@@ -45,23 +45,36 @@ The log goes to the standard error, the access log where log.access says.`,
 // run builds a node and serves until a signal ends it. It tells summary what the
 // node does.
 func run(ctx context.Context, path string, log *slog.Logger, summary io.Writer, signals <-chan os.Signal) error {
-	c, err := load(path)
+	from, err := inherit()
 	if err != nil {
 		return err
+	}
+	n, err := assemble(path, from, log, summary)
+	if err != nil {
+		return from.refuse(err)
+	}
+	log.Info("started", "version", version(), "config", path, "hash", n.config.Hash(),
+		"listen", n.addresses(), "admin", n.admin.Addr())
+	return serve(ctx, n, log, signals)
+}
+
+// assemble builds a node and takes over from the process before, if there is one.
+func assemble(path string, from *inheritance, log *slog.Logger, summary io.Writer) (*node, error) {
+	c, err := load(path)
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range c.Warnings() {
 		log.Warn("configuration", "problem", firstLine(p.String()))
 	}
 	summarize(summary, c, path)
 	tuneMemory()
-	n, err := build(c, path, log)
+	n, err := build(c, path, from, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	leaveToCache(c.Cache.Memory)
-	log.Info("started", "version", version(), "config", path, "hash", c.Hash(),
-		"listen", n.addresses(), "admin", n.admin.Addr())
-	return serve(ctx, n, log, signals)
+	return n, n.receive(c.Hash())
 }
 
 // serve runs the node and does what signals ask for.
@@ -77,13 +90,14 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			return err
 		case s := <-signals:
 			switch {
-			case s == syscall.SIGHUP && ctx.Err() == nil:
+			case s == syscall.SIGHUP && ctx.Err() == nil && !n.draining.Load():
 				n.reload() // it logs
 			case s == syscall.SIGHUP:
 			case ctx.Err() != nil:
 				return errAborted
 			default:
 				log.Info("stopping", "signal", s.String())
+				_ = notify("STOPPING=1") // without a manager nobody needs to know
 				cancel()
 			}
 		}

@@ -55,7 +55,7 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	if s.node, err = build(c, "spillway.yaml", log); err != nil {
+	if s.node, err = build(c, "spillway.yaml", new(inheritance), log); err != nil {
 		t.Fatal(err)
 	}
 	go func() { s.ended <- serve(context.Background(), s.node, log, s.signals) }()

@@ -48,6 +48,8 @@ type nodeState struct {
 	Visits    edge.ListenState         `json:"visits"`
 	// Recorder says what the flight recorder wrote out last.
 	Recorder recorder.State `json:"recorder,omitzero"`
+	// Upgrade says which processes the node has.
+	Upgrade upgradeState `json:"upgrade"`
 }
 
 type configState struct {
@@ -85,7 +87,9 @@ func (n *node) status() nodeState {
 		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(), Proofs: n.server.Proofs(),
 		Cache: n.cache.State(), CacheRoutes: n.server.CacheStates(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
 		Recorder: n.server.Recorder().State(),
+		Upgrade:  upgradeState{PID: os.Getpid(), Inherited: n.inherited.succeeds(), Refusals: n.upgradeRefusals, Refused: n.upgradeRefused},
 	}
+	s.Upgrade.Draining, _ = n.before.state()
 	if err := n.ready(); err != nil {
 		s.Ready = err.Error()
 	}

@@ -99,6 +99,7 @@ func (s *nodeState) write(out io.Writer) error {
 	}
 	fmt.Fprintf(w, "config\t%s, hash %s, loaded %s\n", s.Config.Path, s.Config.Hash, s.Config.Loaded.Local().Format(time.DateTime))
 	s.Config.write(w)
+	s.Upgrade.write(w)
 	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
 	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
 	fmt.Fprintf(w, "admission\t%s\n", admissionLine(&s.Admission))

@@ -129,7 +129,7 @@ func (p *place) certify(t *testing.T, life time.Duration) {
 func (p *place) build() error {
 	c, err := load(p.file("spillway.yaml"))
 	if err == nil {
-		p.node, err = build(c, p.file("spillway.yaml"), slog.New(slog.NewTextHandler(p.log, nil)))
+		p.node, err = build(c, p.file("spillway.yaml"), new(inheritance), slog.New(slog.NewTextHandler(p.log, nil)))
 	}
 	return err
 }

@@ -98,7 +98,7 @@ func buildQuiet(t *testing.T, text string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", slog.New(slog.DiscardHandler))
+	n, err := build(c, "spillway.yaml", new(inheritance), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

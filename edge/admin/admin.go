@@ -19,7 +19,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says where the listener is.
@@ -92,8 +96,29 @@ func open(c Config) (*socket, error) {
 	return listen(c.Address)
 }
 
-// Listener is what a successor is given as Config.Inherited.
-func (s *Server) Listener() net.Listener { return s.socket.Listener }
+// FileName is the name of the file that File returns.
+const FileName = "admin"
+
+// File returns a duplicate of the listener, which a successor is given as
+// Config.Inherited. The caller closes it.
+func (s *Server) File() (*os.File, error) {
+	l, ok := s.socket.Listener.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("duplicate admin listener: not a socket of the operating system")
+	}
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate admin listener: %w", err)
+	}
+	descriptor, failed := 0, error(nil)
+	if err := raw.Control(func(fd uintptr) { descriptor, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return nil, fmt.Errorf("duplicate admin listener: %w", err)
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("duplicate admin listener: %w", os.NewSyscallError("fcntl", failed))
+	}
+	return os.NewFile(uintptr(descriptor), FileName), nil
+}
 
 // Addr returns the address in the notation of Config, with the actual port.
 func (s *Server) Addr() string { return s.socket.address() }

@@ -232,7 +232,7 @@ func TestInheritedListener(t *testing.T) {
 				t.Fatal(err)
 			}
 			heir := func() net.Listener {
-				file, err := first.Listener().(interface{ File() (*os.File, error) }).File()
+				file, err := first.File()
 				if err != nil {
 					t.Fatal(err)
 				}

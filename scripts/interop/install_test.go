@@ -117,7 +117,7 @@ func TestInstall(t *testing.T) {
 		m.do(t, "rm /etc/spillway/environment")
 		m.do(t, install+" --no-start")
 		m.prints(t, "spillway status", "v0.0.1")
-		m.prints(t, install, "restart spillway.service")
+		m.prints(t, install, "upgrade spillway.service")
 		m.wait(t, "spillway status")
 		if out := m.do(t, "spillway status"); strings.Contains(out, "v0.0.1") {
 			t.Errorf("the old program still runs:\n%s", out)
@@ -136,12 +136,34 @@ func TestInstall(t *testing.T) {
 		m.fails(t, "systemctl reload spillway", "")
 		m.wait(t, "journalctl -u spillway | grep colour")
 		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && echo 'cache: {memory: 33MiB}' >>/etc/spillway/spillway.yaml")
-		m.do(t, "spillway check /etc/spillway/spillway.yaml") // it passes, but the running node cannot do it
-		m.fails(t, "systemctl reload spillway", "")
-		m.wait(t, "journalctl -u spillway | grep 'cannot change while the node runs'")
+		m.fails(t, "spillway reload", "cannot change while the node runs")
 		m.wait(t, "spillway status --admin unix:/run/spillway/admin.sock | grep ready")
-		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && rm /root/good && systemctl reload spillway")
+		m.do(t, "cp /root/good /etc/spillway/spillway.yaml && rm /root/good && spillway reload")
 		m.wait(t, "journalctl -u spillway | grep -q reloaded")
+	})
+	t.Run("a reload and a restart lose no request", func(t *testing.T) {
+		m.do(t, "systemd-run --quiet --unit=visitor sh -c 'while curl -sk -m 60 -o /dev/null https://127.0.0.1 && "+
+			"curl -s -m 60 -o /dev/null http://127.0.0.1; do echo served; done'")
+		m.wait(t, "journalctl -u visitor | grep -q served")
+		main := "systemctl show spillway -p MainPID --value"
+		was := m.do(t, main)
+		for range 2 { // the second waits for the first
+			m.do(t, "systemctl reload spillway")
+		}
+		if is := m.do(t, main); is == was {
+			t.Errorf("systemd follows process %s still", was)
+		}
+		m.prints(t, "spillway status --json | grep '\"pid\"'", strings.TrimSpace(m.do(t, main)))
+		m.prints(t, "systemctl show spillway -p NFileDescriptorStore", "NFileDescriptorStore=2")
+		m.do(t, "systemctl restart spillway")
+		m.prints(t, "curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1", "503")
+		m.prints(t, "systemctl is-active visitor && systemctl stop visitor", "active")
+		m.prints(t, "systemctl show spillway -p Result -p NRestarts", "NRestarts=0")
+		// A process that is killed is started anew, be it the first one or a successor.
+		m.do(t, "systemctl reload spillway")
+		m.wait(t, "! spillway status | grep -q draining")
+		m.do(t, "kill -KILL $("+main+")")
+		m.wait(t, "systemctl show spillway -p NRestarts | grep -q NRestarts=1 && spillway status")
 	})
 	t.Run("functions run apart from the node", func(t *testing.T) {
 		m.prints(t, install+" --functions", "start spillway-functions.service")

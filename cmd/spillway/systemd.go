@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// notify tells the service manager how the process does, and hands files to it, as
+// sd_notify(3) and sd_pid_notify_with_fds(3) say. Without a manager it does nothing.
+func notify(state string, files ...*os.File) error {
+	address := os.Getenv("NOTIFY_SOCKET")
+	if address == "" {
+		return nil
+	}
+	// Go reads a leading @ as the zero byte of an abstract socket, as systemd means it.
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, _, err = conn.WriteMsgUnix([]byte(state), rightsTo(files), nil)
+	return err
+}
+
+// firstStored is the descriptor of the first file that the service manager passes
+// (sd_listen_fds(3)).
+const firstStored = 3
+
+// storedFiles returns what the process before left with the service manager, by the
+// names it had there.
+func storedFiles() (files []*os.File) {
+	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	mine := err == nil && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid())
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	// They are meant for this process and none that it starts.
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		os.Unsetenv(name)
+	}
+	if !mine {
+		return nil
+	}
+	for i := range count {
+		unix.CloseOnExec(firstStored + i)
+		name := "stored"
+		if i < len(names) {
+			name = names[i]
+		}
+		files = append(files, os.NewFile(uintptr(firstStored+i), name))
+	}
+	return files
+}
+
+// storeFiles leaves files with the service manager, in the place of those that it has
+// under their names. What a restart needs is the listening sockets: connections that
+// come while no process runs wait in their queues.
+func storeFiles(files []*os.File) error {
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, notify("FDSTOREREMOVE=1\nFDNAME="+f.Name()), notify("FDSTORE=1\nFDNAME="+f.Name(), f))
+	}
+	return errors.Join(errs...)
+}

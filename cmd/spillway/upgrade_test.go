@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"spillway/config"
+)
+
+// halfway is a successor that does not come to serve, as its first argument says.
+func halfway() {
+	from, err := inherit()
+	if err != nil {
+		os.Exit(1)
+	}
+	switch os.Args[1] {
+	case "refuses":
+		from.refuse(errors.New("not today"))
+	case "chats":
+		from.talk.send(message{Word: "hello yourself"})
+	case "crashes":
+		if from.await("") == nil {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	case "hangs":
+		from.await("")
+		time.Sleep(time.Hour)
+	case "fails":
+		from.await("")
+		from.refuse(errors.New("no room"))
+	case "future":
+		from.talk.conn.Write([]byte(`{"word": "prepared", "version": 2}`))
+		time.Sleep(time.Hour)
+	}
+	os.Exit(1)
+}
+
+func programOf(t *testing.T, name string, args ...string) program {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program{path, append([]string{name}, args...)}
+}
+
+// Whatever becomes of the successor, the process that runs says why and goes on: it
+// answers, writes its state, spends, and keeps its disk.
+func TestUpgradeThatFails(t *testing.T) {
+	s := startSlowNode(t)
+	dir := t.TempDir()
+	s.prepareIn, s.serveIn = 3*time.Second, 300*time.Millisecond
+	close(s.answer)
+	go func() {
+		for range s.arrived {
+		}
+	}()
+	refused := uint64(0)
+	f := func(p program, want string) {
+		t.Helper()
+		s.program = p
+		err := s.upgrade(t.Context(), func(string) {})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", p.args, err, want)
+		}
+		if got := <-s.visit(); got != "200 OK done" {
+			t.Errorf("%s: then a visitor got %q", p.args, got)
+		}
+		refused++
+		if state := s.status(); state.Upgrade.Refusals != refused || !strings.Contains(state.Upgrade.Refused.Reason, want) ||
+			state.Ready != "ok" || state.Ledger.Error != "" {
+			t.Errorf("%s: status %+v, %s, ledger %q", p.args, state.Upgrade, state.Ready, state.Ledger.Error)
+		}
+	}
+	unreadable := filepath.Join(dir, "unreadable")
+	if err := os.WriteFile(unreadable, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f(program{filepath.Join(dir, "none"), []string{"none"}}, "no such file or directory")
+	f(program{unreadable, []string{"unreadable"}}, "exec format error")
+	f(programOf(t, "sh", "-c", "exit 3"), "it ended before it was prepared: exit status 3")
+	f(programOf(t, "halfway", "refuses"), "not today")
+	f(programOf(t, "halfway", "chats"), `it said "hello yourself"`)
+	f(programOf(t, "halfway", "future"), "it speaks version 2 of the hand-over, this program version 1")
+	f(programOf(t, "halfway", "crashes"), "it ended before it was serving: signal: killed")
+	f(programOf(t, "halfway", "hangs"), "it was not serving within 300ms")
+	f(programOf(t, "halfway", "fails"), "no room")
+	f(programOf(t, "spillway", "run", "--config", filepath.Join(dir, "none.yaml")), "none.yaml")
+	s.prepareIn = 300 * time.Millisecond
+	f(programOf(t, "sh", "-c", "exec sleep 1000"), "it was not prepared within 300ms")
+	s.first = true
+	f(programOf(t, "spillway"), "this is process 1")
+	s.first = false
+
+	// Who goes away before anything was handed over has changed its mind.
+	ctx, leave := context.WithCancel(t.Context())
+	s.program, s.prepareIn = programOf(t, "sh", "-c", "exec sleep 1000"), time.Minute
+	err := s.upgrade(ctx, func(text string) { leave() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	s.signals <- syscall.SIGTERM
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A configuration that does not pass is the successor's reason, problem by problem.
+func TestUpgradeWithBadConfiguration(t *testing.T) {
+	s := startSlowNode(t)
+	defer func() {
+		s.signals <- syscall.SIGTERM
+		<-s.ended
+	}()
+	file := filepath.Join(t.TempDir(), "spillway.yaml")
+	if err := os.WriteFile(file, []byte("listen: nowhere\nsites: [{}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(file, nil)
+	s.program = programOf(t, "spillway", "run", "--config", file)
+	refusal := s.upgrade(t.Context(), func(string) {})
+	if err == nil || refusal == nil || !strings.Contains(refusal.Error(), err.Error()) {
+		t.Errorf("refused for\n%v, want\n%v", refusal, err)
+	}
+}
