@@ -156,7 +156,7 @@ func ip(t *testing.T, arguments string) string {
 // TestInterfaceChanges takes cables down, away, and puts others in their place, while
 // packets are judged: what is left alone is what ip shows of the interface.
 func TestInterfaceChanges(t *testing.T) {
-	for _, mode := range []Mode{Generic, Native, TCX} {
+	for _, mode := range modesHere(t) {
 		a := needKernel(t, Options{})
 		ownNamespace(t)
 		if err := a.Configure(configured(Normal)); err != nil {

@@ -338,7 +338,7 @@ func closeFiles(files []*os.File) {
 // TestHandOver lets a process take the place of another under traffic: each packet is
 // judged, by the one or the other. Then they are killed, the old one first.
 func TestHandOver(t *testing.T) {
-	for _, mode := range []Mode{Generic, Native, TCX} {
+	for _, mode := range modesHere(t) {
 		t.Run(string(mode), func(t *testing.T) {
 			needKernel(t, Options{})
 			ownNamespace(t)

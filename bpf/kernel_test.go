@@ -49,6 +49,15 @@ func sinceKernel(t testing.TB, major, minor uint32) bool {
 	return version >= major<<16|minor<<8
 }
 
+// modesHere returns the modes that the kernel has.
+func modesHere(t testing.TB) []Mode {
+	t.Helper()
+	if sinceKernel(t, 6, 6) {
+		return []Mode{Generic, Native, TCX}
+	}
+	return []Mode{Generic, Native}
+}
+
 // refusesTCX reports whether the kernel is one before tcx, and checks that Attach
 // says so then.
 func refusesTCX(t testing.TB, a *Admission, iface int) bool {
