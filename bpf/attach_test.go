@@ -176,17 +176,17 @@ func TestInterfaceChanges(t *testing.T) {
 		}
 		judges := func(when string) {
 			t.Helper()
+			// A cable that was just put up may not carry the first frames.
+			v3 := interfaceIndex(t, "v3")
 			before, err := a.Counts()
-			if err != nil {
-				t.Fatal(err)
+			for ended := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(ended); {
+				send(t, v3, refused)
+				var now Counts
+				if now, err = a.Counts(); now.Packets[DropRetry] != before.Packets[DropRetry] {
+					return
+				}
 			}
-			counted := judged(t, a, func() {
-				send(t, interfaceIndex(t, "v3"), refused)
-				settle(t, a, before, DropRetry)
-			})
-			if counted[DropRetry].Packets != 1 {
-				t.Errorf("%s mode, %s: counted %v", mode, when, counted)
-			}
+			t.Errorf("%s mode, %s: judged no packet, %v", mode, when, err)
 		}
 		cable()
 		before := shown()
