@@ -144,6 +144,9 @@ func (t *tcpServer) admit(raw net.Conn) {
 		reset(socket)
 		return
 	}
+	if socket != raw {
+		h.Through(plainAddr(addrPort(socket.RemoteAddr()).Addr()))
+	}
 	limitUnsent(socket)
 	c := &connection{handshake: h, tcp: raw}
 	t.l.conns.add(c)

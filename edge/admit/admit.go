@@ -192,9 +192,22 @@ func (c *Controller) lacks(now time.Duration, s Source, addr netip.Addr) *atomic
 type Handshake struct {
 	c       *Controller
 	source  Source
+	proxy   *netip.Addr // whose packets these are, if not the source's
 	receipt Receipt
 	settled atomic.Bool
 	closed  atomic.Bool
+}
+
+// Through notes that a proxy's packets bring the connection: it is the proxy that the
+// kernel has charged. It must be called before all else.
+func (h *Handshake) Through(proxy netip.Addr) { h.proxy = &proxy }
+
+// sender returns whom the kernel has charged.
+func (h *Handshake) sender() netip.Addr {
+	if h.proxy != nil {
+		return *h.proxy
+	}
+	return h.source.Addr
 }
 
 // Done notes that the handshake is complete: the source owes nothing for it, and is
@@ -209,8 +222,8 @@ func (h *Handshake) Done() {
 	c.meter.Refund(h.source, h.receipt)
 	c.known.note(h.source.Addr, c.now())
 	if k := c.judge.Load(); k != nil {
-		(*k).Refund(h.source.Addr, h.source.TCP, chargeCost)
-		(*k).Know(h.source.Addr)
+		(*k).Refund(h.sender(), h.source.TCP, chargeCost)
+		(*k).Know(h.sender())
 	}
 }
 

@@ -82,11 +82,13 @@ const stale = 3 * time.Second
 // sampled is of how many judged packets of one reason one is looked at.
 const sampled = 512
 
+// tenth returns a rate that lets pass at once what a tenth of a second does.
+func tenth(perSecond float64) Rate { return Rate{PerSecond: perSecond, Burst: max(perSecond/10, 16)} }
+
 // policy returns what the kernel is told. A connection takes two of Proven: one when
 // its client answers a Retry, and one when it goes over to the server's next ID.
 func (b *budgets) policy(level Level, enforce bool, p pace) Policy {
 	capacity := p.capacity()
-	tenth := func(perSecond float64) Rate { return Rate{PerSecond: perSecond, Burst: max(perSecond/10, 16)} }
 	return Policy{
 		Level:    level,
 		Enforce:  enforce,

@@ -65,7 +65,7 @@ func TestBudgetsStayWithinBounds(t *testing.T) {
 			b.follow(level, p)
 			policy := b.policy(level, true, p)
 			for _, r := range []Rate{policy.QUIC, policy.TCP} {
-				if r.PerSecond < floorShare*capacity || r.PerSecond > max(3.01*capacity, synsPerCore*p.cores) {
+				if r.PerSecond < floorShare*capacity || r.PerSecond > max(9.01*capacity, synsPerCore*p.cores) {
 					t.Fatalf("%v a second at %+v", r.PerSecond, p)
 				}
 			}

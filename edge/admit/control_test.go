@@ -257,11 +257,17 @@ func TestHandshakesSettleWithTheKernel(t *testing.T) {
 		if k.refunds != 2 || k.known != 2 {
 			t.Errorf("%d refunds, %d times known; want 2", k.refunds, k.known)
 		}
+		h, _ := c.ConnectTCP(from(1))
+		h.Through(v4(9))
+		h.Done()
+		if k.refunded != v4(9) {
+			t.Errorf("refunded to %s, and the proxy was charged", k.refunded)
+		}
 		k.owes[v4(1)] = softDebt
 		if !c.Retry(v4(1)) || c.Retry(v4(2)) {
 			t.Error("Retry is not for who owes more than soft")
 		}
-		h, _ := c.Connect(from(3), true)
+		h, _ = c.Connect(from(3), true)
 		h.Done()
 		h.Cost(3 * time.Second)
 		if k.owes[v4(3)] != 3*time.Second {

@@ -18,6 +18,7 @@ type frailKernel struct {
 	rules       map[netip.Prefix]Rule
 	owes        map[netip.Addr]time.Duration
 	refunds     int
+	refunded    netip.Addr
 	known       int
 	established uint64
 	hang        chan struct{} // Configure waits for it
@@ -87,9 +88,12 @@ func (f *frailKernel) Owes(a netip.Addr, _ bool) (d time.Duration) {
 func (f *frailKernel) Charge(a netip.Addr, _ bool, cost, most time.Duration) {
 	f.do(func() { f.owes[a] = min(f.owes[a]+cost, most) })
 }
-func (f *frailKernel) Refund(netip.Addr, bool, time.Duration) { f.do(func() { f.refunds++ }) }
-func (f *frailKernel) Know(netip.Addr)                        { f.do(func() { f.known++ }) }
-func (f *frailKernel) Forget()                                { f.do(func() { clear(f.owes) }) }
+
+func (f *frailKernel) Refund(a netip.Addr, _ bool, _ time.Duration) {
+	f.do(func() { f.refunds++; f.refunded = a })
+}
+func (f *frailKernel) Know(netip.Addr) { f.do(func() { f.known++ }) }
+func (f *frailKernel) Forget()         { f.do(func() { clear(f.owes) }) }
 
 func (f *frailKernel) SetRule(r Rule) error {
 	f.do(func() { f.rules[r.Prefix] = r })

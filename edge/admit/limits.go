@@ -8,15 +8,20 @@ import (
 
 // force is a policy as Connect obeys it where no kernel does. It is immutable.
 type force struct {
-	level                             Level
-	quic, tcp, proven, known, trickle limit
+	level                     Level
+	quic, tcp, known, trickle limit
 }
 
-func newForce(p Policy) *force {
-	return &force{
-		level: p.Level, quic: p.QUIC.limit(), tcp: p.TCP.limit(), proven: p.Proven.limit(),
-		known: p.Known.limit(), trickle: p.Trickle.limit(),
+// newForce holds connections to what packets are held to, and to the capacity: most
+// packets cost a Retry or a cookie, but each connection a handshake.
+func newForce(p Policy, capacity float64) *force {
+	least := func(r Rate) limit {
+		if r.PerSecond > capacity {
+			r = tenth(capacity)
+		}
+		return r.limit()
 	}
+	return &force{level: p.Level, quic: least(p.QUIC), tcp: least(p.TCP), known: p.Known.limit(), trickle: p.Trickle.limit()}
 }
 
 // A limit is a rate in terms of the generic cell rate algorithm. The zero limit lets
@@ -53,7 +58,7 @@ func (s *spend) take(l limit, now time.Duration) bool {
 }
 
 type spends struct {
-	quic, tcp, proven, known, trickle spend
+	quic, tcp, known, trickle spend
 }
 
 // exceeds returns the counter of the limit that a new connection is over, or nil. It
@@ -93,13 +98,10 @@ func (c *Controller) exceeds(now time.Duration, s Source, addr netip.Addr) *atom
 	return lack
 }
 
-// affords takes a connection from the budgets of those who would begin one.
+// affords takes a connection from the budget of its protocol.
 func (c *Controller) affords(f *force, now time.Duration, s Source) bool {
-	switch {
-	case s.TCP:
+	if s.TCP {
 		return c.spends.tcp.take(f.tcp, now)
-	case s.Proved && c.spends.proven.take(f.proven, now):
-		return true
 	}
 	return c.spends.quic.take(f.quic, now)
 }

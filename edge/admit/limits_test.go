@@ -50,8 +50,8 @@ func TestLevelsInUserSpace(t *testing.T) {
 		}
 		f(Normal, n, n)
 		f(Guarded, n, n)
-		f(Shedding, 1000, 2000) // a tenth of a second's budgets: proven, QUIC, trickle
-		f(Closed, 16, 32)       // the trickle's
+		f(Shedding, 250, 350) // a tenth of a second's handshakes, and the trickle's
+		f(Closed, 16, 32)     // the trickle's
 	})
 }
 
