@@ -68,10 +68,13 @@ const sketchSlots = 1 << 16
 
 // A sketch holds what sources owe for connections that they began and did not
 // complete, where no kernel does. It is two hashed rows of leaky buckets, so that a
-// flood of addresses makes it less exact, never larger. A word is the time at which its sources will have paid off their debt (the theoretical arrival
-// time of the generic cell rate algorithm, ITU-T I.371). A source stands where
-// the better of its two words stands, so that it takes two collisions with
-// sources in debt to harm it.
+// flood of addresses makes it less exact, never larger. A word is the time at which
+// its sources will have paid off their debt (the theoretical arrival time of the
+// generic cell rate algorithm, ITU-T I.371). A source stands where the better of its
+// two words stands, so that it takes two collisions with sources in debt to harm it.
+//
+// Times are monotonic and since an arbitrary start. All methods may be called
+// concurrently and take no lock.
 type sketch struct {
 	seed maphash.Seed
 	rows [2][sketchSlots]atomic.Int64

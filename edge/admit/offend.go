@@ -2,7 +2,6 @@ package admit
 
 import (
 	"net/netip"
-	"sync"
 	"time"
 )
 
@@ -22,7 +21,6 @@ const (
 
 // offences are of sources that proved their addresses by complete handshakes.
 type offences struct {
-	mu  sync.Mutex
 	of  map[netip.Addr]record
 	ban map[netip.Addr]time.Time // until when
 }
