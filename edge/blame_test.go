@@ -64,3 +64,30 @@ func TestBlameDepth(t *testing.T) {
 	f("192.0.2.1:4711", 100, 2000)
 	f("[::ffff:192.0.2.1]:4711", 1000, 20_000)
 }
+
+// Requests that are given up are charged to their source, on however many connections,
+// and never to a proxy.
+func TestGivenUpRequestsCostTheirSource(t *testing.T) {
+	l := &Listeners{}
+	l.rules.Store(&rules{trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	f := func(peer string, requests int, want outcome.Reason) {
+		t.Helper()
+		k := admit.New(admit.Config{Enforce: true, HandshakesPerCore: 1 << 20, HalfOpen: 1 << 20, Connections: 8}, 1)
+		addr := netip.MustParseAddrPort(peer)
+		for range 7 { // which leave the node short
+			h, _ := k.Connect(addr, true)
+			h.Done()
+			c := &connection{handshake: h, tcp: remoteConn{remote: net.TCPAddrFromAddrPort(addr)}}
+			l.grant(c)
+			for range requests {
+				c.charge(churnWork)
+			}
+		}
+		if _, why := k.Connect(addr, true); why != want {
+			t.Errorf("%s, %d requests on each connection: refused for %q, want %q", peer, requests, why, want)
+		}
+	}
+	f("198.51.100.1:4711", 100, outcome.None)
+	f("198.51.100.1:4711", 350, outcome.TooManyRequests)
+	f("192.0.2.1:4711", 350, outcome.None)
+}

@@ -334,8 +334,15 @@ func TestNativeModeThatDriversRefuse(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		pass(time.Second)
-		if s := c.State(); s.Mode != Generic || s.Heartbeat < 0 {
-			t.Errorf("state %+v", s)
+		if s := c.State(); s.Mode != Generic || s.Heartbeat < 0 || k.attached != Generic {
+			t.Errorf("attached %q, state %+v", k.attached, s)
+		}
+		k.do(func() { k.attach = errFrail })
+		if err := c.EnableNative(); !errors.Is(err, errFrail) {
+			t.Errorf("error %v", err)
+		}
+		if s := c.State(); s.Mode != UserSpace {
+			t.Errorf("no way back, and the state is %+v", s)
 		}
 	})
 }

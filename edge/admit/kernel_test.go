@@ -48,7 +48,7 @@ func (f *frailKernel) Attach(native bool) (mode Mode, err error) {
 		f.attachments++
 		switch {
 		case native && f.native != nil:
-			err = f.native
+			f.attached, err = "", f.native
 		case native:
 			f.attached = Native
 		case f.attach != nil:
