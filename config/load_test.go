@@ -147,6 +147,8 @@ func TestProblems(t *testing.T) {
 		"f:1:35: tls.key: there is no file /does/not/exist; create it, or name another")
 	f("trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]", "f:1:31: trusted_proxies[1]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8")
 	f("priority_header: 'X Priority'", `f:1:18: priority_header: "X Priority" is not the name of a header field; write a name such as X-Priority`)
+	f("admission: {quic_lb: {server_id: node1}}", `f:1:34: admission.quic_lb.server_id: "node1" is not an even number of hexadecimal digits; write 2 to 16 hexadecimal digits in quotes, such as "0a1b2c3d4e5f6071"`)
+	f(`admission: {quic_lb: {server_id: "0123456789abcdef01"}}`, `f:1:34: admission.quic_lb.server_id: 9 bytes are more than a server ID may have; write 2 to 16 hexadecimal digits in quotes, such as "0a1b2c3d4e5f6071"`)
 	f("trusted_proxies: [proxy]", `f:1:19: trusted_proxies[0]: "proxy" is neither an address nor a prefix; write one, such as 10.0.0.0/8`)
 	f("origins: {app: {servers: [10.0.0.5]}}", `f:1:27: origins.app.servers[0]: "10.0.0.5" is neither http, https nor h2c with a host, nor unix with a path; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)
 	f("origins: {app: {servers: ['http://a:0']}}", `f:1:27: origins.app.servers[0]: "0" is not a port from 1 to 65535; write http://HOST:PORT, https://HOST:PORT, h2c://HOST:PORT or unix:/PATH`)

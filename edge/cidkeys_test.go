@@ -69,9 +69,10 @@ func TestStatelessResetKeyIsNotShared(t *testing.T) {
 		}
 		return string(k.file.StatelessReset)
 	}
-	a, b := t.TempDir(), t.TempDir()
-	if len(reset(a)) != 32 || reset(a) != reset(a) || reset(a) == reset(b) {
-		t.Errorf("keys %x, %x and %x", reset(a), reset(a), reset(b))
+	folder := t.TempDir()
+	key, again, other := reset(folder), reset(folder), reset(t.TempDir())
+	if len(key) != 32 || key != again || key == other {
+		t.Errorf("keys %x, %x and %x", key, again, other)
 	}
 }
 
