@@ -47,14 +47,11 @@ func (l *Listeners) HandOver(ctx context.Context) error {
 	l.mu.Unlock()
 	poll := time.NewTicker(handOverPoll)
 	defer poll.Stop()
-	for !l.finished() {
+	for !l.finished() && ctx.Err() == nil {
 		select {
 		case <-poll.C:
-			continue
-		case <-l.drain.Done():
 		case <-ctx.Done():
 		}
-		break
 	}
 	return l.Shutdown(ctx)
 }

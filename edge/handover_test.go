@@ -308,6 +308,7 @@ func TestHandOverServesWhomItAccepted(t *testing.T) {
 				})
 				go func() {
 					g, err := generation(c, s.url())
+					c.CloseIdleConnections() // so that the hand-over waits for nothing else
 					got <- fmt.Sprint(g, err)
 				}()
 				return begun, got
@@ -324,6 +325,7 @@ func TestHandOverServesWhomItAccepted(t *testing.T) {
 			s.succeed()
 			done := handOver(t.Context(), old)
 			awaitClosed(old)
+			time.Sleep(time.Second) // the rule has failed if this lets the hand-over end
 			close(resume)
 			if got := <-got; got != "1<nil>" {
 				t.Errorf("who was accepted: %s", got)

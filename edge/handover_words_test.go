@@ -96,6 +96,7 @@ func TestHandOverTellsHTTP2InTwoSteps(t *testing.T) {
 	edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		c := dial2(t, n)
 		c.ask(1)
+		begin := time.Now()
 		done := handOver(t.Context(), n)
 		synctest.Wait()
 		if !slices.Equal(c.goAways, []uint32{math.MaxInt32}) {
@@ -103,6 +104,9 @@ func TestHandOverTellsHTTP2InTwoSteps(t *testing.T) {
 		}
 		c.ask(3)
 		<-c.closed
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("the connection lasted for %s", took)
+		}
 		if !slices.Equal(c.goAways, []uint32{math.MaxInt32, 3}) {
 			t.Errorf("in the end: GOAWAY %v", c.goAways)
 		}
