@@ -104,7 +104,7 @@ func (l *Listeners) finished() bool {
 // are told by the goroutine that serves them, of HTTP/1.1 only an answer can tell.
 func (l *Listeners) tell(c *connection) {
 	frames := c.frames.Load()
-	if frames == nil || !c.told.CompareAndSwap(0, int64(time.Since(l.conns.start))) {
+	if frames == nil || !c.told.CompareAndSwap(0, max(1, int64(time.Since(l.conns.start)))) {
 		return
 	}
 	l.loops.Go(frames.goAway)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,9 +41,17 @@ type raw2 struct {
 	block   bytes.Buffer
 
 	// What the node said until it closed the connection.
+	mu       sync.Mutex
 	goAways  []uint32
 	answered []uint32
 	closed   chan struct{}
+}
+
+// said returns the GOAWAYs and the streams that were answered.
+func (c *raw2) said() (goAways, answered []uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.goAways), slices.Clone(c.answered)
 }
 
 func dial2(t *testing.T, n *edgetest.Node) *raw2 {
@@ -62,6 +71,7 @@ func dial2(t *testing.T, n *edgetest.Node) *raw2 {
 			if err != nil {
 				return
 			}
+			c.mu.Lock()
 			switch f := frame.(type) {
 			case *http2.GoAwayFrame:
 				c.goAways = append(c.goAways, f.LastStreamID)
@@ -73,6 +83,7 @@ func dial2(t *testing.T, n *edgetest.Node) *raw2 {
 			case *http2.RSTStreamFrame:
 				t.Errorf("stream %d was reset", f.StreamID)
 			}
+			c.mu.Unlock()
 		}
 	}()
 	return c
@@ -99,8 +110,8 @@ func TestHandOverTellsHTTP2InTwoSteps(t *testing.T) {
 		begin := time.Now()
 		done := handOver(t.Context(), n)
 		synctest.Wait()
-		if !slices.Equal(c.goAways, []uint32{math.MaxInt32}) {
-			t.Errorf("first: GOAWAY %v", c.goAways)
+		if goAways, _ := c.said(); !slices.Equal(goAways, []uint32{math.MaxInt32}) {
+			t.Errorf("first: GOAWAY %v", goAways)
 		}
 		c.ask(3)
 		<-c.closed
@@ -151,12 +162,12 @@ func TestHandOverTellsNobodyWithoutARequest(t *testing.T) {
 		synctest.Wait()
 		done := handOver(t.Context(), n)
 		time.Sleep(5 * time.Second)
-		if len(c.goAways) > 0 {
-			t.Errorf("GOAWAY %v before the first request", c.goAways)
+		if goAways, _ := c.said(); len(goAways) > 0 {
+			t.Errorf("GOAWAY %v before the first request", goAways)
 		}
 		c.ask(1)
-		if !slices.Equal(c.goAways, []uint32{math.MaxInt32}) || !slices.Equal(c.answered, []uint32{1}) {
-			t.Errorf("GOAWAY %v, answers to %v", c.goAways, c.answered)
+		if goAways, answered := c.said(); !slices.Equal(goAways, []uint32{math.MaxInt32}) || !slices.Equal(answered, []uint32{1}) {
+			t.Errorf("GOAWAY %v, answers to %v", goAways, answered)
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
