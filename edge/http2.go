@@ -43,10 +43,12 @@ func serveHTTP2(s *http.Server, take func(*tls.Conn) *frameConn) error {
 		return fmt.Errorf("configure HTTP/2: %w", err)
 	}
 	s.TLSNextProto[http2.NextProtoTLS] = func(s *http.Server, conn *tls.Conn, h http.Handler) {
+		//lint:ignore SA1019 the one way to priorities before Go 1.27
 		opts := http2.ServeConnOpts{BaseConfig: s, Handler: h}
 		if b, ok := h.(interface{ BaseContext() context.Context }); ok { // of the connection, so says net/http
 			opts.Context = b.BaseContext()
 		}
+		//lint:ignore SA1019 the one way to priorities before Go 1.27
 		h2.ServeConn(take(conn), &opts)
 	}
 	return nil

@@ -3,8 +3,11 @@ package edge_test
 import (
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"spillway/edge"
 	"spillway/edge/edgetest"
@@ -81,5 +84,51 @@ func TestInheritSocketsElsewhere(t *testing.T) {
 	}
 	if err := passed.HTTP.Close(); err == nil {
 		t.Error("a socket that nobody needs is still open")
+	}
+}
+
+// What a store keeps over a restart is all that the node listens on, UDP included, and
+// none of it blocks a process that shares it.
+func TestInheritSocketsFromAStore(t *testing.T) {
+	s := edgetest.New(nil)
+	s.Config.HTTP = "127.0.0.1:0"
+	opened, err := edge.OpenSockets(t.Context(), s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := opened.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name())
+		flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_NONBLOCK == 0 {
+			t.Errorf("socket %s has flags %#x, %v: it blocks", f.Name(), flags, err)
+		}
+		defer f.Close()
+	}
+	if want := []string{"https", "http", "quic"}; !slices.Equal(names, want) {
+		t.Errorf("sockets %v, want %v", names, want)
+	}
+	at := opened.UDP[0].LocalAddr()
+	opened.Close()
+	// The store's are the only ones now: who binds the address anew is refused.
+	if c, err := net.ListenPacket("udp", at.String()); err == nil {
+		c.Close()
+		t.Error("the UDP socket did not stay open")
+	}
+	stored, err := edge.AdoptSockets(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := edge.InheritSockets(t.Context(), s.Config, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	if len(got.UDP) != 1 || got.UDP[0].LocalAddr().String() != at.String() || got.UDP[0] != stored.UDP[0] {
+		t.Errorf("UDP is at %v, want the one at %s", got.UDP, at)
 	}
 }
