@@ -1,6 +1,9 @@
 package main
 
 import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -54,6 +57,45 @@ func TestSlipsOfDenials(t *testing.T) {
 	f("2001:db8:1::/56", "overlaps 2001:db8:1::4 of proxy_protocol")
 }
 
+// TestAdmissionRefusesBadInput asks as no command of ours would. Each answer says what
+// to write.
+func TestAdmissionRefusesBadInput(t *testing.T) {
+	n := &node{admit: admit.New(admit.Config{}, 1), config: &config.Config{}, log: slog.New(slog.DiscardHandler)}
+	handlers := n.adminOptions().Handlers
+	f := func(target string, want int, said string) {
+		t.Helper()
+		path, _, _ := strings.Cut(target, "?")
+		w := httptest.NewRecorder()
+		handlers[path].ServeHTTP(w, httptest.NewRequest(http.MethodPost, target, nil))
+		if w.Code != want || !strings.Contains(w.Body.String(), said) {
+			t.Errorf("%s answers %d %q, want %d %q", target, w.Code, w.Body, want, said)
+		}
+	}
+	f("/admission/allow", http.StatusBadRequest, "neither an address nor a prefix; write 203.0.113.7")
+	f("/admission/allow?prefix=203.0.113.7/24", http.StatusBadRequest, "write 203.0.113.0/24")
+	f("/admission/allow?prefix=203.0.113.7&for=soon", http.StatusBadRequest, "for: ")
+	f("/admission/allow?prefix=203.0.113.7&for=-1h", http.StatusBadRequest, "for: ")
+	f("/admission/deny?prefix=203.0.113.7&for=0s", http.StatusBadRequest, "for: ")
+	f("/admission/deny?prefix=%00", http.StatusBadRequest, "neither an address nor a prefix")
+	f("/admission/deny?prefix=::/0", http.StatusBadRequest, "say --force")
+	f("/admission/deny?prefix=::ffff:0.0.0.0/96", http.StatusBadRequest, "0.0.0.0/0 is everybody")
+	f("/admission/clear?prefix=", http.StatusBadRequest, "neither an address nor a prefix")
+	f("/admission/clear?prefix=203.0.113.7", http.StatusBadRequest, "there is no rule for 203.0.113.7/32")
+	f("/admission/level", http.StatusBadRequest, "is no level; they are normal, guarded, shedding, closed, and auto")
+	f("/admission/level?level=guarded", http.StatusBadRequest, "say how long, such as 10m")
+	f("/admission/level?level=guarded&for=0s", http.StatusBadRequest, "say how long, such as 10m")
+	f("/admission/level?level=guarded&for=9999h", http.StatusBadRequest, "at most 24h")
+	f("/admission/native", http.StatusBadRequest, "say ?do=enable, confirm or disable")
+	f("/admission/native?do=enable", http.StatusConflict, "packets are not judged in the kernel")
+	f("/admission/native?do=confirm", http.StatusConflict, "native mode is not on trial")
+	f("/admission/native?do=disable", http.StatusConflict, "native mode is not on")
+	if rules := n.admit.Rules(); len(rules) > 0 {
+		t.Errorf("there are rules: %v", rules)
+	}
+	f("/admission/deny?prefix=::ffff:203.0.113.0/120&for=1h", http.StatusOK, `"prefix": "203.0.113.0/24"`)
+	f("/admission/show", http.StatusOK, `"prefix": "203.0.113.0/24"`)
+}
+
 // TestReportOfAdmission shows a node that is flooded, with all there is to show.
 func TestReportOfAdmission(t *testing.T) {
 	until := time.Date(2026, 12, 1, 18, 0, 0, 0, time.Local)
@@ -101,7 +143,7 @@ source            0       99       7
 PREFIX           NEW CONNECTIONS  UNTIL
 198.51.100.0/24  allowed          the configuration changes
 203.0.113.0/24   dropped          2026-12-01 18:00:00
-2001:db8::/56    dropped          the node ends
+2001:db8::/56    dropped          the next restart or upgrade
 
 TOP SOURCES   SAMPLES
 203.0.113.7   50

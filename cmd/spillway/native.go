@@ -32,7 +32,7 @@ said first. Nothing else is changed, neither the MTU nor the queues.
 Then the node waits for ten seconds: for packets of established connections, and for
 your yes. Without either it goes back by itself, also when this command, or your
 connection to this machine, has come to an end. --yes confirms without asking.
-It holds until the node ends or disable --native.`,
+It holds until the next restart or upgrade, or disable --native.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !native {
@@ -46,7 +46,18 @@ It holds until the node ends or disable --native.`,
 			if yes {
 				answer = strings.NewReader("yes\n")
 			}
-			return enableNative(cmd.Context(), client, answer, cmd.OutOrStdout())
+			show, talk := writeMode, cmd.OutOrStdout()
+			if f.asJSON {
+				show, talk = func(out io.Writer, s *admit.State) error { return printIndented(out, s) }, cmd.ErrOrStderr()
+			}
+			s, err := enableNative(cmd.Context(), client, answer, talk)
+			if err != nil {
+				return err
+			}
+			if err := show(cmd.OutOrStdout(), &s); err != nil || s.Mode == admit.Native {
+				return err
+			}
+			return fmt.Errorf("native mode did not last: %s", oneLine(s.Refused))
 		},
 	}
 	cmd.Flags().BoolVar(&native, "native", false, "in the driver of the network interface")
@@ -80,31 +91,25 @@ func writeMode(out io.Writer, s *admit.State) error {
 	return err
 }
 
-// enableNative asks for native mode, for the operator's yes, and for what became of it.
-func enableNative(ctx context.Context, client *admin.Client, answer io.Reader, out io.Writer) error {
+// enableNative asks for native mode and for the operator's yes, and returns what became
+// of it.
+func enableNative(ctx context.Context, client *admin.Client, answer io.Reader, talk io.Writer) (admit.State, error) {
 	for _, f := range doctor.Interfaces() {
-		fmt.Fprintf(out, "%s: %s\n", f.What, f.Result)
+		fmt.Fprintf(talk, "%s: %s\n", f.What, f.Result)
 	}
 	s, _, err := askNode[admit.State](ctx, client, "/admission/native?do=enable")
-	if err != nil {
-		return err
+	if err != nil || s.Trial == 0 {
+		return s, err
 	}
-	if s.Trial > 0 {
-		fmt.Fprintf(out, "packets are judged in the driver, on trial for %.0f s; does the network still work? yes: ", s.Trial)
-		if saidYes(answer, time.Duration(s.Trial*float64(time.Second))) {
-			if _, err = client.Post(ctx, "/admission/native?do=confirm"); err != nil {
-				return err
-			}
-		}
-		fmt.Fprintln(out)
-		if s, err = endOfTrial(ctx, client); err != nil {
-			return err
+	fmt.Fprintf(talk, "packets are judged in the driver, on trial for %.0f s; does the network still work? yes: ", s.Trial)
+	yes := saidYes(answer, time.Duration(s.Trial*float64(time.Second)))
+	fmt.Fprintln(talk)
+	if yes {
+		if _, err := client.Post(ctx, "/admission/native?do=confirm"); err != nil {
+			return s, err
 		}
 	}
-	if err := writeMode(out, &s); err != nil || s.Mode == admit.Native {
-		return err
-	}
-	return fmt.Errorf("native mode did not last: %s", oneLine(s.Refused))
+	return endOfTrial(ctx, client)
 }
 
 // saidYes reports whether a line with yes comes in time.

@@ -26,7 +26,7 @@ type ruleReport struct {
 	Rules []admit.Rule `json:"rules"`
 }
 
-// readFor reads how long something is to hold. Empty is until the node ends.
+// readFor reads how long something is to hold. Empty is as long as the process lives.
 func readFor(query url.Values, now time.Time) (until time.Time, err error) {
 	text := query.Get("for")
 	if text == "" {
@@ -212,7 +212,7 @@ func ownAddresses() (own []netip.Addr) {
 
 func untilText(until time.Time) string {
 	if until.IsZero() {
-		return "the node ends"
+		return "the next restart or upgrade"
 	}
 	return until.Local().Format(time.DateTime)
 }
@@ -224,7 +224,7 @@ func (r *ruleReport) write(out io.Writer) error {
 		case r.Done == "cleared":
 			fmt.Fprintln(out)
 		case rule.Until.IsZero():
-			fmt.Fprintf(out, " until the node ends; to keep it, write it into admission.%s of the configuration\n", listOf(rule))
+			fmt.Fprintf(out, " until the next restart or upgrade; to keep it, write it into admission.%s of the configuration\n", listOf(rule))
 		default:
 			fmt.Fprintf(out, " until %s\n", untilText(rule.Until))
 		}
