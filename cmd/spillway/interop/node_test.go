@@ -48,6 +48,7 @@ type node struct {
 // settings of a node that are not the same in all tests.
 type settings struct {
 	server  string // the origin's
+	listen  string // instead of some port of 127.0.0.1
 	more    string // YAML at the top level
 	program string // instead of the one with the race detector
 	origin  string // YAML behind the origin's servers, such as ", timeout: 1s"
@@ -60,8 +61,8 @@ func startNode(t *testing.T, s settings) *node {
 	n.log = filepath.Join(n.dir, "access.log")
 	n.certify(t)
 	file := filepath.Join(n.dir, "spillway.yaml")
-	text := strings.NewReplacer("DIR", n.dir, "SERVER", s.server, "MORE", s.more, "ORIGIN", s.origin, "ROUTE", s.route).Replace(`
-listen: 127.0.0.1:0
+	text := strings.NewReplacer("DIR", n.dir, "LISTEN", cmp.Or(s.listen, "127.0.0.1:0"), "SERVER", s.server, "MORE", s.more, "ORIGIN", s.origin, "ROUTE", s.route).Replace(`
+listen: "LISTEN"
 http: off
 admin: unix:DIR/a.sock
 state: DIR/state

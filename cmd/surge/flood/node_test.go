@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"spillway/config"
 )
 
 func TestParseCounts(t *testing.T) {
@@ -47,5 +49,13 @@ func TestParseUsage(t *testing.T) {
 	softirq, idle := u.since(usage{all: 26, softirq: 3, idle: 25})
 	if softirq != .1 || idle != .2 {
 		t.Errorf("shares %g, %g", softirq, idle)
+	}
+}
+
+func TestConfigurationsLoad(t *testing.T) {
+	for _, s := range settings {
+		if _, err := config.Parse("spillway.yaml", []byte(configuration(t.TempDir(), "127.0.0.1:9000", s.admission)), nil); err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+		}
 	}
 }
