@@ -30,7 +30,7 @@ conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-tes
 	@scripts/setup test
 	@go run ./scripts/conformance $(ARGS)
 
-test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills: some 30 minutes
+test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills, 20 upgrades: some 35 minutes
 	@scripts/setup more
 	@scripts/test more
 	@scripts/test-kernel
@@ -38,6 +38,7 @@ test-more: ## browsers and other programs against the node, all simulated origin
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 	@SPILLWAY_KILLS=1000 go test -count 1 -run TestKilledAtAnyMoment ./edge/cache/disk
 	@SPILLWAY_NODE_KILLS=30 go test -count 1 -run TestKilledNodeServesItsDisk ./cmd/spillway
+	@SPILLWAY_UPGRADES=20 go test -count 1 -run TestUpgradesLoseNothing ./cmd/spillway
 
 test-kernel: ## the tests of packets on the kernel of Debian 12, in a virtual machine
 	@scripts/setup kernel

@@ -71,7 +71,7 @@ type node struct {
 	successor          *successor      // once replaced is closed
 	replaced           chan struct{}
 
-	mu      sync.Mutex // guards what follows; held for a reload as a whole
+	mu      sync.Mutex // guards what follows, stopping and endDuties; held for a reload as a whole
 	config  *config.Config
 	parts   *parts
 	refused refusal  // the last reload, if it was refused
@@ -410,8 +410,11 @@ func (n *node) wasReplaced() bool {
 // folder and of the disk cache, and spends money without a visitor's request.
 func (n *node) takeDuties() {
 	ctx, end := context.WithCancel(n.ctx)
+	n.mu.Lock()
 	n.endDuties = end
-	if folder := n.config.Edge.State; folder != "" {
+	folder := n.config.Edge.State
+	n.mu.Unlock()
+	if folder != "" {
 		n.duties.Go(func() { n.keepLearned(ctx, folder) })
 	}
 	n.start(&n.duties, ctx, "budget ledger", n.parts.ledger.Run)
@@ -426,7 +429,10 @@ func (n *node) takeDuties() {
 
 // layDown ends the duties: what they write is written when it returns.
 func (n *node) layDown() {
-	n.endDuties()
+	n.mu.Lock()
+	end := n.endDuties
+	n.mu.Unlock()
+	end()
 	n.duties.Wait()
 }
 

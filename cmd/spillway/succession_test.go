@@ -72,7 +72,7 @@ func (s *succession) upgrade(t *testing.T) {
 // QUIC connections of the one before.
 func upgrades(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(os.Getenv("SPILLWAY_TEST_UPGRADES"))
+	n, err := strconv.Atoi(os.Getenv("SPILLWAY_UPGRADES"))
 	if err != nil {
 		return 2
 	}

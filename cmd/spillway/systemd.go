@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -17,14 +16,15 @@ func notify(state string, files ...*os.File) error {
 	if address == "" {
 		return nil
 	}
-	// Go reads a leading @ as the zero byte of an abstract socket, as systemd means it.
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	// Go's net sends no descriptors on a datagram socket that is connected, and would
+	// bind one that is not.
+	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return os.NewSyscallError("socket", err)
 	}
-	defer conn.Close()
-	_, _, err = conn.WriteMsgUnix([]byte(state), rightsTo(files), nil)
-	return err
+	defer unix.Close(sock)
+	err = unix.Sendmsg(sock, []byte(state), rightsTo(files), &unix.SockaddrUnix{Name: address}, 0)
+	return os.NewSyscallError("sendmsg", err)
 }
 
 // firstStored is the descriptor of the first file that the service manager passes

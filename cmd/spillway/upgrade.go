@@ -98,7 +98,10 @@ func (n *node) upgrade(ctx context.Context, tell func(text string)) (err error) 
 	defer func() { n.noteUpgrade(err) }()
 	ctx, abort := context.WithCancel(ctx)
 	defer abort()
-	defer context.AfterFunc(n.stopping, abort)()
+	n.mu.Lock()
+	stopping := n.stopping
+	n.mu.Unlock()
+	defer context.AfterFunc(stopping, abort)()
 	if err := n.awaitDrained(ctx, tell); err != nil {
 		return err
 	}
@@ -140,8 +143,8 @@ func (n *node) awaitDrained(ctx context.Context, tell func(text string)) error {
 
 // prepareSuccessor starts a successor and returns it when it is prepared.
 func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error) {
-	if n.stopping.Err() != nil {
-		return nil, message{}, errors.New("this node stops")
+	if err := ctx.Err(); err != nil {
+		return nil, message{}, err
 	}
 	if n.first {
 		return nil, message{}, errors.New("this is process 1, with which its container would end; replace the container instead")
