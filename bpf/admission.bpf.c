@@ -28,6 +28,14 @@ static __always_inline enum reason read_short(const struct packet *p, const stru
 	return is_own(tail, c) ? PASS_ESTABLISHED_QUIC : DROP_UNMATCHED;
 }
 
+// fold brings the high bits of a word to the low ones as well. In the product with a key,
+// of which 64 bits are kept, a difference in the highest byte alone would meet eight bits
+// of the key, and with one of 256 keys be lost.
+static __always_inline __u64 fold(__u64 word)
+{
+	return word ^ word >> 32;
+}
+
 // read_flow hashes what a client chooses of a connection, its ID and the port, under
 // keys that he does not know (multilinear, Dietzfelbinger et al., 1997). Otherwise he
 // would choose many connections that are taken for one flow, at one charge.
@@ -39,7 +47,7 @@ static __always_inline int read_flow(struct packet *p, const struct config *c, v
 	// Between the first and the last 8 bytes of 20 are 4. Of shorter IDs these overlap, or
 	// are the end of the version, which is the same in all of a handshake.
 	__u64 rest = (__u64)*(__u32 *)(last - 4) << 32 | length << 16 | p->port;
-	p->flow = *(__u64 *)id * c->flow_keys[0] + *(__u64 *)last * c->flow_keys[1] + rest * c->flow_keys[2];
+	p->flow = fold(*(__u64 *)id) * c->flow_keys[0] + fold(*(__u64 *)last) * c->flow_keys[1] + fold(rest) * c->flow_keys[2];
 	return 1;
 }
 

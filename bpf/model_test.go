@@ -327,8 +327,10 @@ func flowHash(r reading, hash sourceHash) uint64 {
 	id := r.id[4:]
 	first, last := binary.LittleEndian.Uint64(id), binary.LittleEndian.Uint64(id[len(id)-8:])
 	rest := uint64(binary.LittleEndian.Uint32(r.id[len(id)-8:]))<<32 | uint64(len(id))<<16 | port
-	keys := hash.flowKeys()
-	h := hash.of(r.source, r.tcp) + first*keys[0] + last*keys[1] + rest*keys[2]
+	h := hash.of(r.source, r.tcp)
+	for i, word := range []uint64{first, last, rest} {
+		h += (word ^ word>>32) * hash.flowKeys()[i]
+	}
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return h ^ h>>33
