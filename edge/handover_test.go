@@ -214,9 +214,9 @@ func TestHandOverFinishesWhatIsInFlight(t *testing.T) {
 			}
 			s := newSuccession(t, http.HandlerFunc(h), proto == "h3")
 			c := s.client(proto)
-			answer := make(chan string, 1)
+			answer, url := make(chan string, 1), s.url()
 			go func() {
-				resp, err := c.Get(s.url() + "/held")
+				resp, err := c.Get(url + "/held")
 				if err != nil {
 					answer <- err.Error()
 					return
@@ -304,12 +304,13 @@ func TestHandOverServesWhomItAccepted(t *testing.T) {
 			}
 			visit := func(resume chan struct{}) (begun chan struct{}, got chan string) {
 				begun, got = make(chan struct{}), make(chan string, 1)
+				url := s.url()
 				c := s.clientThrough(proto, func(ctx context.Context, network, address string) (net.Conn, error) {
 					conn, err := new(net.Dialer).DialContext(ctx, network, address)
 					return &pause{Conn: conn, header: header, begun: begun, resume: resume}, err
 				})
 				go func() {
-					g, err := generation(c, s.url())
+					g, err := generation(c, url)
 					c.CloseIdleConnections() // so that the hand-over waits for nothing else
 					got <- fmt.Sprint(g, err)
 				}()
