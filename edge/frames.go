@@ -16,8 +16,9 @@ const frameHeader = 9
 // before the first one.
 type frames struct {
 	head [frameHeader]byte
-	have int // bytes of the header
-	rest int // bytes of the payload that are to come
+	have int  // bytes of the header
+	rest int  // bytes of the payload that are to come
+	open bool // a header block goes on in the next frame
 }
 
 // next moves to the end of the present frame, or of b, and returns how many bytes
@@ -33,12 +34,23 @@ func (f *frames) next(b []byte) (n int) {
 	took := min(f.rest, len(b)-n)
 	if f.rest -= took; f.rest == 0 {
 		f.have = 0
+		f.open = f.carriesHeaders() && f.head[4]&byte(http2.FlagHeadersEndHeaders) == 0
 	}
 	return n + took
 }
 
-// between reports whether a frame may begin here.
-func (f *frames) between() bool { return f.have == 0 }
+// carriesHeaders reports whether the last frame has a header block, or a part of one.
+func (f *frames) carriesHeaders() bool {
+	switch f.kind() {
+	case http2.FrameHeaders, http2.FramePushPromise, http2.FrameContinuation:
+		return true
+	}
+	return false
+}
+
+// between reports whether any frame may begin here: amid a header block only its
+// CONTINUATION may (RFC 9113 section 6.10).
+func (f *frames) between() bool { return f.have == 0 && !f.open }
 
 // kind is the type of the last frame whose header was complete.
 func (f *frames) kind() http2.FrameType { return http2.FrameType(f.head[3]) }
@@ -67,7 +79,7 @@ func (c *frameConn) Write(p []byte) (int, error) {
 	for n := 0; n < len(p); {
 		n += c.frames.next(p[n:])
 		if !c.frames.between() {
-			break
+			continue
 		}
 		c.begun = true
 		c.told = c.told || c.frames.kind() == http2.FrameGoAway
