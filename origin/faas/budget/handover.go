@@ -1,7 +1,7 @@
 package budget
 
 import (
-	"errors"
+	"fmt"
 	"time"
 )
 
@@ -9,13 +9,14 @@ import (
 // ledger, which opens it with AwaitLedger. What was reserved here stays reserved:
 // calls go on within it and nothing is spent beyond, and GiveBack tells the other
 // what it comes to. A process that ends without a word leaves the rest counted as
-// spent, as a crash does. Open takes the ledger back.
+// spent, as a crash does. Nothing but Open takes the ledger back: what this process
+// knows of it is old from now on.
 //
 // A ledger in memory is not handed over: as after a restart, the other begins with
 // nothing spent.
 func (l *Ledger) HandOver() error {
 	err := l.flush(time.Now(), nil)
-	l.leave(&trouble{err: errors.New("it was handed over"), taken: true, handed: true})
+	l.leave(&trouble{err: fmt.Errorf("it was handed over: %w", errTaken), taken: true, handed: true})
 	return err
 }
 

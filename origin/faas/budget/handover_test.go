@@ -12,7 +12,7 @@ import (
 )
 
 // handedOver is a ledger that was handed over, and the one that has it now.
-func handedOver(t testing.TB, d *recorder, name string, c Config, before func(*Budget)) (old, next *Ledger, was, is *Budget) {
+func handedOver(t testing.TB, d disk, name string, c Config, before func(*Budget)) (old, next *Ledger, was, is *Budget) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	old = newLedger(d, "test", log)
@@ -98,6 +98,36 @@ func TestHandOverSpendsWhatIsReserved(t *testing.T) {
 	reserve(t, was, time.Now(), "v", 1, outcome.LedgerFailed)
 	if got := is.State(time.Now()).Periods[hour].Spent; got < 0.01+0.0001 {
 		t.Errorf("the successor counts $%v", got)
+	}
+}
+
+// Only Open takes a ledger back that was handed over: neither an operator's change that
+// came too late nor the end of the process writes what another one knows better, even
+// if that one is gone.
+func TestHandedOverLedgerIsNotWritten(t *testing.T) {
+	limits := Config{PerHour: 2}
+	d := folder(t.TempDir())
+	old, next, was, is := handedOver(t, d, "spill", limits, func(b *Budget) {
+		reserve(t, b, time.Now(), "v", 0.1, outcome.None).Settle(time.Now(), 0.01)
+	})
+	if was.Add(time.Now(), 1) == nil {
+		t.Error("a change of the operator was written by the process before")
+	}
+	is.Spend(time.Now(), 0.3)
+	next.Correct(time.Now(), time.Now(), old.GiveBack(time.Now(), true))
+	if err := next.Close(); err != nil {
+		t.Fatal(err)
+	}
+	was.Add(time.Now(), 1)
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	after := newLedger(d, "test", slog.New(slog.DiscardHandler))
+	if s := after.State(); s.Error != "" {
+		t.Fatalf("the process before has the ledger: %s", s.Error)
+	}
+	if got := after.Budget("spill", limits).State(time.Now()).Periods[hour].Spent; got < 0.31-1e-9 {
+		t.Errorf("the ledger has $%v, and $0.31 were spent", got)
 	}
 }
 

@@ -189,6 +189,9 @@ func (l *Ledger) flush(now time.Time, settle func(*Budget) bool) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	if t := l.trouble.Load(); t != nil && t.handed {
+		return t.err
+	}
 	if !l.read {
 		if err := l.open(now); err != nil {
 			l.report(err)
