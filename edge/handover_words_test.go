@@ -290,6 +290,30 @@ func TestHandOverTellsHTTP3InTwoSteps(t *testing.T) {
 	})
 }
 
+// Over HTTP/3 too a request may be on its way over a connection that has long been
+// idle: it is not closed before the second GOAWAY has named what is answered.
+func TestHandOverNamesTheLastBeforeItClosesHTTP3(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(echoProto))
+	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		c := dial3(t, n)
+		if got := c.ask(t); got != "200" {
+			t.Errorf("before: %s", got)
+		}
+		time.Sleep(10 * time.Second)
+		done := handOver(t.Context(), n)
+		var words []quic.StreamID
+		for id := range c.words {
+			words = append(words, id)
+		}
+		if !slices.Equal(words, []quic.StreamID{1<<62 - 4, 4}) {
+			t.Errorf("GOAWAY %v", words)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Flows that were steered here still come for a while, and are served and told to go
 // when they have what they came for.
 func TestHandOverTakesLateFlows(t *testing.T) {

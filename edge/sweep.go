@@ -148,6 +148,15 @@ const (
 	drainQuiet = 5 * time.Second
 )
 
+// grace is what an HTTP/3 connection is left from the first GOAWAY on: in a hand-over
+// the last one, which names the requests that are answered, comes later.
+func (l *Listeners) grace() time.Duration {
+	if l.drain.Err() != nil {
+		return drainGrace
+	}
+	return crossing + drainGrace
+}
+
 // sweepQUIC cuts requests that are stuck, and connections on which nothing
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
 // a stream on which half a header came nor minds PINGs.
@@ -165,7 +174,7 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Du
 	case age >= idleLimit:
 		l.crowdedOut(c)
 		dismiss(c.quic, http3.ErrCodeNoError, "idle")
-	case leaving < 0 || s.now-leaving < drainGrace:
+	case leaving < 0 || s.now-leaving < l.grace():
 	case c.fresh() && l.drain.Err() != nil, !c.fresh() && age >= drainQuiet:
 		dismiss(c.quic, http3.ErrCodeNoError, "going away")
 	}
