@@ -85,5 +85,6 @@ func (l *Listeners) Sockets() Sockets { return l.socks }
 // asked for them.
 func (l *Listeners) Retake() error { return l.socks.draw() }
 
-// Started is closed when Run takes visitors in.
+// Started is closed when Run takes visitors in. Where a socket cannot be served it is
+// not, and Run returns the reason.
 func (l *Listeners) Started() <-chan struct{} { return l.started }

@@ -1,7 +1,9 @@
 package edge_test
 
 import (
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spillway/edge"
+	"spillway/edge/admit"
 	"spillway/edge/edgetest"
 )
 
@@ -130,5 +133,30 @@ func TestInheritSocketsFromAStore(t *testing.T) {
 	defer got.Close()
 	if len(got.UDP) != 1 || got.UDP[0].LocalAddr().String() != at.String() || got.UDP[0] != stored.UDP[0] {
 		t.Errorf("UDP is at %v, want the one at %s", got.UDP, at)
+	}
+}
+
+// Who cannot get the flows of QUIC from the process before does not serve, and must not
+// say that it does: the one before would leave.
+func TestListenersThatFailHaveNotStarted(t *testing.T) {
+	s := edgetest.New(nil)
+	socks, err := edge.OpenSockets(t.Context(), s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socks.UDP[0] = struct{ net.PacketConn }{socks.UDP[0]} // nothing that could be steered
+	socks.Steering = edge.Steering{IDs: edgetest.ConnectionIDs(t, ""), Succeeds: true}
+	a := admit.New(admit.Config{}, 1)
+	l, err := edge.NewListenersOn(socks, s.Config, []string{edgetest.Host}, a, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "steer UDP") {
+		t.Errorf("Run returned %v", err)
+	}
+	select {
+	case <-l.Started():
+		t.Error("it said that it had started")
+	default:
 	}
 }

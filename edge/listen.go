@@ -211,7 +211,9 @@ func (l *Listeners) start() {
 	if l.redirect != nil {
 		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(plainListener{l.socks.HTTP, l})) })
 	}
-	close(l.started)
+	if len(l.failed) == 0 {
+		close(l.started)
+	}
 }
 
 // fail ends Run, unless the end was asked for.
