@@ -117,6 +117,38 @@ func TestRemovedProgramIsAttachedAgain(t *testing.T) {
 	})
 }
 
+// What a kernel counted before, for another process or while it failed, is not asked
+// for in a moment.
+func TestOldCountsAreNoDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		k.newQUIC = 10_000_000
+		c, _ := governed(t, Surroundings{Kernel: k})
+		calm := func(when string) {
+			t.Helper()
+			for range 20 {
+				pass(beat)
+				if s := c.State(); s.Level != Normal {
+					t.Fatalf("%s: level %s, %s", when, s.Level, s.Why)
+				}
+			}
+		}
+		calm("taken over")
+		k.do(func() { k.check = errFrail })
+		calm("failed, and back")
+		if s := c.State(); s.Mode != Generic {
+			t.Errorf("state %+v", s)
+		}
+		for range 10 {
+			k.do(func() { k.newQUIC += 2000 })
+			pass(beat)
+		}
+		if s := c.State(); s.Level != Shedding {
+			t.Errorf("level %s at 10,000 Initials a second", s.Level)
+		}
+	})
+}
+
 // What fails falls back to the same limits in user space, is said once, and is tried
 // again, ever later.
 func TestKernelThatFailsForLongIsTriedEverLater(t *testing.T) {

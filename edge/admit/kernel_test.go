@@ -21,6 +21,7 @@ type frailKernel struct {
 	refunded    netip.Addr
 	known       int
 	established uint64
+	newQUIC     uint64
 	hang        chan struct{} // Configure waits for it
 
 	// What goes wrong.
@@ -115,7 +116,9 @@ func (f *frailKernel) Rules() (all []Rule, err error) {
 }
 
 func (f *frailKernel) Counts() (counts []Count, lost uint64, err error) {
-	f.do(func() { counts = []Count{{Reason: "established_quic", Packets: f.established}} })
+	f.do(func() {
+		counts = []Count{{Reason: "established_quic", Packets: f.established}, {Reason: "new_quic", Packets: f.newQUIC}}
+	})
 	return counts, 0, nil
 }
 

@@ -35,12 +35,13 @@ type reading struct {
 	newQUIC, newTCP              uint64 // that passed
 	dropped                      uint64 // that would have begun a connection
 	asked                        uint64 // handshakes, those that were dropped not among them
+	kernel                       bool   // by the kernel, which counts from another beginning
 }
 
 // judged takes over what the kernel counted. A SYN that nobody follows up costs the
 // node nothing, so that TCP is asked for by who connects.
 func (r *reading) judged(counts []Count) {
-	r.newQUIC, r.newTCP, r.asked = 0, 0, 0
+	r.newQUIC, r.newTCP, r.asked, r.kernel = 0, 0, 0, true
 	for _, c := range counts {
 		switch c.Reason {
 		case "new_quic":
@@ -84,15 +85,18 @@ func (s *senses) look(r reading, cores int) {
 	cpu := (r.cpu - last.cpu).Seconds()
 	s.learn(begun, cpu)
 	follow := func(average *float64, now, before uint64) {
-		// What the kernel counted is missing where it has just failed.
 		*average += smooth * (float64(max(now, before)-before)/span - *average)
 	}
 	follow(&p.tcp, r.startedTCP, last.startedTCP)
 	follow(&p.quic, r.started-r.startedTCP, last.started-last.startedTCP)
 	follow(&p.retries, r.retries, last.retries)
-	follow(&p.passed[0], r.newQUIC, last.newQUIC)
-	follow(&p.passed[1], r.newTCP, last.newTCP)
-	follow(&s.asked, r.asked+r.dropped, last.asked+last.dropped)
+	// A kernel that was just attached may have counted for a process before, and one
+	// that just failed takes with it what it counted.
+	if r.kernel == last.kernel {
+		follow(&p.passed[0], r.newQUIC, last.newQUIC)
+		follow(&p.passed[1], r.newTCP, last.newTCP)
+		follow(&s.asked, r.asked+r.dropped, last.asked+last.dropped)
+	}
 	// Handshakes take no more than the process does.
 	used := (begun + retryPart*float64(r.retries-last.retries)) * p.cost.Seconds()
 	p.cpu += smooth * (min(used, cpu)/span/p.cores - p.cpu)
