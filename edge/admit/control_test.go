@@ -149,6 +149,33 @@ func TestOldCountsAreNoDemand(t *testing.T) {
 	})
 }
 
+// A machine that stood still for a moment is not overloaded; one where work waits for
+// several beats in a row is.
+func TestStallRaisesNoLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := governed(t, Surroundings{})
+		delay := func(d time.Duration) {
+			c.control.mu.Lock()
+			defer c.control.mu.Unlock()
+			c.control.senses.gauges.delay = func() time.Duration { return d }
+		}
+		f := func(beats int, want Level) {
+			t.Helper()
+			delay(time.Second)
+			pass(time.Duration(beats) * beat)
+			delay(0)
+			if s := c.State(); s.Level != want {
+				t.Errorf("level %s after %d beats, want %s", s.Level, beats, want)
+			}
+			pass(time.Second)
+		}
+		pass(time.Second)
+		f(1, Normal)
+		f(2, Normal)
+		f(3, Closed)
+	})
+}
+
 // What fails falls back to the same limits in user space, is said once, and is tried
 // again, ever later.
 func TestKernelThatFailsForLongIsTriedEverLater(t *testing.T) {

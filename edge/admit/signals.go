@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -63,6 +64,10 @@ type senses struct {
 	last  reading
 	pace  pace
 	asked float64 // handshakes that were asked for, per second
+	// delays are the last ones, of which the least counts: a stall of the machine or of
+	// the process makes one long, and turning visitors away would not shorten it.
+	delays [3]time.Duration
+	beats  int
 }
 
 // smooth is what a beat counts beside what was before: two seconds, five beats each.
@@ -100,7 +105,9 @@ func (s *senses) look(r reading, cores int) {
 	// Handshakes take no more than the process does.
 	used := (begun + retryPart*float64(r.retries-last.retries)) * p.cost.Seconds()
 	p.cpu += smooth * (min(used, cpu)/span/p.cores - p.cpu)
-	p.delay = s.delay()
+	s.delays[s.beats%len(s.delays)] = s.delay()
+	s.beats++
+	p.delay = slices.Min(s.delays[:])
 }
 
 // learn corrects what a handshake costs: it is no more than all that the process did
