@@ -118,7 +118,7 @@ func (c *Controller) Room() float64 {
 // no memory, and the client a round trip.
 func (c *Controller) Retry(addr netip.Addr) bool {
 	now := c.now()
-	retry := c.force.Load().level >= Guarded || c.handshakes.empty(now) || c.half.Load() > c.maxHalf ||
+	retry := c.force.Load().at(now) >= Guarded || c.handshakes.empty(now) || c.half.Load() > c.maxHalf ||
 		c.suspects(addr, now)
 	if !retry {
 		return false

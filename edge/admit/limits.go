@@ -8,20 +8,32 @@ import (
 
 // force is a policy as Connect obeys it where no kernel does. It is immutable.
 type force struct {
+	since                     time.Duration
 	level                     Level
 	quic, tcp, known, trickle limit
 }
 
 // newForce holds connections to what packets are held to, and to the capacity: most
 // packets cost a Retry or a cookie, but each connection a handshake.
-func newForce(p Policy, capacity float64) *force {
+func newForce(p Policy, capacity float64, now time.Duration) *force {
 	least := func(r Rate) limit {
 		if r.PerSecond > capacity {
 			r = tenth(capacity)
 		}
 		return r.limit()
 	}
-	return &force{level: p.Level, quic: least(p.QUIC), tcp: least(p.TCP), known: p.Known.limit(), trickle: p.Trickle.limit()}
+	return &force{
+		since: now, level: p.Level,
+		quic: least(p.QUIC), tcp: least(p.TCP), known: p.Known.limit(), trickle: p.Trickle.limit(),
+	}
+}
+
+// at is the level, which as in the kernel is void when no pass renewed it.
+func (f *force) at(now time.Duration) Level {
+	if now-f.since > stale {
+		return Normal
+	}
+	return f.level
 }
 
 // A limit is a rate in terms of the generic cell rate algorithm. The zero limit lets
@@ -74,20 +86,21 @@ func (c *Controller) exceeds(now time.Duration, s Source, addr netip.Addr) *atom
 		}
 	}
 	f := c.force.Load()
+	level := f.at(now)
 	var lack *atomic.Uint64
 	switch {
-	case (f.level >= Guarded || c.short(now)) && c.meter.Over(s, now) >= Hard:
+	case (level >= Guarded || c.short(now)) && c.meter.Over(s, now) >= Hard:
 		if s.Proved {
 			return &c.counts.refusedSource
 		}
 		lack = &c.counts.refusedSource
-	case f.level < Shedding:
+	case level < Shedding:
 		return nil
-	case f.level < Closed && c.affords(f, now, s):
+	case level < Closed && c.affords(f, now, s):
 		return nil
 	case c.known.has(s.Addr, now) && c.spends.known.take(f.known, now):
 		return nil
-	case f.level < Closed:
+	case level < Closed:
 		lack = &c.counts.refusedBudget
 	default:
 		lack = &c.counts.refusedClosed

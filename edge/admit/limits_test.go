@@ -55,6 +55,26 @@ func TestLevelsInUserSpace(t *testing.T) {
 	})
 }
 
+// A level that no pass renews holds no longer than in the kernel.
+func TestHungPassLetsEverybodyInAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := at(t, Closed)
+		admitted(100, c.ConnectTCP)
+		pass(stale)
+		if !c.Retry(v4(1)) {
+			t.Error("no Retry while the level holds")
+		}
+		pass(time.Second)
+		if n := admitted(1000, c.ConnectTCP); n != 1000 {
+			t.Errorf("%d of 1000 get in", n)
+		}
+		pass(time.Second)
+		if c.Retry(v4(1)) {
+			t.Error("Retry")
+		}
+	})
+}
+
 // Who completed a handshake gets in while the budgets of others are spent, and who is
 // allowed always.
 func TestKnownAndAllowedGetInWhenClosed(t *testing.T) {
@@ -80,6 +100,7 @@ func TestKnownAndAllowedGetInWhenClosed(t *testing.T) {
 			t.Error("an allowed source is refused")
 		}
 		pass(knownFor + 2*time.Second)
+		c.pass()
 		admitted(1000, c.ConnectTCP)
 		if _, why := c.Connect(from(7), true); why == outcome.None {
 			t.Error("known for ever")
@@ -219,6 +240,7 @@ func TestOffendersAreKeptOut(t *testing.T) {
 		c = at(t, Guarded)
 		offend(c, 1, tooMany-1)
 		time.Sleep(offenceTime + time.Second)
+		c.pass()
 		offend(c, 1, tooMany-1)
 		if n := len(c.Rules()); n != 0 {
 			t.Errorf("%d rules for offences far apart", n)
@@ -231,6 +253,7 @@ func TestOffendersAreKeptOut(t *testing.T) {
 			t.Error("an offender gets in")
 		}
 		time.Sleep(offenceTime + time.Second)
+		c.pass()
 		if n := len(c.Rules()); n != 0 {
 			t.Errorf("%d rules for ever", n)
 		}

@@ -70,7 +70,7 @@ func (c *Controller) offend(addr netip.Addr) {
 	defer k.mu.Unlock()
 	now := time.Now()
 	o := &k.offences
-	if !addr.IsValid() || !o.add(addr, now) || c.force.Load().level == Normal || !o.room(now) {
+	if !addr.IsValid() || !o.add(addr, now) || c.force.Load().at(c.now()) == Normal || !o.room(now) {
 		return
 	}
 	bits := 32
