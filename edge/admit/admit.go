@@ -182,7 +182,11 @@ func (c *Controller) lacks(now time.Duration, s Source, addr netip.Addr) *atomic
 	case c.half.Load() >= halfOpenFactor*c.maxHalf:
 		return &c.counts.refusedHalfOpen
 	case c.judge.Load() != nil:
-		return nil // it has let the packet pass
+		// It has let the packet pass, which was a proxy's if that names another visitor.
+		if rule, found := c.ruleOf(addr, now); found && !rule.Allow {
+			return &c.counts.refusedDenied
+		}
+		return nil
 	}
 	return c.exceeds(now, s, addr)
 }

@@ -335,6 +335,23 @@ func TestHandshakesSettleWithTheKernel(t *testing.T) {
 	})
 }
 
+// The kernel sees the addresses of proxies, not of the visitors that these name.
+func TestDeniedVisitorsOfProxiesAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		if err := c.SetRule(Rule{Prefix: netip.PrefixFrom(v4(1), 32)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, why := c.ConnectTCP(from(1)); why == outcome.None {
+			t.Error("a denied visitor gets in")
+		}
+		if _, why := c.ConnectTCP(from(2)); why != outcome.None {
+			t.Error("another is refused")
+		}
+	})
+}
+
 func TestNativeModeIsOnTrial(t *testing.T) {
 	f := func(name string, confirm, silent bool, want Mode, why string) {
 		t.Run(name, func(t *testing.T) {

@@ -78,12 +78,10 @@ type spends struct {
 // come of what is known here: who has proved its address is not held to what others
 // did in its name, and therefore pays its own debts without the trickle.
 func (c *Controller) exceeds(now time.Duration, s Source, addr netip.Addr) *atomic.Uint64 {
-	if rules := c.rules.Load(); rules.all != nil {
-		if rule, found := rules.of(addr, c.start.Add(now)); found && rule.Allow {
-			return nil
-		} else if found {
-			return &c.counts.refusedDenied
-		}
+	if rule, found := c.ruleOf(addr, now); found && rule.Allow {
+		return nil
+	} else if found {
+		return &c.counts.refusedDenied
 	}
 	f := c.force.Load()
 	level := f.at(now)
@@ -109,6 +107,15 @@ func (c *Controller) exceeds(now time.Duration, s Source, addr netip.Addr) *atom
 		return nil
 	}
 	return lack
+}
+
+// ruleOf returns the rule that an address is under.
+func (c *Controller) ruleOf(addr netip.Addr, now time.Duration) (Rule, bool) {
+	rules := c.rules.Load()
+	if rules.all == nil {
+		return Rule{}, false
+	}
+	return rules.of(addr, c.start.Add(now))
 }
 
 // affords takes a connection from the budget of its protocol.
