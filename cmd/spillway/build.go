@@ -168,7 +168,7 @@ func (n *node) listen(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	around := admit.Surroundings{Spent: n.spent, Log: n.log}
+	around := admit.Surroundings{Spent: n.spent, Cache: c.Cache.Memory, Log: n.log}
 	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Succeeds: n.inherited.succeeds()}
 	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel())
 	switch {

@@ -1,6 +1,9 @@
 package admit
 
 import (
+	"runtime"
+	"runtime/debug"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,7 +119,7 @@ func TestMachineCanBeRead(t *testing.T) {
 	if cpu := processCPU(); cpu <= 0 {
 		t.Errorf("process CPU %v", cpu)
 	}
-	if share := residentShare(given())(); share <= 0 || share > 1 {
+	if share := heapShare(given(), 0)(); share <= 0 || share > 1 {
 		t.Errorf("memory %v", share)
 	}
 	delay := schedulerDelay()
@@ -125,3 +128,40 @@ func TestMachineCanBeRead(t *testing.T) {
 		t.Errorf("delay %v", d)
 	}
 }
+
+// What a cache was told to take, and what waits to be collected, is no shortage.
+func TestCacheAndGarbageAreNoShortage(t *testing.T) {
+	const of = 64 << 20
+	part := heapShare(of, 0)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // only when it is told to
+	runtime.GC()
+	before := part()
+	for range 256 {
+		garbage = make([]byte, 64<<10) // 16 MiB, by which a resident set grows
+	}
+	garbage = nil
+	if after := part(); after-before > .1 {
+		t.Errorf("garbage: %v of it, before %v", after, before)
+	}
+	held := make([]byte, 16<<20)
+	runtime.GC()
+	if after := part(); after-before < .2 {
+		t.Errorf("live: %v of it, before %v", after, before)
+	}
+	runtime.KeepAlive(held)
+	before = part()
+	cached, err := syscall.Mmap(-1, 0, of, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(cached)
+	if after := part(); after-before > .1 {
+		t.Errorf("cached: %v of it, before %v", after, before)
+	}
+	beside := heapShare(of, of)
+	if got, want := beside(), part()/leastForHeap; got < .9*want || got > 1.1*want {
+		t.Errorf("%v beside a cache of everything, want %v", got, want)
+	}
+}
+
+var garbage []byte

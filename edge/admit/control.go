@@ -30,6 +30,8 @@ type Surroundings struct {
 	// Spent reports whether origins are saturated and functions can take nothing. Nil
 	// is never.
 	Spent func() bool
+	// Cache is how many bytes the cache may hold outside of the heap.
+	Cache int64
 	Log   *slog.Logger
 }
 
@@ -71,7 +73,7 @@ type pin struct {
 
 func (k *control) begin(c *Controller) {
 	k.mode, k.log = UserSpace, slog.New(slog.DiscardHandler)
-	k.senses.gauges = gauges{cpu: processCPU, delay: schedulerDelay(), memory: residentShare(given())}
+	k.senses.gauges = gauges{cpu: processCPU, delay: schedulerDelay(), memory: heapShare(given(), 0)}
 	k.senses.look(reading{}, c.cores)
 	k.budget.follow(Normal, k.senses.pace)
 	c.enact(Normal)
@@ -84,6 +86,9 @@ func (c *Controller) Use(s Surroundings) {
 	k.kernel, k.spent, k.log = s.Kernel, s.Spent, s.Log
 	if s.NoKernel != nil {
 		k.refused = s.NoKernel.Error()
+	}
+	if s.Cache > 0 {
+		k.senses.memory = heapShare(given(), s.Cache)
 	}
 	if s.Kernel == nil {
 		return

@@ -1,11 +1,8 @@
 package admit
 
 import (
-	"bytes"
-	"os"
 	"runtime/metrics"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -25,7 +22,7 @@ const (
 type gauges struct {
 	cpu    func() time.Duration // of the process, since it began
 	delay  func() time.Duration // since the last call
-	memory func() float64       // part of what there is that the process holds
+	memory func() float64       // part of what there is beside the cache that the process holds
 }
 
 // A reading is what had been counted at a beat.
@@ -166,16 +163,36 @@ func schedulerDelay() func() time.Duration {
 	}
 }
 
-// residentShare returns what part of the machine's memory, or of what its control
-// group allows, the process holds.
-func residentShare(of int64) func() float64 {
+// leastForHeap is the least part of all memory that a share is of, however large the
+// cache is said to be. The runtime's limit is hardly less (cmd/spillway/memory.go).
+const leastForHeap = .25
+
+// heapShare returns what part the process holds of the memory that is not its cache's,
+// which has its own outside of the heap. What the collector has not yet given back is
+// none that visitors could lack: the heap grows to its limit at any load.
+func heapShare(of, cache int64) func() float64 {
+	const total, objects, live = 0, 1, 2 // what follows them is free
+	names := [...]string{
+		"/memory/classes/total:bytes", "/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes",
+		"/memory/classes/heap/free:bytes", "/memory/classes/heap/unused:bytes", "/memory/classes/heap/released:bytes",
+	}
+	samples := make([]metrics.Sample, len(names))
+	for i, name := range names {
+		samples[i].Name = name
+	}
+	room := max(float64(of-cache), leastForHeap*float64(of))
 	return func() float64 {
-		text, err := os.ReadFile("/proc/self/statm")
-		fields := bytes.Fields(text)
-		if err != nil || len(fields) < 2 {
-			return 0
+		metrics.Read(samples)
+		bytes := func(i int) float64 {
+			if samples[i].Value.Kind() != metrics.KindUint64 {
+				return 0
+			}
+			return float64(samples[i].Value.Uint64())
 		}
-		pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
-		return float64(pages*int64(os.Getpagesize())) / float64(of)
+		held := bytes(total) - max(bytes(objects)-bytes(live), 0)
+		for i := live + 1; i < len(names); i++ {
+			held -= bytes(i)
+		}
+		return max(held, 0) / room
 	}
 }
