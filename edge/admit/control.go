@@ -158,6 +158,7 @@ func (c *Controller) pass() {
 	k.budget.follow(level, k.senses.pace)
 	c.enact(level)
 	c.tend(now, counts)
+	c.expire(time.Now())
 	k.drops.log(k.log, now)
 }
 

@@ -438,6 +438,29 @@ func TestRulesOfTheKernelAreTakenOver(t *testing.T) {
 	}
 }
 
+// The longest prefix counts that is in force, in the kernel too, which looks for the
+// longest alone.
+func TestExpiredRulesLeaveTheKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		all, one := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.7/32")
+		for _, r := range []Rule{{Prefix: all}, {Prefix: one, Allow: true, Until: time.Now().Add(time.Minute)}} {
+			if err := c.SetRule(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass(time.Minute - time.Second)
+		if rules, _ := k.Rules(); len(rules) != 2 {
+			t.Errorf("too early: %v", rules)
+		}
+		pass(time.Second + 2*beat)
+		if rules, _ := k.Rules(); len(rules) != 1 || rules[0].Prefix != all {
+			t.Errorf("rules %v", rules)
+		}
+	})
+}
+
 // A pass takes the machine's gauges and decides, without a kernel.
 func BenchmarkPass(b *testing.B) {
 	c := New(config(), 2)

@@ -86,9 +86,8 @@ func (c *Controller) SetRule(r Rule) error {
 
 // setRule is SetRule for who holds the lock.
 func (c *Controller) setRule(r Rule) error {
-	now := time.Now()
+	c.expire(time.Now())
 	all := maps.Clone(c.rules.Load().all)
-	maps.DeleteFunc(all, func(_ netip.Prefix, r Rule) bool { return !r.holds(now) })
 	if all == nil {
 		all = map[netip.Prefix]Rule{}
 	}
@@ -101,6 +100,27 @@ func (c *Controller) setRule(r Rule) error {
 		return nil
 	}
 	return c.control.kernel.SetRule(r)
+}
+
+// expire removes rules that hold no more, for who holds the lock. In the kernel one
+// would go on to hide those of shorter prefixes.
+func (c *Controller) expire(now time.Time) {
+	var left map[netip.Prefix]Rule
+	for p, r := range c.rules.Load().all {
+		if r.holds(now) {
+			continue
+		}
+		if left == nil {
+			left = maps.Clone(c.rules.Load().all)
+		}
+		delete(left, p)
+		if c.control.kernel != nil {
+			_ = c.control.kernel.RemoveRule(p) // what stays lets packets pass
+		}
+	}
+	if left != nil {
+		c.rules.Store(newRuleSet(left))
+	}
 }
 
 // RemoveRule removes the rule of exactly this prefix, if there is one.
