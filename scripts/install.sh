@@ -290,6 +290,10 @@ sysctl_apply() {
 		say 'the kernel settings of /etc/sysctl.d/60-spillway.conf could not be set; HTTP/3 is slower without them'
 }
 
+# upgrades tells whether a reload of a unit is an upgrade. In one that the operator keeps
+# from before there were any, it puts the configuration in force and no more.
+upgrades() { systemctl show --property ExecReload "$1" | grep -q 'spillway upgrade'; }
+
 # serve UNIT enables a unit, and starts it or, when something changed, lets a new
 # process take its place without losing a visitor, or restarts it where that fails.
 serve() {
@@ -300,7 +304,7 @@ serve() {
 	live && [[ -n $start ]] || return 0
 	if ! systemctl is-active --quiet "$unit"; then
 		act "start $unit" systemctl start "$unit" || die "$unit does not start; see: journalctl -u $unit"
-	elif ((files > 0)) && [[ $1 == spillway && -z $unit_changed ]] && act "upgrade $unit" systemctl reload "$unit"; then
+	elif ((files > 0)) && [[ $1 == spillway && -z $unit_changed ]] && upgrades "$unit" && act "upgrade $unit" systemctl reload "$unit"; then
 		return 0
 	elif ((files > 0)); then
 		act "restart $unit" systemctl restart "$unit" || die "$unit does not start again; see: journalctl -u $unit"
