@@ -260,7 +260,7 @@ each() {
 
 install_files() {
 	local unit=$root/etc/systemd/system/spillway.service before
-	before=$(cksum "$unit" 2>/dev/null) || true # there is none yet
+	before=$(cksum "$unit" 2>/dev/null) || before='' # the first time
 	each own # all of them, before the first is touched
 	keep "$config" /etc/spillway/spillway.yaml 640
 	keep scripts/systemd/functions.env /etc/default/spillway-functions 644

@@ -125,6 +125,13 @@ func TestInstall(t *testing.T) {
 		same(t, was, m.do(t, "sha256sum /etc/spillway/spillway.yaml"))
 		m.do(t, "test ! -e /etc/spillway/spillway.yaml.new")
 	})
+	t.Run("a unit of the operator's that does not upgrade is restarted", func(t *testing.T) {
+		edit := "sed -i 's/spillway %s/spillway %s/' /etc/systemd/system/spillway.service && systemctl daemon-reload"
+		m.do(t, fmt.Sprintf(edit, "upgrade", "reload"))
+		m.prints(t, older, "restart spillway.service")
+		m.do(t, fmt.Sprintf(edit, "reload", "upgrade"))
+		m.prints(t, install, "upgrade spillway.service")
+	})
 	t.Run("a newer default is put beside the configuration", func(t *testing.T) {
 		was := m.do(t, "sha256sum /etc/spillway/spillway.yaml")
 		m.prints(t, install+" --config /tmp/spillway/scripts/provision/spillway.yaml", "install /etc/spillway/spillway.yaml.new")
