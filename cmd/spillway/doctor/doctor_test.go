@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -169,6 +170,17 @@ func TestPort(t *testing.T) {
 	f(0, held("12"), Fail, "in use by nginx (process 12)")
 	f(0, listening, Fail, "in use")
 	f(7, listening, OK, "only root can see")
+}
+
+// TestPortOfThisMachine finds a socket of the test's own.
+func TestPortOfThisMachine(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := netip.MustParseAddrPort(l.Addr().String())
+	check(t, machine{process: os.Getpid()}.port("tcp", a), OK, "the node's")
 }
 
 func TestSpace(t *testing.T) {

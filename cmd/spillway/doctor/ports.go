@@ -85,7 +85,7 @@ func (m machine) holder(inodes []string) int {
 
 // has reports whether a process has something open.
 func (m machine) has(process, what string) bool {
-	folder := filepath.Join(m.root, "proc", process, "fd")
+	folder := filepath.Join(m.root+"/proc", process, "fd")
 	files, err := os.ReadDir(folder)
 	if err != nil {
 		return false
