@@ -110,7 +110,8 @@ func (f *field) play(ctx context.Context, t trial) (r result, err error) {
 		return r, err
 	}
 	defer flood.stop()
-	return r, f.measure(ctx, n, crowd, flood, &r)
+	err = f.measure(ctx, n, crowd, flood, &r)
+	return r, err
 }
 
 // measure is the flood itself: from when the visitors begin until the last of them
