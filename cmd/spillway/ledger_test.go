@@ -33,18 +33,29 @@ functions:
 sites: [{hosts: [default], routes: [{origin: app, cache: false, overflow: {to: [thumb]}}]}]
 `
 
-// TestKilledNodeKnowsWhatItSpent kills the program again and again while visitors
-// make it call a function, and compares its ledger with the platform's bill: never
-// below it, and above by no more than a block for each time.
-func TestKilledNodeKnowsWhatItSpent(t *testing.T) {
-	emulator, err := functions.New(functions.Config{Service: 20 * time.Millisecond, CV: 0.5, ColdStart: 50 * time.Millisecond, Body: 2 << 10})
+// billing is the platform that the node of killed pays, and its URL. Its instances have
+// the memory that the node knows of: with more, it would bill more than the node can
+// know.
+func billing(t *testing.T) (*functions.Emulator, string) {
+	t.Helper()
+	emulator, err := functions.New(functions.Config{
+		Service: 20 * time.Millisecond, CV: 0.5, ColdStart: 50 * time.Millisecond, Memory: 128 << 20, Body: 2 << 10,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	platform := httptest.NewServer(emulator)
-	defer platform.Close()
+	t.Cleanup(platform.Close)
+	return emulator, platform.URL
+}
+
+// TestKilledNodeKnowsWhatItSpent kills the program again and again while visitors
+// make it call a function, and compares its ledger with the platform's bill: never
+// below it, and above by no more than a block for each time.
+func TestKilledNodeKnowsWhatItSpent(t *testing.T) {
+	emulator, url := billing(t)
 	p := prepare(t)
-	p.put(t, "spillway.yaml", fmt.Sprintf(killed, p.dir, platform.URL))
+	p.put(t, "spillway.yaml", fmt.Sprintf(killed, p.dir, url))
 
 	const kills, callsBeforeKill = 6, 40
 	for range kills {
