@@ -7,7 +7,8 @@ import "time"
 type Config struct {
 	// Provider names the platform that runs the function.
 	Provider string `koanf:"provider" enum:"web,lambda,process" required:"true"`
-	// Memory is the memory of one instance; it sets the price of a second.
+	// Memory is the memory of one instance, as the platform has it; it sets the price
+	// of a second. Nobody asks the platform: with less, less is counted than it bills.
 	Memory int64 `koanf:"memory" unit:"bytes" default:"512MiB" min:"1MiB"`
 	// Timeout bounds one call, from the first byte sent to the last received.
 	Timeout time.Duration `koanf:"timeout" unit:"duration" default:"5s" min:"1ms" max:"15m"`
