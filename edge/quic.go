@@ -86,17 +86,28 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 		l.log.Warn("UDP packets are not steered by connection ID: HTTP/3 connections end when a visitor's address changes",
 			"sockets", len(l.socks.UDP), "error", l.socks.unsteered)
 	}
-	for i, sock := range l.socks.UDP {
+	for i, conn := range l.socks.UDP {
+		sock, awaitPlace := withRetryPlaces(conn)
 		q.sockets = append(q.sockets, &quicSocket{transport: &quic.Transport{
 			Conn:                  sock,
 			ConnectionIDGenerator: socketIDs{steering.IDs, steering.slot(i)},
 			TokenGeneratorKey:     &token,
 			StatelessResetKey:     reset,
-			VerifySourceAddress:   func(a net.Addr) bool { return l.admit.Retry(addrPort(a).Addr()) },
+			VerifySourceAddress:   func(a net.Addr) bool { return q.mustProve(a, awaitPlace) },
 			ConnContext:           q.admit,
 		}})
 	}
 	return q, nil
+}
+
+// mustProve reports whether a new client must prove its address, by a Retry. It runs
+// on the socket's one goroutine for new connections.
+func (q *quicServer) mustProve(a net.Addr, awaitPlace func()) bool {
+	if !q.l.admit.Retry(addrPort(a).Addr()) {
+		return false
+	}
+	awaitPlace()
+	return true
 }
 
 // config is the QUIC side of all connections. The limits are promised in

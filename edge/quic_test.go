@@ -3,6 +3,7 @@ package edge_test
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"spillway/edge/admit"
 	"spillway/edge/edgetest"
 )
 
@@ -95,6 +97,39 @@ func TestQUICHalfOpenFloodBringsRetry(t *testing.T) {
 			t.Errorf("in the end: %+v", got)
 		}
 	})
+}
+
+// Each client of a burst that must prove its address is told so at once. One who is not
+// waits for 200 ms before it tries again.
+func TestQUICBurstBringsAsManyRetries(t *testing.T) {
+	n := edgetest.New(http.HandlerFunc(echoProto)).Start(t)
+	if err := n.Admit.SetLevel(admit.Guarded, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("udp", n.Listeners.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	const burst = 64 // no more fit into a socket's buffer for sure
+	for i := range byte(burst) {
+		// An Initial of version 1 with two IDs and no token. A Retry comes before the
+		// rest is looked at.
+		initial := append([]byte{0xc0, 0, 0, 0, 1, 8, i, 1, 2, 3, 4, 5, 6, 7, 4, i, 1, 2, 3, 0, 0x44, 0x9e}, make([]byte, 1182)...)
+		if _, err := client.Write(initial); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client.SetReadDeadline(time.Now().Add(2 * time.Second))
+	answer := make([]byte, 1500)
+	for i := range burst {
+		if _, err := client.Read(answer); err != nil {
+			t.Fatalf("after %d Retries: %v", i, err)
+		}
+		if answer[0]&0xf0 != 0xf0 { // RFC 9000 section 17.2.5
+			t.Fatalf("no Retry, but a packet that begins with %#x", answer[0])
+		}
+	}
 }
 
 func TestQUICRefusesWhenFull(t *testing.T) {
