@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -31,18 +33,35 @@ type tagKeys struct {
 	epoch int
 }
 
+// ErrOtherKeys means that state or tls.secret have changed, so that packets of the
+// connections of the process before would not be known.
+var ErrOtherKeys = errors.New("the keys of connection IDs are not those of the process before, because state or tls.secret has changed; " +
+	"restart the node instead")
+
 // OpenConnectionIDKeys reads or makes what the keys are derived from. A secret that
-// changes by a reload changes them at the next start only.
-func OpenConnectionIDKeys(c Config) (*ConnectionIDKeys, error) {
+// changes by a reload changes them at the next start only. Before is the Master of the
+// process that this one succeeds beside it, or nil: without a folder or a secret it is
+// gone on with, and all else that differs is ErrOtherKeys.
+func OpenConnectionIDKeys(c Config, before []byte) (*ConnectionIDKeys, error) {
 	now := time.Now()
 	k, err := loadKeys(c, now)
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case before == nil:
+	case c.State == "" && c.TLS.Secret == "":
+		k.file.ConnectionID = before
+	case subtle.ConstantTimeCompare(before, k.file.ConnectionID) == 0:
+		return nil, ErrOtherKeys
+	}
 	ids := &ConnectionIDKeys{master: k.file.ConnectionID}
 	ids.tagKeys, err = ids.at(now)
 	return ids, err
 }
+
+// Master returns what the keys are derived from, for a successor. It is a secret.
+func (k *ConnectionIDKeys) Master() []byte { return k.master }
 
 // Keys returns both keys, and the epoch, 0 or 1, whose key makes new IDs. It must not
 // be called during Run.

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 
 func mustConnectionIDKeys(t *testing.T, c Config) *ConnectionIDKeys {
 	t.Helper()
-	k, err := OpenConnectionIDKeys(c)
+	k, err := OpenConnectionIDKeys(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,4 +179,28 @@ func TestConnectionIDKeysUnderAClockThatJumps(t *testing.T) {
 			},
 		})
 	})
+}
+
+// A successor goes on with the keys of the process before, or says that it cannot.
+func TestConnectionIDKeysOfTheProcessBefore(t *testing.T) {
+	f := func(was, is Config, want error) {
+		t.Helper()
+		before, err := OpenConnectionIDKeys(was, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := OpenConnectionIDKeys(is, before.Master())
+		if !errors.Is(err, want) {
+			t.Fatalf("%+v after %+v: %v, want %v", is, was, err, want)
+		}
+		if want == nil && after.tagKeys != before.tagKeys {
+			t.Errorf("%+v after %+v: the keys are others", is, was)
+		}
+	}
+	here, there := t.TempDir(), t.TempDir()
+	f(Config{}, Config{}, nil)
+	f(Config{State: here}, Config{State: here}, nil)
+	f(Config{State: here}, Config{}, nil)
+	f(Config{}, Config{State: here}, ErrOtherKeys)
+	f(Config{State: here}, Config{State: there}, ErrOtherKeys)
 }

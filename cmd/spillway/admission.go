@@ -27,7 +27,7 @@ func newAdmissionCommand() *cobra.Command {
 		Short: "Show who may begin connections, and change it",
 		Long: `Show how the node on this machine admits connections: where packets are judged, how
 strict it is and why, what became of them, and who is allowed or denied; and change
-that until the next restart or upgrade. What is to last stands in the configuration, as
+that until the next restart. What is to last stands in the configuration, as
 admission.allow and admission.deny.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -106,7 +106,7 @@ sources owe for connections that they began and did not complete.`,
 }
 
 func addFor(cmd *cobra.Command, during *time.Duration) {
-	cmd.Flags().DurationVar(during, "for", 0, "how long it holds; without it, until the next restart or upgrade")
+	cmd.Flags().DurationVar(during, "for", 0, "how long it holds; without it, until the next restart")
 }
 
 // ruleQuery names a prefix and how long its rule holds.

@@ -143,7 +143,7 @@ source            0       99       7
 PREFIX           NEW CONNECTIONS  UNTIL
 198.51.100.0/24  allowed          the configuration changes
 203.0.113.0/24   dropped          2026-12-01 18:00:00
-2001:db8::/56    dropped          the next restart or upgrade
+2001:db8::/56    dropped          the next restart
 
 TOP SOURCES   SAMPLES
 203.0.113.7   50

@@ -157,7 +157,7 @@ func build(c *config.Config, path string, from *inheritance, log *slog.Logger) (
 // listen opens the visitors' sockets, and has packets to them judged in the kernel where
 // that can be. A successor's get no QUIC flow before it serves.
 func (n *node) listen(c *config.Config) (err error) {
-	if n.ids, err = openConnectionIDs(c); err != nil {
+	if n.ids, err = openConnectionIDs(c, n.inherited.idKey); err != nil {
 		return err
 	}
 	passed, err := n.inherited.sockets()
@@ -173,7 +173,7 @@ func (n *node) listen(c *config.Config) (err error) {
 	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel())
 	switch {
 	case losesConnections(err):
-		return errors.Join(err, socks.Close())
+		return errors.Join(fmt.Errorf("%w; restart the node instead", err), socks.Close())
 	case err == nil:
 		around.Kernel, steering.Kernel = n.kernel, n.kernel
 	}

@@ -17,12 +17,14 @@ type connectionIDs struct {
 	keys *edge.ConnectionIDKeys
 }
 
-func openConnectionIDs(c *config.Config) (connectionIDs, error) {
+// openConnectionIDs makes the format. Before is the key of the process that this one
+// succeeds beside it, or nil.
+func openConnectionIDs(c *config.Config, before []byte) (connectionIDs, error) {
 	server, err := admit.ParseServerID(c.Admission.QUICLB.ServerID)
 	if err != nil {
 		return connectionIDs{}, fmt.Errorf("admission.quic_lb.server_id: %w", err)
 	}
-	keys, err := edge.OpenConnectionIDKeys(c.Edge)
+	keys, err := edge.OpenConnectionIDKeys(c.Edge, before)
 	if err != nil {
 		return connectionIDs{}, err
 	}

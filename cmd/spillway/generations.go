@@ -13,7 +13,6 @@ import (
 
 // upgradeState is what the status says of the processes of a node.
 type upgradeState struct {
-	PID int `json:"pid"` // of the process that serves
 	// Inherited tells that the process was handed over to by another.
 	Inherited bool `json:"inherited"`
 	// Draining is the process that was, while it finishes its requests.
@@ -74,8 +73,8 @@ func (p *predecessor) end() (was generation) {
 	return was
 }
 
-// receive takes over what the process before has released: the ledger, and what was
-// learned. It is called once, before Run.
+// receive takes over what the process before has released: the ledger, the rules of
+// commands, and what was learned. It is called once, before Run.
 func (n *node) receive(hash string) error {
 	if !n.inherited.succeeds() {
 		return nil
@@ -83,6 +82,7 @@ func (n *node) receive(hash string) error {
 	if err := n.inherited.await(hash); err != nil {
 		return fmt.Errorf("take over: %w", err)
 	}
+	n.inheritRules()
 	n.parts.ledger.Open()
 	n.learned = readLearned(n.config.Edge.State, n.log)
 	// It drains until it says otherwise, so that nobody upgrades in between.
@@ -147,7 +147,10 @@ func (n *node) bequest() ([]*os.File, error) {
 	if n.kernel == nil {
 		return files, nil
 	}
-	judged, err := n.kernel.Files()
+	var judged []*os.File
+	if err = n.admit.EndTrial(); err == nil {
+		judged, err = n.kernel.Files()
+	}
 	if err != nil {
 		closeFiles(files)
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"spillway/bpf"
 	"spillway/edge"
 	"spillway/edge/admin"
+	"spillway/edge/admit"
 )
 
 // succeeds is the variable that has the descriptor of the line to the process before.
@@ -28,6 +29,8 @@ type inheritance struct {
 	talk       *talk // nil: nobody hands over
 	files      []*os.File
 	generation int // of the node's sockets (see edge.Steering)
+	idKey      []byte
+	rules      []admit.Rule // of commands, once await has returned
 }
 
 // inherit finds out what the process was given when it was started.
@@ -54,7 +57,7 @@ func inherit() (*inheritance, error) {
 	if err != nil {
 		return nil, i.refuse(fmt.Errorf("succeed the running node: %w", err))
 	}
-	i.generation, i.files = hello.Generation, files
+	i.generation, i.files, i.idKey = hello.Generation, files, hello.ConnectionIDKey
 	return i, nil
 }
 
@@ -68,7 +71,7 @@ func (i *inheritance) refuse(err error) error {
 	}
 	reason := err.Error()
 	// A message has its bounds, and a configuration may have a great many problems.
-	if most := mostMessage / 8; len(reason) > most {
+	if most := mostMessage / 24; len(reason) > most {
 		reason = reason[:most]
 	}
 	failed := i.talk.send(message{Word: wordFailed, Reason: reason})
@@ -131,5 +134,6 @@ func (i *inheritance) await(hash string) error {
 	case m.Word != wordRelease:
 		return fmt.Errorf("the answer to %s was %q", wordPrepared, m.Word)
 	}
+	i.rules = m.Rules
 	return nil
 }

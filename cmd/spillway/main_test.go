@@ -147,7 +147,7 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 	var state nodeState
 	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
 	ts.Check(client.Status(context.Background(), &state))
-	ts.Check(syscall.Kill(state.Upgrade.PID, syscall.SIGTERM))
+	ts.Check(syscall.Kill(state.PID, syscall.SIGTERM))
 	for range 1000 {
 		if _, err := client.Get(context.Background(), "/healthz"); err != nil {
 			return

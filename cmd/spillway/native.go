@@ -32,7 +32,7 @@ said first. Nothing else is changed, neither the MTU nor the queues.
 Then the node waits for ten seconds: for packets of established connections, and for
 your yes. Without either it goes back by itself, also when this command, or your
 connection to this machine, has come to an end. --yes confirms without asking.
-It holds until the next restart or upgrade, or disable --native.`,
+Once it is confirmed, it holds until the next restart, or disable --native.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !native {
@@ -145,6 +145,11 @@ func endOfTrial(ctx context.Context, client *admin.Client) (admit.State, error) 
 // serveNative begins, confirms and ends native mode: POST /admission/native?do=enable,
 // confirm or disable.
 func (n *node) serveNative(w http.ResponseWriter, r *http.Request) {
+	if !n.upgrading.TryLock() {
+		http.Error(w, "an upgrade is under way; say it again when the new process serves", http.StatusConflict)
+		return
+	}
+	defer n.upgrading.Unlock()
 	var err error
 	switch do := r.URL.Query().Get("do"); do {
 	case "enable":

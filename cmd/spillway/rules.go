@@ -73,12 +73,40 @@ func (n *node) serveRule(w http.ResponseWriter, r *http.Request) {
 	writeIndented(w, report)
 }
 
+// commanded returns the rules in force that do not stand in the configuration: those of
+// commands, and of the node itself.
+func (n *node) commanded() []admit.Rule {
+	return slices.DeleteFunc(n.admit.Rules(), func(rule admit.Rule) bool { return n.configured(rule.Prefix) != nil })
+}
+
+// inheritRules puts the rules in force that commands gave the process before, and takes
+// those of its configuration away that this one's is without: the kernel has them still.
+func (n *node) inheritRules() {
+	stay := n.inherited.rules
+	for _, rule := range rulesOf(n.config) {
+		stay = append(stay, rule.Rule)
+	}
+	for _, rule := range n.admit.Rules() {
+		if slices.ContainsFunc(stay, func(r admit.Rule) bool { return r.Prefix == rule.Prefix }) {
+			continue
+		}
+		if err := n.admit.RemoveRule(rule.Prefix); err != nil {
+			n.log.Warn("a rule of the process before stays", "prefix", rule.Prefix, "error", err)
+		}
+	}
+	for _, rule := range n.inherited.rules {
+		if err := n.admit.SetRule(rule); err != nil {
+			n.log.Warn("a rule of the process before is not in force", "prefix", rule.Prefix, "error", err)
+		}
+	}
+}
+
 // serveClear removes what commands, or the node itself, have set: POST
 // /admission/clear?prefix=PREFIX, or all of it. What sources owe is forgotten as well
 // when all of it is.
 func (n *node) serveClear(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	all := slices.DeleteFunc(n.admit.Rules(), func(rule admit.Rule) bool { return n.configured(rule.Prefix) != nil })
+	all := n.commanded()
 	if query.Has("prefix") {
 		prefix, err := admit.ParsePrefix(query.Get("prefix"))
 		if err == nil {
@@ -212,7 +240,7 @@ func ownAddresses() (own []netip.Addr) {
 
 func untilText(until time.Time) string {
 	if until.IsZero() {
-		return "the next restart or upgrade"
+		return "the next restart"
 	}
 	return until.Local().Format(time.DateTime)
 }
@@ -224,7 +252,7 @@ func (r *ruleReport) write(out io.Writer) error {
 		case r.Done == "cleared":
 			fmt.Fprintln(out)
 		case rule.Until.IsZero():
-			fmt.Fprintf(out, " until the next restart or upgrade; to keep it, write it into admission.%s of the configuration\n", listOf(rule))
+			fmt.Fprintf(out, " until the next restart; to keep it, write it into admission.%s of the configuration\n", listOf(rule))
 		default:
 			fmt.Fprintf(out, " until %s\n", untilText(rule.Until))
 		}

@@ -23,7 +23,7 @@ import (
 // A nodeState is what /status answers and `spillway status` prints.
 type nodeState struct {
 	Version   string      `json:"version"`
-	PID       int         `json:"pid"`
+	PID       int         `json:"pid"` // of the process that serves
 	Uptime    float64     `json:"uptime_seconds"`
 	Ready     string      `json:"ready"` // ok, or why not
 	Config    configState `json:"config"`
@@ -87,7 +87,7 @@ func (n *node) status() nodeState {
 		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(), Proofs: n.server.Proofs(),
 		Cache: n.cache.State(), CacheRoutes: n.server.CacheStates(), Waiting: n.server.Waiting(), Admission: n.admit.State(), Visits: n.listeners.State(),
 		Recorder: n.server.Recorder().State(),
-		Upgrade:  upgradeState{PID: os.Getpid(), Inherited: n.inherited.succeeds(), Refusals: n.upgradeRefusals, Refused: n.upgradeRefused},
+		Upgrade:  upgradeState{Inherited: n.inherited.succeeds(), Refusals: n.upgradeRefusals, Refused: n.upgradeRefused},
 	}
 	s.Upgrade.Draining, _ = n.before.state()
 	if err := n.ready(); err != nil {

@@ -47,9 +47,9 @@ func ownProgram() (p program, err error) {
 	return p, nil
 }
 
-// startSuccessor starts the program in the environment of this process, and passes the
-// files on.
-func startSuccessor(program program, generation int, files []*os.File) (*successor, error) {
+// startSuccessor starts the program in the environment of this process, and says hello
+// with the files.
+func startSuccessor(program program, hello message, files []*os.File) (*successor, error) {
 	line, theirs, err := newTalk()
 	if err != nil {
 		return nil, err
@@ -68,7 +68,6 @@ func startSuccessor(program program, generation int, files []*os.File) (*success
 		_ = cmd.Wait() // the state says all
 		s.state = cmd.ProcessState
 	}()
-	hello := message{Word: wordHello, Generation: generation}
 	for _, f := range files {
 		hello.Files = append(hello.Files, f.Name())
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/edge/admit"
 )
 
 // talkVersion is the version of what two generations of the program say to each other.
@@ -36,6 +38,10 @@ type message struct {
 	Files []string `json:"files,omitempty"`
 	// Generation is that of the successor, of hello (see edge.Steering).
 	Generation int `json:"generation,omitempty"`
+	// ConnectionIDKey is of hello: the keys of connection IDs are derived from it.
+	ConnectionIDKey []byte `json:"connection_id_key,omitempty"`
+	// Rules are of release: those in force that do not stand in the configuration.
+	Rules []admit.Rule `json:"rules,omitempty"`
 	// Program and Hash are of prepared: its version and that of its configuration.
 	Program string `json:"program,omitempty"`
 	Hash    string `json:"hash,omitempty"`
@@ -59,9 +65,10 @@ type generation struct {
 // its own, with which descriptors may come.
 type talk struct{ conn *net.UnixConn }
 
-// Limits of a message, not knobs: the kernel passes at most 253 descriptors.
+// Limits of a message, not knobs: 1,024 rules are the most it has, and the kernel passes
+// at most 253 descriptors.
 const (
-	mostMessage = 64 << 10
+	mostMessage = 192 << 10
 	mostFiles   = 253
 )
 

@@ -154,7 +154,8 @@ func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error
 		return nil, message{}, err
 	}
 	defer closeFiles(files)
-	s, err := startSuccessor(n.program, 1-n.inherited.generation, files)
+	hello := message{Word: wordHello, Generation: 1 - n.inherited.generation, ConnectionIDKey: n.ids.keys.Master()}
+	s, err := startSuccessor(n.program, hello, files)
 	if err != nil {
 		return nil, message{}, err
 	}
@@ -177,7 +178,7 @@ func (n *node) handOver(s *successor) error {
 	if err := n.parts.ledger.HandOver(); err != nil {
 		n.log.Warn("budget ledger", "error", err) // the successor finds what it can, as after a crash
 	}
-	err := s.talk.send(message{Word: wordRelease})
+	err := s.talk.send(message{Word: wordRelease, Rules: n.commanded()})
 	if err == nil {
 		_, err = s.await(wordServing, n.serveIn)
 	}

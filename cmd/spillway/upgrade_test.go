@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"spillway/config"
+	"spillway/edge/admit"
 )
 
 // halfway is a successor that does not come to serve, as its first argument says.
@@ -32,6 +35,8 @@ func halfway() {
 	case "hangs":
 		from.await("")
 		time.Sleep(time.Hour)
+	case "usurps":
+		usurp(from, os.Args[len(os.Args)-1])
 	case "fails":
 		from.await("")
 		from.refuse(errors.New("no room"))
@@ -40,6 +45,24 @@ func halfway() {
 		time.Sleep(time.Hour)
 	}
 	os.Exit(1)
+}
+
+// usurp takes packets and new flows, as the program does, and does not live to tell.
+func usurp(from *inheritance, path string) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	n, err := assemble(path, from, log, io.Discard)
+	if err != nil {
+		from.refuse(err)
+		return
+	}
+	go n.admit.Run(n.ctx)
+	go n.listeners.Run(n.ctx)
+	<-n.listeners.Started()
+	for n.admit.State().Mode == admit.UserSpace {
+		time.Sleep(time.Millisecond)
+	}
+	log.Info("usurped", "mode", n.admit.State().Mode)
+	syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
 func programOf(t *testing.T, name string, args ...string) program {

@@ -401,6 +401,28 @@ func TestNativeModeIsOnTrial(t *testing.T) {
 	f("silent", true, true, Generic, "no packets of established")
 }
 
+func TestUpgradeEndsTrial(t *testing.T) {
+	f := func(confirm bool, want Mode) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c, _ := governed(t, Surroundings{Kernel: newFrailKernel()})
+			pass(beat)
+			err := c.EnableNative()
+			if confirm {
+				err = errors.Join(err, c.Confirm())
+			}
+			if err = errors.Join(err, c.EndTrial()); err != nil {
+				t.Fatal(err)
+			}
+			if s := c.State(); s.Mode != want || !confirm && !strings.Contains(s.Refused, "upgrade") {
+				t.Errorf("confirmed %v: %+v", confirm, s)
+			}
+		})
+	}
+	f(true, Native)
+	f(false, Generic)
+}
+
 func TestNativeModeThatDriversRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFrailKernel()

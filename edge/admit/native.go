@@ -22,6 +22,7 @@ type trial struct {
 // The reasons for which a trial fails.
 var (
 	errUnconfirmed = errors.New("nobody confirmed it")
+	errSucceeded   = errors.New("an upgrade came before anybody confirmed it")
 	errSilent      = errors.New("no packets of established connections came any more")
 	errNoTrial     = errors.New("native mode is not on trial")
 	errNotNative   = errors.New("native mode is not on")
@@ -77,6 +78,23 @@ func (c *Controller) Confirm() error {
 		return errNoTrial
 	}
 	k.trial.confirmed = true
+	return nil
+}
+
+// EndTrial goes back from a native mode that nobody has confirmed, before another
+// process takes the interfaces over, which knows of no trial. Without one it does nothing.
+func (c *Controller) EndTrial() error {
+	k := &c.control
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.trial == nil || k.trial.confirmed {
+		return nil
+	}
+	if err := c.detachNative(c.now()); err != nil {
+		return err
+	}
+	k.refused = "native mode was given up: " + errSucceeded.Error()
+	k.log.Warn("native mode was given up", "reason", errSucceeded, "mode", k.mode)
 	return nil
 }
 
