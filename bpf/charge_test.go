@@ -37,7 +37,7 @@ func TestCharge(t *testing.T) {
 func TestCheck(t *testing.T) {
 	a := needKernel(t, Options{})
 	ownNamespace(t)
-	for _, mode := range []Mode{Generic, TCX} {
+	for _, mode := range modesHere(t) {
 		_, err := a.Attach(interfaceIndex(t, "v0"), mode)
 		need(t, err)
 		if err := a.Check(); err != nil {

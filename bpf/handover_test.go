@@ -97,11 +97,8 @@ func closeFiles(files []*os.File) {
 func TestHandOver(t *testing.T) {
 	for _, mode := range modesHere(t) {
 		t.Run(string(mode), func(t *testing.T) {
-			a := needKernel(t, Options{})
+			needKernel(t, Options{})
 			ownNamespace(t)
-			if mode == TCX && refusesTCX(t, a, interfaceIndex(t, "v0")) {
-				return
-			}
 			old := startGeneration(t)
 			old.must("load")
 			old.must("configure", Guarded)
