@@ -49,7 +49,7 @@ type Listeners struct {
 	mu                                            sync.Mutex // starting excludes stopping
 	loops                                         sync.WaitGroup
 	handlers                                      atomic.Int64
-	plain                                         atomic.Int64 // connections of plain HTTP
+	plain                                         atomic.Int64 // connections of plain HTTP, and the loop that accepts them
 	failed                                        chan error
 	started                                       chan struct{}
 }
@@ -209,7 +209,11 @@ func (l *Listeners) start() {
 		l.quic.start()
 	}
 	if l.redirect != nil {
-		l.loops.Go(func() { l.fail("redirect", l.redirect.Serve(plainListener{l.socks.HTTP, l})) })
+		l.plain.Add(1)
+		l.loops.Go(func() {
+			defer l.plain.Add(-1)
+			l.fail("redirect", l.redirect.Serve(plainListener{l.socks.HTTP, l}))
+		})
 	}
 	if len(l.failed) == 0 {
 		close(l.started)
