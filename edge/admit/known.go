@@ -8,7 +8,7 @@ import (
 )
 
 // knownSlots is how many sources a node remembers to have completed a handshake, in
-// 512 KiB. Each has one place; a later one replaces it.
+// 768 KiB. Each has one place; a later one replaces it.
 const knownSlots = 1 << 16
 
 // A knowledge is of sources that completed handshakes. A word is half of a hash, and
@@ -16,6 +16,8 @@ const knownSlots = 1 << 16
 type knowledge struct {
 	seed maphash.Seed
 	at   [knownSlots]atomic.Uint64
+	// handshakes are how many were completed, of all sources that share a place.
+	handshakes [knownSlots]atomic.Uint32
 }
 
 func newKnowledge() *knowledge { return &knowledge{seed: maphash.MakeSeed()} }
@@ -30,6 +32,12 @@ func (k *knowledge) note(addr netip.Addr, now time.Duration) {
 	h := k.hash(addr)
 	// One more, so that no word is zero.
 	k.at[h%knownSlots].Store(h>>32<<32 | uint64(now/time.Second+1))
+	k.handshakes[h%knownSlots].Add(1)
+}
+
+// completed returns how many handshakes a source completed, or more; it wraps.
+func (k *knowledge) completed(addr netip.Addr) uint32 {
+	return k.handshakes[k.hash(addr)%knownSlots].Load()
 }
 
 // has reports whether it did lately.

@@ -274,3 +274,35 @@ func TestOffendersAreKeptOut(t *testing.T) {
 		}
 	})
 }
+
+// One visitor of a carrier does not keep out the others behind its address.
+func TestSharedAddressIsNotKeptOutForOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := func(others, want int) {
+			t.Helper()
+			c := at(t, Guarded)
+			for range 2 * tooMany {
+				h, _ := c.ConnectTCP(from(1))
+				if h == nil {
+					break
+				}
+				h.Done()
+				if c.offend(h.source.Addr); len(c.Rules()) > want {
+					t.Fatalf("%d rules with %d others to one", len(c.Rules()), others)
+				}
+				for range others {
+					h, _ := c.ConnectTCP(from(1))
+					if h == nil {
+						break // kept out
+					}
+					h.Done()
+				}
+			}
+			if n := len(c.Rules()); n != want {
+				t.Errorf("%d rules with %d others to one, want %d", n, others, want)
+			}
+		}
+		f(1, 1)
+		f(20, 0)
+	})
+}

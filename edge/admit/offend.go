@@ -13,6 +13,9 @@ const (
 	// kept out for as long.
 	tooMany     = 8
 	offenceTime = time.Minute
+	// An address of which more than so many others came to one that did harm is shared:
+	// its own debts must do.
+	othersToOne = 4
 	// maxOffenders bounds who is remembered, and maxBans who is kept out at once; the
 	// other rules are the operator's.
 	maxOffenders = 1024
@@ -29,17 +32,18 @@ type offences struct {
 type record struct {
 	first time.Time
 	count int
+	since uint32 // handshakes that were completed before the first
 }
 
-// add notes an offence, and reports whether it is one too many. Who is not remembered
-// any more is forgiven.
-func (o *offences) add(addr netip.Addr, now time.Time) bool {
+// add notes an offence of a source that has completed so many handshakes, and reports
+// whether it is one too many. Who is not remembered any more is forgiven.
+func (o *offences) add(addr netip.Addr, completed uint32, now time.Time) bool {
 	if o.of == nil {
 		o.of, o.ban = map[netip.Addr]record{}, map[netip.Addr]time.Time{}
 	}
 	r, found := o.of[addr]
 	if !found || now.Sub(r.first) > offenceTime {
-		r = record{first: now}
+		r = record{first: now, since: completed}
 	}
 	if !found && len(o.of) >= maxOffenders {
 		for other := range o.of { // any: it takes as many offences as a flood has sources
@@ -49,7 +53,7 @@ func (o *offences) add(addr netip.Addr, now time.Time) bool {
 	}
 	r.count++
 	o.of[addr] = r
-	return r.count >= tooMany
+	return r.count >= tooMany && completed-r.since <= uint32((1+othersToOne)*r.count)
 }
 
 // room reports whether one more may be kept out.
@@ -70,7 +74,7 @@ func (c *Controller) offend(addr netip.Addr) {
 	defer k.mu.Unlock()
 	now := time.Now()
 	o := &k.offences
-	if !addr.IsValid() || !o.add(addr, now) || c.force.Load().at(c.now()) == Normal || !o.room(now) {
+	if !addr.IsValid() || !o.add(addr, c.known.completed(addr), now) || c.force.Load().at(c.now()) == Normal || !o.room(now) {
 		return
 	}
 	bits := 32
