@@ -61,6 +61,7 @@ type control struct {
 	retryAt  time.Duration
 	delay    time.Duration // before the next retry
 	trial    *trial        // of the native mode
+	deadMan  *time.Timer   // ends it whatever else hangs
 	offences offences
 	drops    drops
 }
@@ -132,11 +133,15 @@ func (c *Controller) Run(ctx context.Context) error {
 }
 
 func (c *Controller) close() error {
+	k := &c.control
 	c.judge.Store(nil)
-	if c.control.kernel == nil {
+	if k.kernel == nil {
 		return nil
 	}
-	return c.control.kernel.Close()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.endTrial()
+	return k.kernel.Close()
 }
 
 // pass looks, decides, and has it obeyed.

@@ -423,6 +423,40 @@ func TestUpgradeEndsTrial(t *testing.T) {
 	f(false, Generic)
 }
 
+// The trial ends though no pass does.
+func TestNativeModeEndsWhenPassesHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		stuck := make(chan struct{})
+		var hang atomic.Bool
+		c, _ := governed(t, Surroundings{Kernel: k, Spent: func() bool {
+			if hang.Load() {
+				<-stuck
+			}
+			return false
+		}})
+		if err := c.EnableNative(); err != nil {
+			t.Fatal(err)
+		}
+		hang.Store(true)
+		pass(lateEnd + time.Second)
+		k.do(func() {
+			if k.attached != Generic {
+				t.Errorf("attached %q", k.attached)
+			}
+		})
+		if err := c.Confirm(); err != nil {
+			t.Error(err)
+		}
+		hang.Store(false)
+		close(stuck)
+		pass(time.Second)
+		if s := c.State(); s.Mode != Generic {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
 func TestNativeModeThatDriversRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFrailKernel()

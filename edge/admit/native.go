@@ -10,6 +10,10 @@ import (
 // reset the link for it, and may not come back.
 const trialTime = 10 * time.Second
 
+// lateEnd is when a trial ends of which no pass has decided, because one hangs or the
+// kernel failed meanwhile.
+const lateEnd = trialTime + time.Second
+
 // A trial is of the native mode, which ends by itself unless it is confirmed.
 type trial struct {
 	until       time.Duration
@@ -52,6 +56,7 @@ func (c *Controller) EnableNative() error {
 	case k.mode == Native:
 		return errors.New("native mode is on already")
 	}
+	k.endTrial()
 	now, before := c.now(), k.mode
 	mode, err := k.kernel.Attach(true)
 	if err != nil {
@@ -65,6 +70,7 @@ func (c *Controller) EnableNative() error {
 	k.trial = &trial{
 		until: now + trialTime, before: before, established: established(counts), flowing: k.drops.flowing(now),
 	}
+	k.deadMan = time.AfterFunc(lateEnd, func() { _, _ = k.kernel.Attach(false) })
 	k.log.Warn("native mode is on trial", "seconds", trialTime.Seconds(), "before", before)
 	return nil
 }
@@ -120,7 +126,7 @@ func (c *Controller) DisableNative() error {
 // detachNative goes back to the best mode that needs nothing of drivers.
 func (c *Controller) detachNative(now time.Duration) error {
 	k := &c.control
-	k.trial = nil
+	k.endTrial()
 	mode, err := k.kernel.Attach(false)
 	if err != nil {
 		c.fall(now, err)
@@ -128,6 +134,13 @@ func (c *Controller) detachNative(now time.Duration) error {
 	}
 	k.mode = mode
 	return nil
+}
+
+func (k *control) endTrial() {
+	k.trial = nil
+	if k.deadMan != nil {
+		k.deadMan.Stop()
+	}
 }
 
 // watch ends a trial when its time has come.
@@ -140,8 +153,8 @@ func (c *Controller) watch(now time.Duration, counts []Count) {
 	}
 	silent := t.flowing && established(counts) <= t.established
 	switch {
-	case t.confirmed && !silent:
-		k.trial = nil
+	case t.confirmed && !silent && now < t.until-trialTime+lateEnd:
+		k.endTrial()
 		k.log.Info("native mode stays")
 		return
 	case now < t.until:
