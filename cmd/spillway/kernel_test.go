@@ -165,10 +165,10 @@ func TestControllerGovernsTheKernel(t *testing.T) {
 		t.Errorf("rules in the kernel: %v, %v", rules, err)
 	}
 
-	h, _ := c.ConnectTCP(netip.MustParseAddrPort("198.51.100.7:1"))
+	h, _ := c.ConnectTCP(netip.MustParseAddrPort("203.0.113.7:1"))
 	h.Done()
 	h.Cost(6 * time.Second)
-	source := netip.MustParseAddr("198.51.100.7")
+	source := netip.MustParseAddr("203.0.113.7")
 	if tcp, quic := k.Owes(source, true), k.Owes(source, false); tcp < 5*time.Second || quic != 0 {
 		t.Errorf("owes %v over TCP and %v over QUIC", tcp, quic)
 	}
