@@ -160,9 +160,10 @@ samples lost  9
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	f(admit.State{Mode: admit.Generic}, "generic, level normal")
-	f(admit.State{Mode: admit.UserSpace, Refused: "no\nprivilege"}, "user_space, level normal; nothing better: no privilege")
-	f(admit.State{Mode: admit.TCX, Level: admit.Closed, Why: "set by the operator", PinnedUntil: until},
+	f(admit.State{Mode: admit.Generic, Enforce: true}, "generic, level normal")
+	f(admit.State{Mode: admit.UserSpace, Refused: "no\nprivilege"},
+		"user_space, level normal; counts only (admission.enforce is false); nothing better: no privilege")
+	f(admit.State{Enforce: true, Mode: admit.TCX, Level: admit.Closed, Why: "set by the operator", PinnedUntil: until},
 		"tcx, level closed: set by the operator, until 2026-12-01 18:00:00")
 }
 

@@ -90,10 +90,15 @@ func modeText(s *admit.State) string {
 	if s.Trial > 0 {
 		text += fmt.Sprintf(", on trial for %.0f s more", s.Trial)
 	}
-	if !s.Enforce {
-		text += "; counts only (admission.enforce is false)"
+	return text + enforceText(s)
+}
+
+// enforceText says when nothing is refused, which is easily forgotten.
+func enforceText(s *admit.State) string {
+	if s.Enforce {
+		return ""
 	}
-	return text
+	return "; counts only (admission.enforce is false)"
 }
 
 func levelText(s *admit.State) string {
@@ -109,7 +114,7 @@ func levelText(s *admit.State) string {
 
 // admissionLine is all of it on a line, for the status.
 func admissionLine(s *admit.State) string {
-	text := fmt.Sprintf("%s, level %s", s.Mode, levelText(s))
+	text := fmt.Sprintf("%s, level %s%s", s.Mode, levelText(s), enforceText(s))
 	if s.Refused != "" {
 		text += "; nothing better: " + oneLine(s.Refused)
 	}
