@@ -11,6 +11,8 @@ const (
 	// synsPerCore is what the kernel's own defence, cookies, takes on beside other
 	// work. The handshakes of those that complete are bounded by what they cost.
 	synsPerCore = 25_000
+	// tricklePerCore is always let in of those over a limit.
+	tricklePerCore = 64
 	// The aims of handshakes: part of all processors, and the wait for one.
 	aimCPU   = .7
 	aimDelay = 50 * time.Millisecond
@@ -85,6 +87,19 @@ const sampled = 512
 // tenth returns a rate that lets pass at once what a tenth of a second does.
 func tenth(perSecond float64) Rate { return Rate{PerSecond: perSecond, Burst: max(perSecond/10, 16)} }
 
+// trickle returns what is let in of those over a limit: what the budget of QUIC has
+// left, for all of it may be Initials. An address that a flood writes has visitors
+// behind it too, who are lost in the flood as soon as not all of it passes; a Retry
+// tells them apart. Nothing is left where others take the budget, or an overload has
+// lowered it.
+func (b *budgets) trickle(level Level, p pace) float64 {
+	least := tricklePerCore * p.cores
+	if level >= Closed {
+		return least
+	}
+	return max(least, b.quic.rate-p.passed[0])
+}
+
 // policy returns what the kernel is told. A connection takes two of Proven: one when
 // its client answers a Retry, and one when it goes over to the server's next ID.
 func (b *budgets) policy(level Level, enforce bool, p pace) Policy {
@@ -99,7 +114,7 @@ func (b *budgets) policy(level Level, enforce bool, p pace) Policy {
 		Proven:   tenth(2 * capacity),
 		Known:    tenth(capacity / 2),
 		KnownFor: knownFor,
-		Trickle:  tenth(64 * p.cores),
+		Trickle:  tenth(b.trickle(level, p)),
 		Reset:    tenth(100),
 		Sample:   sampled,
 	}

@@ -79,6 +79,29 @@ func TestBudgetsStayWithinBounds(t *testing.T) {
 	})
 }
 
+// Those over a limit get what budgets have left, and hardly anything where others take
+// these, where an overload has lowered them, and when the node is closed.
+func TestTrickleIsWhatBudgetsLeave(t *testing.T) {
+	f := func(name string, level Level, passed, cpu float64, beats int, want float64) {
+		t.Helper()
+		var b budgets
+		p := pace{cost: time.Millisecond, cores: 2, cpu: cpu, quic: passed, passed: [2]float64{passed, 100}}
+		b.follow(Normal, p)
+		for range beats {
+			b.follow(level, p)
+		}
+		if got := b.policy(level, true, p).Trickle.PerSecond; got != want {
+			t.Errorf("%s: %v a second, want %v", name, got, want)
+		}
+	}
+	const most, least = 18_000, 2 * tricklePerCore // nine Retries for a handshake
+	f("guarded", Guarded, 0, .1, 1, most)
+	f("others take a part", Shedding, 5000, .1, 1, most-5000)
+	f("others take all", Shedding, most+1, .1, 1, least)
+	f("overload", Shedding, 5000, .9, 1, least)
+	f("closed", Closed, 0, .1, 1, least)
+}
+
 // What a handshake costs is learned from beats that are full of them, within bounds.
 func TestCostIsLearned(t *testing.T) {
 	s := senses{gauges: idle()}

@@ -212,7 +212,7 @@ func (k *control) lasts(spent bool, now time.Duration) bool {
 func (c *Controller) enact(level Level) {
 	k := &c.control
 	k.policy = k.budget.policy(level, c.enforce, k.senses.pace)
-	c.force.Store(newForce(k.policy, k.senses.pace.capacity(), c.now()))
+	c.force.Store(newForce(k.policy, k.senses.pace, c.now()))
 }
 
 // tend has the kernel obey the policy, or tries to have one again.

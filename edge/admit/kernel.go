@@ -75,7 +75,7 @@ type Policy struct {
 	// budget spent.
 	Known    Rate
 	KnownFor time.Duration
-	// Trickle is for everybody over a limit.
+	// Trickle is for everybody over a limit: below Closed what QUIC has left.
 	Trickle Rate
 	// Reset is for packets of no connection at level Normal.
 	Reset Rate

@@ -15,7 +15,8 @@ type force struct {
 
 // newForce holds connections to what packets are held to, and to the capacity: most
 // packets cost a Retry or a cookie, but each connection a handshake.
-func newForce(p Policy, capacity float64, now time.Duration) *force {
+func newForce(p Policy, pace pace, now time.Duration) *force {
+	capacity := pace.capacity()
 	least := func(r Rate) limit {
 		if r.PerSecond > capacity {
 			r = tenth(capacity)
@@ -23,8 +24,8 @@ func newForce(p Policy, capacity float64, now time.Duration) *force {
 		return r.limit()
 	}
 	return &force{
-		since: now, level: p.Level,
-		quic: least(p.QUIC), tcp: least(p.TCP), known: p.Known.limit(), trickle: p.Trickle.limit(),
+		since: now, level: p.Level, quic: least(p.QUIC), tcp: least(p.TCP), known: p.Known.limit(),
+		trickle: tenth(tricklePerCore * pace.cores).limit(),
 	}
 }
 
