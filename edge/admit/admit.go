@@ -164,7 +164,7 @@ func (c *Controller) connect(source Source, addr netip.Addr) (*Handshake, outcom
 	if source.TCP {
 		c.counts.startedTCP.Add(1)
 	}
-	if c.judge.Load() == nil { // or else the kernel has charged for the packet
+	if source.Proved || c.judge.Load() == nil { // or else the kernel alone has charged, for the packet
 		h.receipt = c.meter.Charge(source, now)
 	}
 	return h, outcome.None
@@ -182,13 +182,26 @@ func (c *Controller) lacks(now time.Duration, s Source, addr netip.Addr) *atomic
 	case c.half.Load() >= halfOpenFactor*c.maxHalf:
 		return &c.counts.refusedHalfOpen
 	case c.judge.Load() != nil:
-		// It has let the packet pass, which was a proxy's if that names another visitor.
-		if rule, found := c.ruleOf(addr, now); found && !rule.Allow {
-			return &c.counts.refusedDenied
-		}
-		return nil
+		return c.owes(now, s, addr)
 	}
 	return c.exceeds(now, s, addr)
+}
+
+// owes returns the counter of what is against a source whose packets the kernel has let
+// pass. They were a proxy's if that names another visitor. And the kernel cannot tell who
+// wrote an address, so that it lets in who answers a Retry whatever is owed in its name:
+// here it pays for what it left hanging itself.
+func (c *Controller) owes(now time.Duration, s Source, addr netip.Addr) *atomic.Uint64 {
+	rule, found := c.ruleOf(addr, now)
+	switch {
+	case found && rule.Allow:
+		return nil
+	case found:
+		return &c.counts.refusedDenied
+	case s.Proved && c.force.Load().at(now) >= Guarded && c.meter.Over(s, now) >= Hard:
+		return &c.counts.refusedSource
+	}
+	return nil
 }
 
 // A Handshake is the place that an admitted connection takes. Its methods may
@@ -256,7 +269,6 @@ func (h *Handshake) Cost(d time.Duration) {
 	source.Proved = true
 	if k := c.judge.Load(); k != nil {
 		(*k).Charge(source.Addr, source.TCP, d, mostDebt)
-		return
 	}
 	c.meter.Add(source, c.now(), d)
 }

@@ -306,7 +306,7 @@ func TestHandshakesSettleWithTheKernel(t *testing.T) {
 			func() (*Handshake, outcome.Reason) { return c.ConnectTCP(from(1)) },
 		} {
 			h, why := connect()
-			if why != outcome.None || h.receipt != 0 {
+			if why != outcome.None || (h.receipt != 0) != h.source.Proved {
 				t.Errorf("refused for %q, charged %d", why, h.receipt)
 			}
 			h.Done()
@@ -349,6 +349,42 @@ func TestDeniedVisitorsOfProxiesAreRefused(t *testing.T) {
 		if _, why := c.ConnectTCP(from(2)); why != outcome.None {
 			t.Error("another is refused")
 		}
+	})
+}
+
+// The kernel lets in who answers a Retry. Who does so again and again and completes
+// nothing is kept out here, but not those who complete theirs.
+func TestProvenSourcesPayForThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, _ := governed(t, Surroundings{Kernel: k})
+		c.maxHalf = 1 << 20
+		f := func(name string, a netip.AddrPort, complete bool, least, most int) {
+			t.Helper()
+			n := 0
+			for range 5000 {
+				h, why := c.Connect(a, true)
+				if why != outcome.None {
+					continue
+				}
+				n++
+				if complete {
+					h.Done()
+				}
+				h.Close()
+			}
+			if n < least || n > most {
+				t.Errorf("%s: %d get in, want %d to %d", name, n, least, most)
+			}
+		}
+		f("normal", from(1), false, 5000, 5000)
+		_ = c.SetLevel(Guarded, time.Now().Add(time.Hour))
+		f("guarded", from(2), false, 2000, 2002)
+		f("completing", from(3), true, 5000, 5000)
+		if err := c.SetRule(Rule{Prefix: netip.PrefixFrom(v4(4), 32), Allow: true}); err != nil {
+			t.Fatal(err)
+		}
+		f("allowed", from(4), false, 5000, 5000)
 	})
 }
 

@@ -67,7 +67,7 @@ const (
 const sketchSlots = 1 << 16
 
 // A sketch holds what sources owe for connections that they began and did not
-// complete, where no kernel does. It is two hashed rows of leaky buckets, so that a
+// complete; where a kernel does, those alone that proved their address. It is two hashed rows of leaky buckets, so that a
 // flood of addresses makes it less exact, never larger. A word is the time at which
 // its sources will have paid off their debt (the theoretical arrival time of the
 // generic cell rate algorithm, ITU-T I.371). A source stands where the better of its
