@@ -38,7 +38,7 @@ test-more: ## browsers and other programs against the node, all simulated origin
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
 	@SPILLWAY_KILLS=1000 go test -count 1 -run TestKilledAtAnyMoment ./edge/cache/disk
 	@SPILLWAY_NODE_KILLS=30 go test -count 1 -run TestKilledNodeServesItsDisk ./cmd/spillway
-	@SPILLWAY_UPGRADES=20 go test -count 1 -run TestUpgradesLoseNothing ./cmd/spillway
+	@SPILLWAY_UPGRADES=20 go test -count 1 -run TestUpgradesLoseNothing/judged ./cmd/spillway
 
 test-kernel: ## the tests of packets on the kernel of Debian 12, in a virtual machine
 	@scripts/setup kernel

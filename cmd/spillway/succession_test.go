@@ -77,10 +77,13 @@ func (s *succession) upgrade(t *testing.T) {
 // QUIC connections of the one before.
 func upgrades(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(os.Getenv("SPILLWAY_UPGRADES"))
+	const variable = "SPILLWAY_UPGRADES"
+	n, err := strconv.Atoi(os.Getenv(variable))
 	if err != nil {
 		return 2
 	}
+	t.Setenv(variable, "") // which restores it
+	os.Unsetenv(variable)  // to the program it would be a setting
 	return n
 }
 
@@ -225,9 +228,10 @@ func TestUpgradesLoseNothing(t *testing.T) {
 		s.endsWell(t)
 	})
 	t.Run("judged and steered by the kernel", func(t *testing.T) {
+		times := upgrades(t)
 		s, v := judged(t)
 		judging := s.watchKernel(t, v)
-		s.upgradeUnder(t, v, upgrades(t))
+		s.upgradeUnder(t, v, times)
 		judging()
 		s.endsWell(t)
 	})
