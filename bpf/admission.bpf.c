@@ -325,6 +325,7 @@ static __always_inline enum reason limits(const struct config *c, enum reason wi
 		return wish;
 	enum reason verdict = wish;
 	__u32 budget = wish == PASS_NEW_TCP ? BUDGET_TCP : BUDGET_QUIC;
+	__u32 trickle = wish == PASS_NEW_TCP ? BUDGET_TCP_TRICKLE : BUDGET_QUIC_TRICKLE;
 	if (c->level >= GUARDED && overdrawn(&account, &c->source, now)) {
 		verdict = DROP_SOURCE;
 	} else if (c->level >= CLOSED || (c->level >= SHEDDING && !take(c, now, budget))) {
@@ -333,7 +334,7 @@ static __always_inline enum reason limits(const struct config *c, enum reason wi
 			verdict = PASS_KNOWN;
 	}
 	if (is_drop(verdict)) {
-		if (!take(c, now, BUDGET_TRICKLE))
+		if (!take(c, now, trickle))
 			return verdict;
 		verdict = PASS_TRICKLE;
 	}

@@ -25,7 +25,7 @@ type admissionConfig struct {
 		Cost  uint64
 		Depth uint64
 	}
-	Budgets [6]struct {
+	Budgets [7]struct {
 		_     structs.HostLayout
 		Cost  uint64
 		Depth uint64

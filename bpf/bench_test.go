@@ -99,7 +99,7 @@ func BenchmarkPacket(b *testing.B) {
 	first := udp4(long(version1, initial, chosen8, 1200))
 	strict := configured(Guarded)
 	strict.Source = Limit{PerSecond: 0.01, Burst: 0}
-	strict.Trickle = Limit{PerSecond: 1, Burst: 1}
+	strict.QUICTrickle, strict.TCPTrickle = Limit{PerSecond: 1, Burst: 1}, Limit{PerSecond: 1, Burst: 1}
 	strict.Sample = 1024
 	generous := configured(Guarded)
 	generous.Source = Limit{PerSecond: 1e9, Burst: 1e6}

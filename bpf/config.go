@@ -76,9 +76,9 @@ type Config struct {
 	// budget spent.
 	Known    Limit
 	KnownFor time.Duration
-	// Trickle is for everybody over a limit, so that nobody is locked out by what
-	// others do in his name.
-	Trickle Limit
+	// QUICTrickle and TCPTrickle are for everybody over a limit, so that nobody is
+	// locked out by what others do in his name.
+	QUICTrickle, TCPTrickle Limit
 	// Reset is for packets of no connection at level Normal, which user space may
 	// answer with a stateless reset.
 	Reset Limit
@@ -137,7 +137,7 @@ func (a *Admission) element(c Config, now uint64) admissionConfig {
 	}
 	value.Source.Cost, value.Source.Depth = c.Source.words()
 	// In the order of enum budget.
-	for i, limit := range [...]Limit{c.QUIC, c.TCP, c.Proven, c.Known, c.Trickle, c.Reset} {
+	for i, limit := range [...]Limit{c.QUIC, c.TCP, c.Proven, c.Known, c.QUICTrickle, c.TCPTrickle, c.Reset} {
 		value.Budgets[i].Cost, value.Budgets[i].Depth = limit.words()
 	}
 	return value

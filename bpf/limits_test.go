@@ -85,7 +85,7 @@ func TestSourceLimit(t *testing.T) {
 	n := newNode(t)
 	c := configured(Normal)
 	c.Source = Limit{PerSecond: 1, Burst: 9}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	n.expect("normal", n.send(flood(firstInitial, 50)...), map[Reason]uint64{PassNewQUIC: 50})
 
@@ -104,7 +104,7 @@ func TestCollision(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	const debt = fixedNow + uint64(time.Hour)
 	for i := range 2 {
@@ -123,7 +123,7 @@ func TestSharedPrefix(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	from := func(addr string) map[Reason]Count {
 		frame := udp6(long(version1, initial, []byte(addr)[6:], 1200)) // a flow of its own
@@ -142,7 +142,7 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	early := udp4(long(version1, zeroRTT, chosen8, 500))
 	n.expect("admitted", n.send(firstInitial, firstInitial, early), map[Reason]uint64{PassNewQUIC: 1, PassFlow: 2})
@@ -166,7 +166,7 @@ func TestChosenFlows(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	f := func(what string, frame func(i byte) []byte) {
 		t.Helper()
@@ -205,7 +205,7 @@ func TestDropsPartNothing(t *testing.T) {
 	n := newNode(t)
 	c := configured(Shedding)
 	c.QUIC = Limit{PerSecond: 10}
-	c.Trickle = Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
 	n.configure(c)
 	n.expect("the first datagram", n.send(firstInitial), map[Reason]uint64{PassNewQUIC: 1})
 	flow := flowHash(readFrame(firstInitial, n.ids), n.hash)
@@ -273,7 +273,7 @@ func TestBudgets(t *testing.T) {
 	c.QUIC = Limit{PerSecond: 10, Burst: 4}
 	c.TCP = Limit{PerSecond: 10, Burst: 2}
 	c.Known = Limit{PerSecond: 10, Burst: 1}
-	c.Trickle = Limit{PerSecond: 100, Burst: 2}
+	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 100, Burst: 2}, Limit{PerSecond: 50, Burst: 1}
 	c.Proven = Limit{PerSecond: 100, Burst: 5}
 	n.configure(c)
 	var crowd [][]byte
@@ -282,7 +282,7 @@ func TestBudgets(t *testing.T) {
 	}
 	n.expect("a crowd", n.send(crowd...), map[Reason]uint64{PassNewQUIC: 5, PassTrickle: 3, DropBudget: 12})
 	syn := ipv4(client4, protocolTCP, 0, 0, tcp(testTCPPort, synFlag))
-	n.expect("over TCP", n.send(syn, syn, syn, syn), map[Reason]uint64{PassNewTCP: 3, DropBudget: 1})
+	n.expect("over TCP", n.send(syn, syn, syn, syn, syn, syn), map[Reason]uint64{PassNewTCP: 3, PassTrickle: 2, DropBudget: 1})
 
 	place := n.hash.of(client4, false)
 	n.known.at[place%knownRow].Store(place>>32<<32 | fixedNow>>knownUnit)

@@ -56,7 +56,8 @@ enum budget {
 	BUDGET_TCP,	// SYNs
 	BUDGET_PROVEN,	// Initials with a connection ID of the node
 	BUDGET_KNOWN,	// sources that completed handshakes
-	BUDGET_TRICKLE,	// anybody over a limit
+	BUDGET_QUIC_TRICKLE,	// Initials over a limit
+	BUDGET_TCP_TRICKLE,	// SYNs over a limit
 	BUDGET_RESET,	// packets that user space may answer by a stateless reset
 	BUDGETS,
 };

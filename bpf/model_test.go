@@ -16,7 +16,7 @@ type model struct {
 	rules  map[netip.Prefix]admissionRule
 	// What is remembered, by place; what is missing is zero.
 	owed, flows, known map[uint64]uint64
-	budgets            [6]uint64
+	budgets            [7]uint64
 	counts             map[Reason]Count
 }
 
@@ -267,7 +267,7 @@ func (m *model) judge(r reading) Reason {
 			return PassFragment
 		}
 	case DropUnmatched:
-		if level == Normal && m.take(5) {
+		if level == Normal && m.take(6) {
 			return PassUnmatched
 		}
 	case DropUnknownVersion:
@@ -356,9 +356,9 @@ func (m *model) limit(wish Reason, owner uint64) Reason {
 	for _, p := range places {
 		debt = min(debt, int64(m.owed[p]-m.now))
 	}
-	budget := 0
+	budget, trickle := 0, 4
 	if wish == PassNewTCP {
-		budget = 1
+		budget, trickle = 1, 5
 	}
 	verdict := wish
 	switch level := Level(m.config.Level); {
@@ -373,7 +373,7 @@ func (m *model) limit(wish Reason, owner uint64) Reason {
 		verdict = PassKnown
 	}
 	if verdict.Drop() {
-		if !m.take(4) {
+		if !m.take(trickle) {
 			return verdict
 		}
 		verdict = PassTrickle

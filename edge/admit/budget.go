@@ -87,35 +87,34 @@ const sampled = 512
 // tenth returns a rate that lets pass at once what a tenth of a second does.
 func tenth(perSecond float64) Rate { return Rate{PerSecond: perSecond, Burst: max(perSecond/10, 16)} }
 
-// trickle returns what is let in of those over a limit: what the budget of QUIC has
-// left, for all of it may be Initials. An address that a flood writes has visitors
-// behind it too, who are lost in the flood as soon as not all of it passes; a Retry
-// tells them apart. Nothing is left where others take the budget, or an overload has
-// lowered it.
-func (b *budgets) trickle(level Level, p pace) float64 {
-	least := tricklePerCore * p.cores
+// trickle returns what is let in of those over a limit: what the lane has left beside
+// what passed. An address that a flood writes has visitors behind it too, who are lost
+// in the flood as soon as not all of it passes; a Retry or a cookie tells them apart.
+// Nothing is left where others take the budget, or an overload has lowered it.
+func (l *lane) trickle(level Level, passed, least float64) Rate {
 	if level >= Closed {
-		return least
+		return tenth(least)
 	}
-	return max(least, b.quic.rate-p.passed[0])
+	return tenth(max(least, l.rate-passed))
 }
 
 // policy returns what the kernel is told. A connection takes two of Proven: one when
 // its client answers a Retry, and one when it goes over to the server's next ID.
 func (b *budgets) policy(level Level, enforce bool, p pace) Policy {
-	capacity := p.capacity()
+	capacity, least := p.capacity(), tricklePerCore*p.cores
 	return Policy{
-		Level:    level,
-		Enforce:  enforce,
-		Stale:    stale,
-		Source:   Rate{PerSecond: float64(time.Second / chargeCost), Burst: float64(hardDebt / chargeCost)},
-		QUIC:     tenth(b.quic.rate),
-		TCP:      tenth(b.tcp.rate),
-		Proven:   tenth(2 * capacity),
-		Known:    tenth(capacity / 2),
-		KnownFor: knownFor,
-		Trickle:  tenth(b.trickle(level, p)),
-		Reset:    tenth(100),
-		Sample:   sampled,
+		Level:       level,
+		Enforce:     enforce,
+		Stale:       stale,
+		Source:      Rate{PerSecond: float64(time.Second / chargeCost), Burst: float64(hardDebt / chargeCost)},
+		QUIC:        tenth(b.quic.rate),
+		TCP:         tenth(b.tcp.rate),
+		Proven:      tenth(2 * capacity),
+		Known:       tenth(capacity / 2),
+		KnownFor:    knownFor,
+		QUICTrickle: b.quic.trickle(level, p.passed[0], least),
+		TCPTrickle:  b.tcp.trickle(level, p.passed[1], least),
+		Reset:       tenth(100),
+		Sample:      sampled,
 	}
 }

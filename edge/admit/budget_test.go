@@ -72,7 +72,7 @@ func TestBudgetsStayWithinBounds(t *testing.T) {
 					t.Fatalf("%v a second at %+v", r.PerSecond, p)
 				}
 			}
-			if policy.Proven.PerSecond < 2*capacity || policy.Trickle.PerSecond <= 0 {
+			if policy.Proven.PerSecond < 2*capacity || min(policy.QUICTrickle.PerSecond, policy.TCPTrickle.PerSecond) <= 0 {
 				t.Fatalf("policy %+v", policy)
 			}
 		}
@@ -82,24 +82,27 @@ func TestBudgetsStayWithinBounds(t *testing.T) {
 // Those over a limit get what budgets have left, and hardly anything where others take
 // these, where an overload has lowered them, and when the node is closed.
 func TestTrickleIsWhatBudgetsLeave(t *testing.T) {
-	f := func(name string, level Level, passed, cpu float64, beats int, want float64) {
+	const tcpPassed = 20_000
+	f := func(name string, level Level, passed, cpu float64, beats int, want, wantTCP float64) {
 		t.Helper()
 		var b budgets
-		p := pace{cost: time.Millisecond, cores: 2, cpu: cpu, quic: passed, passed: [2]float64{passed, 100}}
+		p := pace{cost: time.Millisecond, cores: 2, cpu: cpu, quic: passed, passed: [2]float64{passed, tcpPassed}}
 		b.follow(Normal, p)
 		for range beats {
 			b.follow(level, p)
 		}
-		if got := b.policy(level, true, p).Trickle.PerSecond; got != want {
-			t.Errorf("%s: %v a second, want %v", name, got, want)
+		policy := b.policy(level, true, p)
+		if got, tcp := policy.QUICTrickle.PerSecond, policy.TCPTrickle.PerSecond; got != want || tcp != wantTCP {
+			t.Errorf("%s: %v and %v a second, want %v and %v", name, got, tcp, want, wantTCP)
 		}
 	}
 	const most, least = 18_000, 2 * tricklePerCore // nine Retries for a handshake
-	f("guarded", Guarded, 0, .1, 1, most)
-	f("others take a part", Shedding, 5000, .1, 1, most-5000)
-	f("others take all", Shedding, most+1, .1, 1, least)
-	f("overload", Shedding, 5000, .9, 1, least)
-	f("closed", Closed, 0, .1, 1, least)
+	const tcp = 2*synsPerCore - tcpPassed
+	f("guarded", Guarded, 0, .1, 1, most, tcp)
+	f("others take a part", Shedding, 5000, .1, 1, most-5000, tcp)
+	f("others take all", Shedding, most+1, .1, 1, least, tcp)
+	f("overload", Shedding, 5000, .9, 1, least, tcp)
+	f("closed", Closed, 0, .1, 1, least, least)
 }
 
 // What a handshake costs is learned from beats that are full of them, within bounds.

@@ -75,8 +75,9 @@ type Policy struct {
 	// budget spent.
 	Known    Rate
 	KnownFor time.Duration
-	// Trickle is for everybody over a limit: below Closed what QUIC has left.
-	Trickle Rate
+	// QUICTrickle and TCPTrickle are for everybody over a limit: below Closed what QUIC
+	// and TCP have left.
+	QUICTrickle, TCPTrickle Rate
 	// Reset is for packets of no connection at level Normal.
 	Reset Rate
 	// Sample is of how many judged packets of one reason one is sampled; zero is none.
