@@ -124,6 +124,10 @@ func (c *Controller) Retry(addr netip.Addr) bool {
 		return false
 	}
 	c.counts.retries.Add(1)
+	if c.enforce {
+		// What is asked for counts, or a flood is taken in as fast as the bucket fills.
+		c.handshakes.take(now)
+	}
 	return c.enforce
 }
 

@@ -206,6 +206,32 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+// A flood is asked for its address from its first moment on: as long as it lasts, hardly
+// anybody begins a handshake unproved, though the node be too busy to look all the time.
+func TestRetryForAsLongAsTooManyAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := New(config(), 2)
+		begun := 0
+		for n := range uint32(2000) {
+			if !k.Retry(v4(n)) {
+				k.Connect(from(n), false)
+				begun++
+			}
+			time.Sleep(100 * time.Microsecond)
+			if n%500 == 499 {
+				time.Sleep(100 * time.Millisecond) // busy with handshakes
+			}
+		}
+		if begun > 100 { // what comes at once, and not 500 a second on each core besides
+			t.Errorf("%d of 2000 handshakes began", begun)
+		}
+		time.Sleep(time.Second)
+		if k.Retry(v4(1)) {
+			t.Error("Retry a second after the flood")
+		}
+	})
+}
+
 func TestShort(t *testing.T) {
 	f := func(enforce bool) {
 		t.Helper()

@@ -178,12 +178,13 @@ func newBucket(perSecond int) *bucket {
 	return &bucket{cost: cost, depth: max(50*time.Millisecond, 16*cost)}
 }
 
-// take notes one event. An empty bucket does not sink further, so that it
-// recovers as soon as the rate falls.
+// take notes one event. An empty bucket sinks by no more than a beat further: it
+// recovers soon when the rate falls, and yet does not fill while a busy process takes no
+// events in that have come.
 func (b *bucket) take(now time.Duration) {
 	for {
 		old := b.word.Load()
-		next := min(max(time.Duration(old), now)+b.cost, now+b.depth+b.cost)
+		next := min(max(time.Duration(old), now)+b.cost, now+b.depth+beat)
 		if b.word.CompareAndSwap(old, int64(next)) {
 			return
 		}
