@@ -139,7 +139,7 @@ func (n *node) stop() {
 // adminClient is patient: without admission a node is busy with the flood for a while
 // after it.
 func adminClient(socket string) *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
