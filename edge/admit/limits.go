@@ -14,7 +14,8 @@ type force struct {
 }
 
 // newForce holds connections to what packets are held to, and to the capacity: most
-// packets cost a Retry or a cookie, but each connection a handshake.
+// packets cost a Retry or a cookie, but each connection a handshake. For that reason,
+// too, both protocols have one small trickle.
 func newForce(p Policy, pace pace, now time.Duration) *force {
 	capacity := pace.capacity()
 	least := func(r Rate) limit {
