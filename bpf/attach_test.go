@@ -1,81 +1,18 @@
 package bpf
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
-
-// ownNamespace moves the test, its thread and the programs it starts to a network of
-// their own, with two interfaces at one cable, v0 and v1.
-func ownNamespace(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("a network namespace of its own needs root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("ip is not installed; scripts/setup installs it")
-	}
-	runtime.LockOSThread()
-	before, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Setns(before, unix.CLONE_NEWNET); err != nil {
-			return // the thread ends with the goroutine
-		}
-		unix.Close(before)
-		runtime.UnlockOSThread()
-	})
-	for _, arguments := range []string{
-		"link set lo up",
-		"link add v0 type veth peer name v1",
-		"link set v0 up",
-		"link set v1 up",
-	} {
-		ip(t, arguments)
-	}
-}
-
-func interfaceIndex(t *testing.T, name string) int {
-	t.Helper()
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i.Index
-}
-
-// send puts a frame on an interface.
-func send(t *testing.T, iface int, frame []byte) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: iface}); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestAttach(t *testing.T) {
 	a := needKernel(t, Options{})
@@ -141,16 +78,6 @@ func settle(t *testing.T, a *Admission, before Counts, reasons ...Reason) {
 			return
 		}
 	}
-}
-
-// ip runs the program of that name.
-func ip(t *testing.T, arguments string) string {
-	t.Helper()
-	output, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ip %s: %v: %s", arguments, err, output)
-	}
-	return string(output)
 }
 
 // TestInterfaceChanges takes cables down, away, and puts others in their place, while
@@ -320,154 +247,5 @@ func TestVerifierAccepts(t *testing.T) {
 		if n, ok := info.VerifiedInstructions(); ok { // since 5.16
 			t.Logf("%s: %d instructions verified", name, n)
 		}
-	}
-}
-
-func TestExplain(t *testing.T) {
-	for _, c := range []struct {
-		kernel, want error
-	}{
-		{unix.EPERM, ErrNoPrivilege},
-		{unix.EACCES, ErrNoPrivilege},
-		{ebpf.ErrNotSupported, ErrOldKernel},
-		{&ebpf.VerifierError{Cause: unix.EINVAL}, ErrRejected},
-		{&ebpf.VerifierError{Cause: unix.EPERM}, ErrNoPrivilege},
-		{unix.EBUSY, ErrHookInUse},
-		{unix.EEXIST, ErrHookInUse},
-		{unix.EOPNOTSUPP, ErrNotByDriver},
-		{unix.ENOMEM, unix.ENOMEM},
-	} {
-		err := explain(fmt.Errorf("load: %w", c.kernel))
-		if !errors.Is(err, c.want) || !errors.Is(err, c.kernel) {
-			t.Errorf("%v became %v", c.kernel, err)
-		}
-	}
-}
-
-// childEnv names what a child process is to do; see TestMain.
-const childEnv = "SPILLWAY_TEST_CHILD"
-
-// child attaches to v0 as another process with these rights and says how that went.
-func child(t *testing.T, wait bool, attributes *syscall.SysProcAttr) (*exec.Cmd, string) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe") // which needs no right to read its folder
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%v", childEnv, wait))
-	cmd.SysProcAttr = attributes
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the child said %q: %v", line, err)
-	}
-	return cmd, strings.TrimSpace(line)
-}
-
-// beChild loads, attaches to v0 in any mode, judges a packet and says how that went.
-// Then it waits for the end of its input, if it is to wait.
-func beChild(wait bool) {
-	say := func(err error) {
-		for name, reason := range map[string]error{"no privilege": ErrNoPrivilege, "old kernel": ErrOldKernel, "in use": ErrHookInUse} {
-			if errors.Is(err, reason) {
-				fmt.Println(name)
-				return
-			}
-		}
-		fmt.Println(err)
-	}
-	ids, err := NewConnectionIDs(nil, testKeys)
-	if err != nil {
-		say(err)
-		return
-	}
-	a, err := Load(Options{UDPPort: testUDPPort, ConnectionIDs: ids})
-	if err != nil {
-		say(err)
-		return
-	}
-	v0, err := net.InterfaceByName("v0")
-	if err != nil {
-		say(err)
-		return
-	}
-	attached, err := a.Attach(v0.Index, Auto)
-	if err != nil {
-		say(err)
-		return
-	}
-	if err := a.Configure(configured(Normal)); err != nil {
-		say(err)
-		return
-	}
-	if _, err := a.Counts(); err != nil {
-		say(err)
-		return
-	}
-	fmt.Println(attached.Mode)
-	if wait {
-		_, _ = os.Stdin.Read(make([]byte, 1))
-	}
-}
-
-const nobody = 65534
-
-func TestPrivilege(t *testing.T) {
-	needKernel(t, Options{})
-	ownNamespace(t)
-	unprivileged := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if _, said := child(t, false, unprivileged); said != "no privilege" {
-		t.Errorf("without any right: %s", said)
-	}
-	capabilities := func(c ...uintptr) string {
-		attributes := *unprivileged
-		attributes.AmbientCaps = c
-		_, said := child(t, false, &attributes)
-		return said
-	}
-	if said := capabilities(unix.CAP_BPF); said != "no privilege" {
-		t.Errorf("with CAP_BPF: %s", said)
-	}
-	// Enough for no verifier that was tried; another may ask for no more.
-	said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN)
-	t.Logf("with CAP_BPF and CAP_NET_ADMIN: %s", said)
-	if said != "no privilege" && said != string(Generic) {
-		t.Errorf("with CAP_BPF and CAP_NET_ADMIN: %s", said)
-	}
-	if said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON); said != string(Generic) {
-		t.Errorf("with CAP_PERFMON too: %s", said)
-	}
-}
-
-// TestKilled kills a process that holds the hook: the interface is free at once.
-func TestKilled(t *testing.T) {
-	a := needKernel(t, Options{})
-	ownNamespace(t)
-	v0 := interfaceIndex(t, "v0")
-	cmd, said := child(t, true, nil)
-	if said != string(Generic) {
-		t.Fatalf("the child: %s", said)
-	}
-	if _, err := a.Attach(v0, Generic); !errors.Is(err, ErrHookInUse) {
-		t.Fatalf("while the child lives: %v", err)
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	if _, err := a.Attach(v0, Generic); err != nil {
-		t.Errorf("after its end: %v", err)
 	}
 }
