@@ -3,7 +3,6 @@ package admit
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -96,59 +95,6 @@ func TestHungPassSendsNoHeartbeat(t *testing.T) {
 	})
 }
 
-// A program that somebody removed is there again after a second.
-func TestRemovedProgramIsAttachedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		c, log := governed(t, Surroundings{Kernel: k})
-		pass(time.Second)
-		k.do(func() { k.check = errFrail })
-		pass(checkEvery)
-		if s := c.State(); s.Mode != UserSpace || c.judge.Load() != nil {
-			t.Errorf("not noticed: %+v", s)
-		}
-		pass(firstRetry)
-		if s := c.State(); s.Mode != Generic || k.attachments != 2 {
-			t.Errorf("not attached again: %+v", s)
-		}
-		if n := strings.Count(log.String(), errFrail.Error()); n != 1 {
-			t.Errorf("said %d times:\n%s", n, log)
-		}
-	})
-}
-
-// What a kernel counted before, for another process or while it failed, is not asked
-// for in a moment.
-func TestOldCountsAreNoDemand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		k.newQUIC = 10_000_000
-		c, _ := governed(t, Surroundings{Kernel: k})
-		calm := func(when string) {
-			t.Helper()
-			for range 20 {
-				pass(beat)
-				if s := c.State(); s.Level != Normal {
-					t.Fatalf("%s: level %s, %s", when, s.Level, s.Why)
-				}
-			}
-		}
-		calm("taken over")
-		k.do(func() { k.check = errFrail })
-		calm("failed, and back")
-		if s := c.State(); s.Mode != Generic {
-			t.Errorf("state %+v", s)
-		}
-		for range 10 {
-			k.do(func() { k.newQUIC += 2000 })
-			pass(beat)
-		}
-		if s := c.State(); s.Level != Shedding {
-			t.Errorf("level %s at 10,000 Initials a second", s.Level)
-		}
-	})
-}
-
 // A machine that stood still for a moment is not overloaded; one where work waits for
 // several beats in a row is.
 func TestStallRaisesNoLevel(t *testing.T) {
@@ -173,59 +119,6 @@ func TestStallRaisesNoLevel(t *testing.T) {
 		f(1, Normal)
 		f(2, Normal)
 		f(3, Closed)
-	})
-}
-
-// What fails falls back to the same limits in user space, is said once, and is tried
-// again, ever later.
-func TestKernelThatFailsForLongIsTriedEverLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		c, log := governed(t, Surroundings{Kernel: k})
-		pass(time.Second)
-		k.do(func() { k.configure, k.attachments = errFrail, 0 })
-		pass(time.Second)
-		if s := c.State(); s.Mode != UserSpace || s.Heartbeat != -1 || !strings.Contains(s.Refused, errFrail.Error()) {
-			t.Errorf("state %+v", s)
-		}
-		// User space charges now.
-		h, _ := c.Connect(from(1), true)
-		if h.receipt == 0 {
-			t.Error("nothing was charged in user space")
-		}
-		pass(time.Hour)
-		if n := strings.Count(log.String(), "does not want to"); n != 1 {
-			t.Errorf("said %d times:\n%s", n, log)
-		}
-		tries := 0
-		k.do(func() { k.configure, k.attach = nil, errors.New("still not") })
-		for range 3600 {
-			pass(time.Second)
-		}
-		k.do(func() { tries, k.attach = k.attachments, nil })
-		if tries < 10 || tries > 14 { // one in five minutes
-			t.Errorf("tried %d times in an hour", tries)
-		}
-		pass(lastRetry)
-		if s := c.State(); s.Mode != Generic {
-			t.Errorf("state %+v", s)
-		}
-	})
-}
-
-func TestNoKernelIsSaidOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, log := governed(t, Surroundings{NoKernel: errors.New("no privilege")})
-		pass(time.Hour)
-		if n := strings.Count(log.String(), "no privilege"); n != 1 {
-			t.Errorf("said %d times:\n%s", n, log)
-		}
-		if s := c.State(); s.Mode != UserSpace || s.Refused != "no privilege" {
-			t.Errorf("state %+v", s)
-		}
-		if err := c.EnableNative(); !errors.Is(err, ErrNoKernel) {
-			t.Errorf("native: %v", err)
-		}
 	})
 }
 
@@ -335,23 +228,6 @@ func TestHandshakesSettleWithTheKernel(t *testing.T) {
 	})
 }
 
-// The kernel sees the addresses of proxies, not of the visitors that these name.
-func TestDeniedVisitorsOfProxiesAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		c, _ := governed(t, Surroundings{Kernel: k})
-		if err := c.SetRule(Rule{Prefix: netip.PrefixFrom(v4(1), 32)}); err != nil {
-			t.Fatal(err)
-		}
-		if _, why := c.ConnectTCP(from(1)); why == outcome.None {
-			t.Error("a denied visitor gets in")
-		}
-		if _, why := c.ConnectTCP(from(2)); why != outcome.None {
-			t.Error("another is refused")
-		}
-	})
-}
-
 // The kernel lets in who answers a Retry. Who does so again and again and completes
 // nothing is kept out here, but not those who complete theirs.
 func TestProvenSourcesPayForThemselves(t *testing.T) {
@@ -385,171 +261,6 @@ func TestProvenSourcesPayForThemselves(t *testing.T) {
 			t.Fatal(err)
 		}
 		f("allowed", from(4), false, 5000, 5000)
-	})
-}
-
-func TestNativeModeIsOnTrial(t *testing.T) {
-	f := func(name string, confirm, silent bool, want Mode, why string) {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				k := newFrailKernel()
-				c, log := governed(t, Surroundings{Kernel: k})
-				come := func(times int) {
-					for range times {
-						k.do(func() { k.established++ })
-						pass(beat)
-					}
-				}
-				come(10)
-				if err := c.EnableNative(); err != nil {
-					t.Fatal(err)
-				}
-				if s := c.State(); s.Mode != Native || s.Trial <= 0 {
-					t.Errorf("state %+v", s)
-				}
-				if confirm {
-					if err := c.Confirm(); err != nil {
-						t.Error(err)
-					}
-				}
-				if !silent {
-					come(2)
-				}
-				pass(trialTime - time.Second)
-				if s := c.State(); s.Mode != Native {
-					t.Errorf("given up before the time: %+v", s)
-				}
-				pass(2 * time.Second)
-				if s := c.State(); s.Mode != want || s.Trial != 0 || why != "" && !strings.Contains(s.Refused, why) {
-					t.Errorf("state %+v", s)
-				}
-				if why != "" && strings.Count(log.String(), why) != 1 {
-					t.Errorf("log:\n%s", log)
-				}
-				if err := c.Confirm(); !errors.Is(err, errNoTrial) {
-					t.Errorf("confirmed afterwards: %v", err)
-				}
-			})
-		})
-	}
-	f("confirmed", true, false, Native, "")
-	f("unconfirmed", false, false, Generic, "nobody confirmed")
-	f("silent", true, true, Generic, "no packets of established")
-}
-
-func TestUpgradeEndsTrial(t *testing.T) {
-	f := func(confirm bool, want Mode) {
-		t.Helper()
-		synctest.Test(t, func(t *testing.T) {
-			c, _ := governed(t, Surroundings{Kernel: newFrailKernel()})
-			pass(beat)
-			err := c.EnableNative()
-			if confirm {
-				err = errors.Join(err, c.Confirm())
-			}
-			if err = errors.Join(err, c.EndTrial()); err != nil {
-				t.Fatal(err)
-			}
-			if s := c.State(); s.Mode != want || !confirm && !strings.Contains(s.Refused, "upgrade") {
-				t.Errorf("confirmed %v: %+v", confirm, s)
-			}
-		})
-	}
-	f(true, Native)
-	f(false, Generic)
-}
-
-// The trial ends though no pass does.
-func TestNativeModeEndsWhenPassesHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		stuck := make(chan struct{})
-		var hang atomic.Bool
-		c, _ := governed(t, Surroundings{Kernel: k, Spent: func() bool {
-			if hang.Load() {
-				<-stuck
-			}
-			return false
-		}})
-		if err := c.EnableNative(); err != nil {
-			t.Fatal(err)
-		}
-		hang.Store(true)
-		pass(lateEnd + time.Second)
-		k.do(func() {
-			if k.attached != Generic {
-				t.Errorf("attached %q", k.attached)
-			}
-		})
-		if err := c.Confirm(); err != nil {
-			t.Error(err)
-		}
-		hang.Store(false)
-		close(stuck)
-		pass(time.Second)
-		if s := c.State(); s.Mode != Generic {
-			t.Errorf("state %+v", s)
-		}
-	})
-}
-
-func TestNativeModeThatDriversRefuse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		c, _ := governed(t, Surroundings{Kernel: k})
-		k.native = errFrail
-		if err := c.EnableNative(); !errors.Is(err, errFrail) {
-			t.Errorf("error %v", err)
-		}
-		pass(time.Second)
-		if s := c.State(); s.Mode != Generic || s.Heartbeat < 0 || k.attached != Generic {
-			t.Errorf("attached %q, state %+v", k.attached, s)
-		}
-		k.do(func() { k.attach = errFrail })
-		if err := c.EnableNative(); !errors.Is(err, errFrail) {
-			t.Errorf("error %v", err)
-		}
-		if s := c.State(); s.Mode != UserSpace {
-			t.Errorf("no way back, and the state is %+v", s)
-		}
-	})
-}
-
-// Rules that a process before left in the kernel are taken over.
-func TestRulesOfTheKernelAreTakenOver(t *testing.T) {
-	k := newFrailKernel()
-	p := netip.MustParsePrefix("192.0.2.0/24")
-	k.rules[p] = Rule{Prefix: p}
-	c := New(config(), 1)
-	c.Use(Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
-	if got := c.Rules(); len(got) != 1 || got[0].Prefix != p {
-		t.Errorf("rules %v", got)
-	}
-	if err := c.RemoveRule(p); err != nil || len(k.rules) != 0 || len(c.Rules()) != 0 {
-		t.Errorf("after removing: %v, %v, %v", err, k.rules, c.Rules())
-	}
-}
-
-// The longest prefix counts that is in force, in the kernel too, which looks for the
-// longest alone.
-func TestExpiredRulesLeaveTheKernel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFrailKernel()
-		c, _ := governed(t, Surroundings{Kernel: k})
-		all, one := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.7/32")
-		for _, r := range []Rule{{Prefix: all}, {Prefix: one, Allow: true, Until: time.Now().Add(time.Minute)}} {
-			if err := c.SetRule(r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		pass(time.Minute - time.Second)
-		if rules, _ := k.Rules(); len(rules) != 2 {
-			t.Errorf("too early: %v", rules)
-		}
-		pass(time.Second + 2*beat)
-		if rules, _ := k.Rules(); len(rules) != 1 || rules[0].Prefix != all {
-			t.Errorf("rules %v", rules)
-		}
 	})
 }
 

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
+	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -128,3 +131,109 @@ func (f *frailKernel) Next() (Sample, error) {
 }
 func (f *frailKernel) Top(int) []TopSource { return nil }
 func (f *frailKernel) Close() error        { close(f.closed); return nil }
+
+// A program that somebody removed is there again after a second.
+func TestRemovedProgramIsAttachedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, log := governed(t, Surroundings{Kernel: k})
+		pass(time.Second)
+		k.do(func() { k.check = errFrail })
+		pass(checkEvery)
+		if s := c.State(); s.Mode != UserSpace || c.judge.Load() != nil {
+			t.Errorf("not noticed: %+v", s)
+		}
+		pass(firstRetry)
+		if s := c.State(); s.Mode != Generic || k.attachments != 2 {
+			t.Errorf("not attached again: %+v", s)
+		}
+		if n := strings.Count(log.String(), errFrail.Error()); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+	})
+}
+
+// What a kernel counted before, for another process or while it failed, is not asked
+// for in a moment.
+func TestOldCountsAreNoDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		k.newQUIC = 10_000_000
+		c, _ := governed(t, Surroundings{Kernel: k})
+		calm := func(when string) {
+			t.Helper()
+			for range 20 {
+				pass(beat)
+				if s := c.State(); s.Level != Normal {
+					t.Fatalf("%s: level %s, %s", when, s.Level, s.Why)
+				}
+			}
+		}
+		calm("taken over")
+		k.do(func() { k.check = errFrail })
+		calm("failed, and back")
+		if s := c.State(); s.Mode != Generic {
+			t.Errorf("state %+v", s)
+		}
+		for range 10 {
+			k.do(func() { k.newQUIC += 2000 })
+			pass(beat)
+		}
+		if s := c.State(); s.Level != Shedding {
+			t.Errorf("level %s at 10,000 Initials a second", s.Level)
+		}
+	})
+}
+
+// What fails falls back to the same limits in user space, is said once, and is tried
+// again, ever later.
+func TestKernelThatFailsForLongIsTriedEverLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		c, log := governed(t, Surroundings{Kernel: k})
+		pass(time.Second)
+		k.do(func() { k.configure, k.attachments = errFrail, 0 })
+		pass(time.Second)
+		if s := c.State(); s.Mode != UserSpace || s.Heartbeat != -1 || !strings.Contains(s.Refused, errFrail.Error()) {
+			t.Errorf("state %+v", s)
+		}
+		// User space charges now.
+		h, _ := c.Connect(from(1), true)
+		if h.receipt == 0 {
+			t.Error("nothing was charged in user space")
+		}
+		pass(time.Hour)
+		if n := strings.Count(log.String(), "does not want to"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+		tries := 0
+		k.do(func() { k.configure, k.attach = nil, errors.New("still not") })
+		for range 3600 {
+			pass(time.Second)
+		}
+		k.do(func() { tries, k.attach = k.attachments, nil })
+		if tries < 10 || tries > 14 { // one in five minutes
+			t.Errorf("tried %d times in an hour", tries)
+		}
+		pass(lastRetry)
+		if s := c.State(); s.Mode != Generic {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+func TestNoKernelIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, log := governed(t, Surroundings{NoKernel: errors.New("no privilege")})
+		pass(time.Hour)
+		if n := strings.Count(log.String(), "no privilege"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+		if s := c.State(); s.Mode != UserSpace || s.Refused != "no privilege" {
+			t.Errorf("state %+v", s)
+		}
+		if err := c.EnableNative(); !errors.Is(err, ErrNoKernel) {
+			t.Errorf("native: %v", err)
+		}
+	})
+}
