@@ -403,17 +403,7 @@ func TestDeadlineDrain(t *testing.T) {
 		go func() { read(t, idle.Get(t, "/idle")) }()
 		time.Sleep(15 * time.Second) // the idle one has its answer
 
-		answer := make(chan string, 1)
-		go func() {
-			resp, err := v.Client.Get(v.URL + "/flight")
-			if err != nil {
-				answer <- err.Error()
-				return
-			}
-			b, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			answer <- string(b)
-		}()
+		answer := ask(v.Client, v.URL+"/flight")
 		time.Sleep(time.Second)
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

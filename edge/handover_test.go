@@ -26,19 +26,11 @@ func TestHandOverFinishesWhatIsInFlight(t *testing.T) {
 					close(entered)
 					<-release
 				}
-				fmt.Fprint(w, "done")
+				fmt.Fprint(w, "done by ", w.Header().Get("Generation"))
 			}
 			s := newSuccession(t, http.HandlerFunc(h), proto == "h3")
 			c := s.client(proto)
-			answer, url := make(chan string, 1), s.url()
-			go func() {
-				resp, err := c.Get(url + "/held")
-				if err != nil {
-					answer <- err.Error()
-					return
-				}
-				answer <- read(t, resp) + resp.Header.Get("Generation")
-			}()
+			answer := ask(c, s.url()+"/held")
 			<-entered
 			done := s.handOver(t.Context())
 			s.await(2)
@@ -48,7 +40,7 @@ func TestHandOverFinishesWhatIsInFlight(t *testing.T) {
 			default:
 			}
 			close(release)
-			if got := <-answer; got != "done1" {
+			if got := <-answer; got != "done by 1" {
 				t.Errorf("request in flight: %q", got)
 			}
 			if err := <-done; err != nil {

@@ -37,6 +37,26 @@ func read(t *testing.T, r *http.Response) string {
 	return string(b)
 }
 
+// ask sends a request in the background. It returns what comes of it: the body of the
+// answer, or an error.
+func ask(c *http.Client, url string) <-chan string {
+	answer := make(chan string, 1)
+	go func() {
+		resp, err := c.Get(url)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			b = []byte(err.Error())
+		}
+		answer <- string(b)
+	}()
+	return answer
+}
+
 func TestListenOnePortThreeProtocols(t *testing.T) {
 	want := map[string]string{"h1": "HTTP/1.1", "h2": "HTTP/2.0", "h3": "HTTP/3.0"}
 	edgetest.Run(t, http.HandlerFunc(echoProto), func(t *testing.T, v *edgetest.Visitor) {
@@ -336,18 +356,7 @@ func TestListenShutdownFinishesRequestsInFlight(t *testing.T) {
 				fmt.Fprint(w, "done")
 			})).Start(t)
 			v := n.Visitor(t, proto)
-			answer := make(chan string, 1)
-			go func() {
-				resp, err := v.Client.Get(v.URL + "/held")
-				if err != nil {
-					answer <- err.Error()
-					return
-				}
-				b, _ := io.ReadAll(resp.Body)
-				resp.Body.Close()
-				answer <- string(b)
-				v.Close()
-			}()
+			answer := ask(v.Client, v.URL+"/held")
 			<-entered
 			down := make(chan error, 1)
 			go func() { down <- n.Listeners.Shutdown(context.Background()) }()
@@ -356,6 +365,7 @@ func TestListenShutdownFinishesRequestsInFlight(t *testing.T) {
 			if got := <-answer; got != "done" {
 				t.Errorf("request in flight: %q", got)
 			}
+			v.Close()
 			if err := <-down; err != nil {
 				t.Errorf("shutdown: %v", err)
 			}
