@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+
+	"spillway/bpf/bpftest"
 )
 
 func TestAttach(t *testing.T) {
@@ -92,12 +94,12 @@ func TestInterfaceChanges(t *testing.T) {
 		const index = 77
 		refused := udp4(long(version1, retry, chosen8, 100))
 		cable := func() {
-			ip(t, fmt.Sprintf("link add v2 index %d address 02:00:00:00:00:02 mtu 1400 numtxqueues 2 numrxqueues 2 type veth peer name v3", index))
-			ip(t, "link set v2 up")
-			ip(t, "link set v3 up")
+			bpftest.IP(t,
+				fmt.Sprintf("link add v2 index %d address 02:00:00:00:00:02 mtu 1400 numtxqueues 2 numrxqueues 2 type veth peer name v3", index),
+				"link set v2 up", "link set v3 up")
 		}
 		shown := func() string { // but for the program
-			lines := strings.Split(ip(t, "-d link show v2"), "\n")
+			lines := strings.Split(bpftest.IP(t, "-d link show v2"), "\n")
 			lines = slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, "prog/xdp") })
 			return strings.NewReplacer(" xdpgeneric", "", " xdp", "").Replace(strings.Join(lines, "\n"))
 		}
@@ -124,11 +126,10 @@ func TestInterfaceChanges(t *testing.T) {
 			t.Errorf("%s mode changed\n%s to\n%s", mode, before, now)
 		}
 		for _, end := range []string{"v2", "v3"} {
-			ip(t, "link set "+end+" down")
-			ip(t, "link set "+end+" up")
+			bpftest.IP(t, "link set "+end+" down", "link set "+end+" up")
 			judges(end + " was down")
 		}
-		ip(t, "link del v3") // and v2 with it
+		bpftest.IP(t, "link del v3") // and v2 with it
 		cable()
 		if _, err := a.Attach(index, mode); err != nil {
 			t.Fatal(err)
@@ -143,7 +144,7 @@ func TestInterfaceChanges(t *testing.T) {
 		if _, err := a.Attach(index, mode); err != nil {
 			t.Fatal(err)
 		}
-		ip(t, "link del v3")
+		bpftest.IP(t, "link del v3")
 		if err := a.Detach(index); err != nil {
 			t.Errorf("%s mode, where no interface is: %v", mode, err)
 		}

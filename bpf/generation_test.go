@@ -66,6 +66,14 @@ func startGeneration(t *testing.T, inherited ...*os.File) *generation {
 	return g
 }
 
+// successor starts a process that gets the files of this one.
+func (g *generation) successor() *generation {
+	g.t.Helper()
+	files := g.files()
+	defer closeFiles(files)
+	return startGeneration(g.t, files...)
+}
+
 // kill is SIGKILL.
 func (g *generation) kill() {
 	_ = g.cmd.Process.Kill()
@@ -124,6 +132,12 @@ func (g *generation) files() (files []*os.File) {
 		files = append(files, os.NewFile(uintptr(fds[i]), name))
 	}
 	return files
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // beGeneration obeys commands, one a line.

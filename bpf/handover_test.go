@@ -86,12 +86,6 @@ func (w *wire) during(f func() string) (said string) {
 	}
 }
 
-func closeFiles(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
-}
-
 // TestHandOver lets a process take the place of another under traffic: each packet is
 // judged, by the one or the other. Then they are killed, the old one first.
 func TestHandOver(t *testing.T) {
@@ -110,9 +104,7 @@ func TestHandOver(t *testing.T) {
 			for range 20 {
 				w.turn()
 			}
-			files := old.files()
-			next := startGeneration(t, files...)
-			closeFiles(files)
+			next := old.successor()
 			if said := w.during(func() string { return next.does("load") }); said != "ok" {
 				t.Fatal(said)
 			}
@@ -187,9 +179,7 @@ func TestHandOverFails(t *testing.T) {
 	old.must("configure", Guarded)
 	old.does("attach", Generic)
 	w := newWire(t)
-	files := old.files()
-	next := startGeneration(t, files...)
-	closeFiles(files)
+	next := old.successor()
 	next.must("load")
 	next.kill()
 	w.turn()
@@ -198,9 +188,7 @@ func TestHandOverFails(t *testing.T) {
 	}
 
 	// One that asks for another mode gets it, and closes what it got.
-	files = old.files()
-	next = startGeneration(t, files...)
-	closeFiles(files)
+	next = old.successor()
 	next.must("load")
 	next.must("configure", Guarded)
 	if said := next.does("attach", Native); said != string(Native) {
@@ -218,9 +206,7 @@ func TestHandOverFails(t *testing.T) {
 	old = startGeneration(t)
 	old.must("load")
 	old.does("attach", Generic)
-	files = old.files()
-	next = startGeneration(t, files...)
-	closeFiles(files)
+	next = old.successor()
 	next.must("load")
 	next.must("close")
 	old.must("close")
@@ -230,9 +216,7 @@ func TestHandOverFails(t *testing.T) {
 	old = startGeneration(t)
 	old.must("load")
 	old.does("attach", Generic)
-	files = old.files()
-	next = startGeneration(t, files...)
-	closeFiles(files)
+	next = old.successor()
 	next.must("load")
 	next.does("attach", Auto)
 	next.must("detach")
@@ -248,9 +232,7 @@ func TestHandOverOfSockets(t *testing.T) {
 	old.must("load")
 	old.must("configure", Normal)
 	old.must("listen", 0)
-	files := old.files()
-	next := startGeneration(t, files...)
-	closeFiles(files)
+	next := old.successor()
 	next.must("load")
 	next.must("listen", 1)
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/bpf/bpftest"
 )
 
 // TestInspect asks about interfaces, and then tries what it said.
@@ -23,7 +25,7 @@ func TestInspect(t *testing.T) {
 		t.Errorf("a cable: %+v, %v", v0, err)
 	}
 	for _, name := range []string{"v0", "v1"} {
-		ip(t, "link set "+name+" mtu 9000")
+		bpftest.IP(t, "link set "+name+" mtu 9000")
 	}
 	v0, err = Inspect("v0")
 	if err != nil || v0.MTU != 9000 || len(v0.Needs) != 1 || !strings.Contains(v0.Needs[0], "9000") {

@@ -31,7 +31,8 @@ type rules struct {
 var layout = rules{
 	module: "spillway",
 	graph: map[string][]string{
-		"bpf": {},
+		"bpf":         {},
+		"bpf/bpftest": {},
 
 		"cmd/spillway":         {"all"},
 		"cmd/spillway/demo":    {"all"},
@@ -124,12 +125,12 @@ var layout = rules{
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/flood", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
-		"golang.org/x/sys":                         {"bpf", "cmd/spillway", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/admin", "edge/cache", "origin/faas/process"},
+		"golang.org/x/sys":                         {"bpf", "bpf/bpftest", "cmd/spillway", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/admin", "edge/cache", "origin/faas/process"},
 		"golang.org/x/term":                        {"cmd/spillway", "cmd/surge"},
 		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},
 	},
-	testOnly: []string{"edge/edgetest"},
+	testOnly: []string{"bpf/bpftest", "edge/edgetest"},
 	folders:  []string{"bpf", "cmd", "config", "edge", "origin", "scripts"},
 }
 

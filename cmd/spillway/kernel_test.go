@@ -5,62 +5,28 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"spillway/bpf"
+	"spillway/bpf/bpftest"
 	"spillway/edge"
 	"spillway/edge/admit"
 )
 
-// ownNetwork moves the test and its thread to a network of their own, with two
-// interfaces at one cable: v0 has 192.0.2.1, and v1 is the other end.
+// ownNetwork moves the test to a network of its own, with two interfaces at one cable: v0
+// has 192.0.2.1, and v1 is the other end.
 func ownNetwork(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("a network namespace of its own needs root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("ip is not installed; scripts/setup installs it")
-	}
-	runtime.LockOSThread()
-	before, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Setns(before, unix.CLONE_NEWNET); err != nil {
-			return // the thread ends with the goroutine
-		}
-		unix.Close(before)
-		runtime.UnlockOSThread()
-	})
-	ip(t, "link set lo up")
+	bpftest.OwnNetwork(t)
 	cable(t)
 }
 
 func cable(t *testing.T) {
 	t.Helper()
-	ip(t, "link add v0 type veth peer name v1")
-	ip(t, "addr add 192.0.2.1/24 dev v0")
-	ip(t, "link set v0 up")
-	ip(t, "link set v1 up")
-}
-
-func ip(t *testing.T, command string) {
-	t.Helper()
-	if output, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", command, err, output)
-	}
+	bpftest.IP(t, "link add v0 type veth peer name v1", "addr add 192.0.2.1/24 dev v0", "link set v0 up", "link set v1 up")
 }
 
 // loadKernel opens the kernel of sockets at an address.
@@ -130,9 +96,9 @@ func TestInterfacesOfAnAddress(t *testing.T) {
 	f("v1", "::", "v1")
 	f("v0 v1", "192.0.2.1", "v1 v0")
 	f("v0 nil", "192.0.2.1", "")
-	ip(t, "route add default via 192.0.2.9 dev v0")
+	bpftest.IP(t, "route add default via 192.0.2.9 dev v0")
 	f("", "0.0.0.0", "v0")
-	ip(t, "-6 route add default dev v1")
+	bpftest.IP(t, "-6 route add default dev v1")
 	f("", "::", "v1 v0")
 }
 
@@ -192,7 +158,7 @@ func TestControllerGovernsTheKernel(t *testing.T) {
 		t.Errorf("native: %+v", s)
 	}
 
-	ip(t, "link del v0")
+	bpftest.IP(t, "link del v0")
 	until(t, "the interface is missed", func() bool { return pass().Mode == admit.UserSpace })
 	if s := pass(); !strings.Contains(s.Refused, bpf.ErrDetached.Error()) {
 		t.Errorf("refused: %q", s.Refused)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/sys/unix"
+
+	"spillway/bpf/bpftest"
 )
 
 // A network is one in which sockets can be opened from any thread. A nil one is that of
@@ -37,7 +39,7 @@ func otherEnd(t *testing.T) *network {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.file.Close() })
-	ip(t, fmt.Sprintf("link set v1 netns /proc/%d/fd/%d", os.Getpid(), n.file.Fd()))
+	bpftest.IP(t, fmt.Sprintf("link set v1 netns /proc/%d/fd/%d", os.Getpid(), n.file.Fd()))
 	for _, command := range []string{"link set lo up", "addr add 192.0.2.2/24 dev v1", "addr add 192.0.2.3/24 dev v1", "link set v1 up"} {
 		var out []byte
 		var err error

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/bpf/bpftest"
 )
 
 // The ends of a cable, over IPv4 and IPv6.
@@ -27,21 +26,10 @@ type cable struct{ node, clients int }
 // n0.
 func layCable(t *testing.T) cable {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	need(t, "ip", "iproute2")
-	runtime.LockOSThread()
-	before := openNamespace(t)
-	t.Cleanup(func() {
-		if unix.Setns(before, unix.CLONE_NEWNET) == nil { // else the thread ends with the goroutine
-			runtime.UnlockOSThread()
-		}
-	})
-	unshare(t, "link set lo up")
+	bpftest.OwnNetwork(t)
 	c := cable{node: openNamespace(t)}
-	unshare(t, "link set lo up",
-		fmt.Sprintf("link add c0 type veth peer name n0 netns /proc/%d/fd/%d", os.Getpid(), c.node))
+	bpftest.OwnNetwork(t)
+	bpftest.IP(t, fmt.Sprintf("link add c0 type veth peer name n0 netns /proc/%d/fd/%d", os.Getpid(), c.node))
 	c.clients = openNamespace(t)
 	commands := func(iface string, addrs []netip.Addr) []string {
 		return []string{
@@ -50,9 +38,9 @@ func layCable(t *testing.T) cable {
 			fmt.Sprintf("link set %s up", iface),
 		}
 	}
-	ip(t, commands("c0", clientAddrs)...)
+	bpftest.IP(t, commands("c0", clientAddrs)...)
 	c.atNode(t, func() error {
-		ip(t, commands("n0", nodeAddrs)...)
+		bpftest.IP(t, commands("n0", nodeAddrs)...)
 		return nil
 	})
 	return c
@@ -70,14 +58,6 @@ func (c cable) atNode(t *testing.T, f func() error) {
 	}
 }
 
-func unshare(t *testing.T, commands ...string) {
-	t.Helper()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
-	ip(t, commands...)
-}
-
 // openNamespace returns the network that the thread is in.
 func openNamespace(t *testing.T) int {
 	t.Helper()
@@ -87,13 +67,4 @@ func openNamespace(t *testing.T) int {
 	}
 	t.Cleanup(func() { unix.Close(fd) })
 	return fd
-}
-
-func ip(t *testing.T, commands ...string) {
-	t.Helper()
-	for _, c := range commands {
-		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v\n%s", c, err, out)
-		}
-	}
 }
