@@ -135,8 +135,9 @@ func (c *connection) giveUp() (excess bool) {
 // by the sweep.
 type noise struct {
 	owed int64
-	// What was known at the last sweep.
+	// What was known at the last sweep, and for how long nothing had come.
 	in, explained int64
+	silent        time.Duration
 	// unread is what may be under way of bodies whose readers have gone, under the
 	// lock.
 	unread int64
@@ -160,6 +161,10 @@ func (c *connection) noisy(tick time.Duration, headerBytes int64) (excess bool) 
 	// A body in small pieces is mostly framing, and an answer is acknowledged.
 	explained := 4*(c.received()+n.unread) + out/8 + int64(c.starts)*headerBytes
 	came := in - n.in - (explained - n.explained)
+	n.silent += tick
+	if in != n.in {
+		n.silent = 0
+	}
 	n.in, n.explained = in, explained
 	n.owed = max(n.owed+came-c.carries*int64(tick.Seconds()*noiseRate), 0)
 	if n.owed <= c.carries*noiseDepth || c.churn.over || c.hijacked.Load() {

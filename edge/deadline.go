@@ -90,7 +90,7 @@ type connection struct {
 	writes  mark
 	in, out atomic.Int64
 	http2   atomic.Bool
-	// hijacked: the server has forgotten the connection, see tcpServer.shutdown.
+	// hijacked: the server has forgotten the connection.
 	hijacked atomic.Bool
 	farewell atomic.Pointer[http2.ConnectionError]
 	// Of HTTP/2: where its frames are written, and when its visitor was told of a

@@ -7,7 +7,8 @@ import (
 
 // A hand-over leaves newcomers to a successor that has the same sockets, and
 // takes leave of those who are here. Nobody is to notice: who is told to go is
-// told so that no request is lost on the way, and who cannot be told stays.
+// told so that no request is lost on the way, and who cannot be told stays. A
+// shutdown has the same rules, and less patience with who does nothing.
 const (
 	// lateFlows is how long new QUIC connections are still taken. The first packet
 	// after a Retry has the connection ID that the Retry gave, and is steered here;
@@ -17,8 +18,8 @@ const (
 	// crossing is how long requests may take from the visitor to the node: those
 	// that were sent before he was told to go have come by then.
 	crossing = 2 * time.Second
-	// handOverPoll is how late a hand-over may notice that it is over.
-	handOverPoll = 50 * time.Millisecond
+	// finishedPoll is how late a hand-over or a shutdown may notice that it is over.
+	finishedPoll = 50 * time.Millisecond
 )
 
 // HandOver leaves newcomers to a successor and finishes what is here. The
@@ -38,14 +39,20 @@ const (
 //
 // HandOver returns when all connections have ended, or cuts them off when ctx
 // ends, as Shutdown does, with the same errors. All is closed then, and Run
-// returns. A Shutdown meanwhile ends it early.
+// returns. A Shutdown meanwhile ends it sooner.
 func (l *Listeners) HandOver(ctx context.Context) error {
 	l.mu.Lock()
 	if l.leave.Err() == nil {
 		l.part()
 	}
 	l.mu.Unlock()
-	poll := time.NewTicker(handOverPoll)
+	l.awaitFinished(ctx)
+	return l.Shutdown(ctx)
+}
+
+// awaitFinished returns when nobody is left, or ctx ends.
+func (l *Listeners) awaitFinished(ctx context.Context) {
+	poll := time.NewTicker(finishedPoll)
 	defer poll.Stop()
 	for !l.finished() && ctx.Err() == nil {
 		select {
@@ -53,10 +60,9 @@ func (l *Listeners) HandOver(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	return l.Shutdown(ctx)
 }
 
-// part begins a hand-over. To close a stream socket here leaves its queue to who
+// part begins a hand-over or a shutdown. To close a stream socket here leaves its queue to who
 // else holds it, and what was accepted before goes its way.
 func (l *Listeners) part() {
 	l.left = time.Now()
@@ -83,7 +89,7 @@ func (l *Listeners) late() bool {
 	return l.drain.Err() != nil || l.leaving() && time.Since(l.left) >= lateFlows
 }
 
-// finished reports whether a hand-over has nothing left to do.
+// finished reports whether nobody is left.
 func (l *Listeners) finished() bool {
 	if l.plain.Load() > 0 {
 		return false
@@ -99,7 +105,7 @@ func (l *Listeners) finished() bool {
 	return tcp+quic == 0
 }
 
-// tell takes the first step of a hand-over with an HTTP/2 connection. One that had
+// tell takes the first step of the leave with an HTTP/2 connection. One that had
 // no request yet is not told: its visitor came for an answer. HTTP/3 connections
 // are told by the goroutine that serves them, of HTTP/1.1 only an answer can tell.
 func (l *Listeners) tell(c *connection) {

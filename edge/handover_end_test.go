@@ -105,7 +105,8 @@ func TestHandOverCutsOffAtTheDeadline(t *testing.T) {
 	})
 }
 
-// A shutdown does not wait for the hand-over that it ends.
+// A shutdown does not wait for the hand-over that it ends: idle connections are left the
+// time that a request on its way takes.
 func TestHandOverEndsWithAShutdown(t *testing.T) {
 	edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
 		v := n.Visitor(t, "h1")
@@ -119,7 +120,7 @@ func TestHandOverEndsWithAShutdown(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})

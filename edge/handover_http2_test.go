@@ -89,30 +89,32 @@ func (c *raw2) ask(stream uint32) {
 
 // Over HTTP/2 a request that crosses the first GOAWAY is answered. The second names
 // the last one, and the connection ends when nothing is asked any more.
-func TestHandOverTellsHTTP2InTwoSteps(t *testing.T) {
-	edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
-		c := dial2(t, n)
-		c.ask(1)
-		begin := time.Now()
-		done := handOver(t.Context(), n)
-		synctest.Wait()
-		if goAways, _ := c.said(); !slices.Equal(goAways, []uint32{math.MaxInt32}) {
-			t.Errorf("first: GOAWAY %v", goAways)
-		}
-		c.ask(3)
-		<-c.closed
-		if took := time.Since(begin); took > 10*time.Second {
-			t.Errorf("the connection lasted for %s", took)
-		}
-		if !slices.Equal(c.goAways, []uint32{math.MaxInt32, 3}) {
-			t.Errorf("in the end: GOAWAY %v", c.goAways)
-		}
-		if !slices.Equal(c.answered, []uint32{1, 3}) {
-			t.Errorf("answers to %v", c.answered)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+func TestLeaveTellsHTTP2InTwoSteps(t *testing.T) {
+	eachWay(t, func(t *testing.T, leave departure) {
+		edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			c := dial2(t, n)
+			c.ask(1)
+			begin := time.Now()
+			done := leave(t.Context(), n)
+			synctest.Wait()
+			if goAways, _ := c.said(); !slices.Equal(goAways, []uint32{math.MaxInt32}) {
+				t.Errorf("first: GOAWAY %v", goAways)
+			}
+			c.ask(3)
+			<-c.closed
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("the connection lasted for %s", took)
+			}
+			if !slices.Equal(c.goAways, []uint32{math.MaxInt32, 3}) {
+				t.Errorf("in the end: GOAWAY %v", c.goAways)
+			}
+			if !slices.Equal(c.answered, []uint32{1, 3}) {
+				t.Errorf("answers to %v", c.answered)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 

@@ -98,37 +98,38 @@ func (c raw3) ask(t *testing.T) string {
 // Over HTTP/3 a request that crosses the first GOAWAY is answered, and one that
 // crosses the second is rejected, so that the visitor may ask elsewhere. When nothing
 // is asked any more the connection ends soon, whether or not the visitor ends it.
-func TestHandOverTellsHTTP3InTwoSteps(t *testing.T) {
-	s := edgetest.New(http.HandlerFunc(echoProto))
-	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
-		c := dial3(t, n)
-		if got := c.ask(t); got != "200" {
-			t.Errorf("before: %s", got)
-		}
-		begin := time.Now()
-		done := handOver(t.Context(), n)
-		if got := <-c.words; got != 1<<62-4 {
-			t.Errorf("first GOAWAY names %d", got)
-		}
-		if got := c.ask(t); got != "200" {
-			t.Errorf("crossed the first GOAWAY: %s", got)
-		}
-		if got := <-c.words; got != 8 {
-			t.Errorf("second GOAWAY names %d, want 8", got)
-		}
-		if got := c.ask(t); got != "0x10b" { // H3_REQUEST_REJECTED
-			t.Errorf("after the second GOAWAY: %s", got)
-		}
-		<-c.Context().Done()
-		if took := time.Since(begin); took > 10*time.Second {
-			t.Errorf("the connection lasted for %s", took)
-		}
-		if end, ok := errors.AsType[*quic.ApplicationError](context.Cause(c.Context())); !ok || end.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeNoError) {
-			t.Errorf("the connection ended with %v", context.Cause(c.Context()))
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+func TestLeaveTellsHTTP3InTwoSteps(t *testing.T) {
+	eachWay(t, func(t *testing.T, leave departure) {
+		edgetest.New(http.HandlerFunc(echoProto)).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			c := dial3(t, n)
+			if got := c.ask(t); got != "200" {
+				t.Errorf("before: %s", got)
+			}
+			begin := time.Now()
+			done := leave(t.Context(), n)
+			if got := <-c.words; got != 1<<62-4 {
+				t.Errorf("first GOAWAY names %d", got)
+			}
+			if got := c.ask(t); got != "200" {
+				t.Errorf("crossed the first GOAWAY: %s", got)
+			}
+			if got := <-c.words; got != 8 {
+				t.Errorf("second GOAWAY names %d, want 8", got)
+			}
+			if got := c.ask(t); got != "0x10b" { // H3_REQUEST_REJECTED
+				t.Errorf("after the second GOAWAY: %s", got)
+			}
+			<-c.Context().Done()
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("the connection lasted for %s", took)
+			}
+			if end, ok := errors.AsType[*quic.ApplicationError](context.Cause(c.Context())); !ok || end.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeNoError) {
+				t.Errorf("the connection ended with %v", context.Cause(c.Context()))
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 

@@ -99,56 +99,58 @@ func (p *pause) Write(b []byte) (int, error) {
 
 // A connection that was accepted is served, however little of it has come: its PROXY
 // header, its handshake, its first request.
-func TestHandOverServesWhomItAccepted(t *testing.T) {
+func TestLeaveServesWhomItAccepted(t *testing.T) {
 	t.Parallel()
-	f := func(what, proto, header string) {
-		t.Run(what, func(t *testing.T) {
-			s := newSuccession(t, http.HandlerFunc(echoProto), false)
-			if header != "" {
-				s.setup.Config.ProxyProtocol = []string{"127.0.0.1"}
-				if err := s.node.Listeners.Reload(s.setup.Config, nil); err != nil {
-					t.Fatal(err)
+	eachWay(t, func(t *testing.T, leave departure) {
+		f := func(what, proto, header string) {
+			t.Run(what, func(t *testing.T) {
+				s := newSuccession(t, http.HandlerFunc(echoProto), false)
+				if header != "" {
+					s.setup.Config.ProxyProtocol = []string{"127.0.0.1"}
+					if err := s.node.Listeners.Reload(s.setup.Config, nil); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			visit := func(resume chan struct{}) (begun chan struct{}, got chan string) {
-				begun, got = make(chan struct{}), make(chan string, 1)
-				url := s.url()
-				c := s.clientThrough(proto, func(ctx context.Context, network, address string) (net.Conn, error) {
-					conn, err := new(net.Dialer).DialContext(ctx, network, address)
-					return &pause{Conn: conn, header: header, begun: begun, resume: resume}, err
-				})
-				go func() {
-					g, err := generation(c, url)
-					c.CloseIdleConnections() // so that the hand-over waits for nothing else
-					got <- fmt.Sprint(g, err)
-				}()
-				return begun, got
-			}
-			resume, now := make(chan struct{}), make(chan struct{})
-			close(now)
-			begun, got := visit(resume)
-			<-begun
-			// Connections are accepted one after the other.
-			if _, next := visit(now); <-next != "1<nil>" {
-				t.Fatal("the next one was not served")
-			}
-			old := s.node
-			s.succeed()
-			done := handOver(t.Context(), old)
-			awaitClosed(old)
-			time.Sleep(time.Second) // the rule has failed if this lets the hand-over end
-			close(resume)
-			if got := <-got; got != "1<nil>" {
-				t.Errorf("who was accepted: %s", got)
-			}
-			if err := <-done; err != nil {
-				t.Errorf("hand over: %v", err)
-			}
-		})
-	}
-	f("h1", "h1", "")
-	f("h2", "h2", "")
-	f("proxied", "h1", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 443\r\n")
+				visit := func(resume chan struct{}) (begun chan struct{}, got chan string) {
+					begun, got = make(chan struct{}), make(chan string, 1)
+					url := s.url()
+					c := s.clientThrough(proto, func(ctx context.Context, network, address string) (net.Conn, error) {
+						conn, err := new(net.Dialer).DialContext(ctx, network, address)
+						return &pause{Conn: conn, header: header, begun: begun, resume: resume}, err
+					})
+					go func() {
+						g, err := generation(c, url)
+						c.CloseIdleConnections() // so that the node waits for nothing else
+						got <- fmt.Sprint(g, err)
+					}()
+					return begun, got
+				}
+				resume, now := make(chan struct{}), make(chan struct{})
+				close(now)
+				begun, got := visit(resume)
+				<-begun
+				// Connections are accepted one after the other.
+				if _, next := visit(now); <-next != "1<nil>" {
+					t.Fatal("the next one was not served")
+				}
+				old := s.node
+				s.succeed()
+				done := leave(t.Context(), old)
+				awaitClosed(old)
+				time.Sleep(time.Second) // the rule has failed if this lets the node end
+				close(resume)
+				if got := <-got; got != "1<nil>" {
+					t.Errorf("who was accepted: %s", got)
+				}
+				if err := <-done; err != nil {
+					t.Errorf("leave: %v", err)
+				}
+			})
+		}
+		f("h1", "h1", "")
+		f("h2", "h2", "")
+		f("proxied", "h1", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 443\r\n")
+	})
 }
 
 // Clients that go on all the time, on connections that are kept, are to notice

@@ -32,8 +32,8 @@ func (q *quicServer) serve(c *connection) error {
 
 	// The visitor is told to go in two steps (RFC 9114 section 5.2): after the first
 	// he opens no more streams, and those on their way are answered; after the second
-	// what he opens is not. In a hand-over a connection without a request is not told:
-	// its visitor came for an answer. A shutdown takes the second step alone.
+	// what he opens is not. A connection without a request is not told: its visitor
+	// came for an answer.
 	var next quic.StreamID
 	wait, told, closed := q.l.leave, false, false
 	words, mouth := make(chan quic.StreamID, 2), sync.Mutex{}
@@ -57,18 +57,18 @@ func (q *quicServer) serve(c *connection) error {
 			streams.Go(func() { q.request(c, h3, str) })
 		case c.quic.Context().Err() != nil:
 			return context.Cause(c.quic.Context())
-		case closed:
+		case q.l.patience.Err() != nil:
 			return c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
-		case told || q.l.drain.Err() != nil:
+		case told:
 			closed, wait = true, q.l.patience
 			say(next)
 		default:
-			wait = q.l.drain
+			wait = q.l.patience
 		}
 		if next > 0 && !told && !closed && q.l.leaving() {
 			told = true
 			say(lastStream)
-			crossed, cancel := context.WithTimeout(q.l.drain, crossing)
+			crossed, cancel := context.WithTimeout(q.l.patience, crossing)
 			defer cancel()
 			wait = crossed
 		}

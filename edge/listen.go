@@ -40,9 +40,9 @@ type Listeners struct {
 	quic     *quicServer
 	redirect *http.Server
 
-	// life ends when everything has been closed, drain when nothing new is
-	// taken in, patience when requests in flight are given up. leave ends with
-	// drain, or before, at left, when a successor takes what is new.
+	// life ends when everything has been closed, drain when a shutdown begins,
+	// patience when requests in flight are given up. leave ends with drain, or
+	// before, at left, when a successor takes what is new.
 	life, drain, leave, patience                  context.Context
 	endLife, startDrain, startLeave, losePatience context.CancelFunc
 	left                                          time.Time
@@ -236,14 +236,24 @@ const forced = 5 * time.Second
 
 var errHandlersRun = errors.New("shut down: handlers go on although their requests were canceled")
 
-// Shutdown takes nothing new in, tells visitors to go elsewhere (GOAWAY), and
-// lets requests in flight finish until ctx ends. Then it closes everything. It
-// returns when all of the listeners' goroutines have ended, with the error of
-// ctx if requests were cut off. It may be called more than once; the first ctx
+// Shutdown takes nothing new in and takes leave of those who are here as HandOver
+// does, but sooner: connections that have been idle for 2 s are closed, new QUIC
+// flows refused at once. Everybody who was accepted gets a first answer within the
+// usual time-outs, and what is in flight may last until ctx ends. Then everything is
+// closed.
+//
+// Who waits in the kernel's queue of a stream socket is left to whoever else holds the
+// socket, such as a service manager. If nobody does, the kernel resets them.
+//
+// It returns when all of the listeners' goroutines have ended, with the error of
+// ctx if somebody was cut off. It may be called more than once; the first ctx
 // that ends counts.
 func (l *Listeners) Shutdown(ctx context.Context) error {
 	l.mu.Lock()
 	if l.drain.Err() == nil {
+		if !l.leaving() {
+			l.part()
+		}
 		l.startDrain()
 		go l.shutdown()
 	}
@@ -269,14 +279,16 @@ func (l *Listeners) Shutdown(ctx context.Context) error {
 // handlerPoll is how late a shutdown may notice that the last handler has ended.
 const handlerPoll = 10 * time.Millisecond
 
-// shutdown drains the servers side by side, then closes the sockets.
+// shutdown waits until nobody is left or patience is lost, ends the servers side by
+// side, then closes the sockets.
 func (l *Listeners) shutdown() {
+	l.awaitFinished(l.patience)
 	var servers sync.WaitGroup
 	if l.redirect != nil {
-		servers.Go(func() { l.redirect.Close() }) // no redirect is worth waiting for
+		servers.Go(func() { l.redirect.Close() })
 	}
 	if l.tcp != nil {
-		servers.Go(func() { l.tcp.shutdown(l.patience) })
+		servers.Go(l.tcp.shutdown)
 	}
 	if l.quic != nil {
 		servers.Go(l.quic.shutdown)

@@ -230,10 +230,8 @@ func (q *quicServer) checkGSO(conn *quic.Conn) {
 	}
 }
 
-// shutdown waits until the connections have ended, which they do after GOAWAY
-// when their requests are answered, or when the listeners lose their patience.
-// Then it closes everything. New connections are refused meanwhile, for which the
-// listeners must stay open.
+// shutdown closes everything once the connections have ended, which those that are
+// still here do because the listeners have lost their patience.
 func (q *quicServer) shutdown() {
 	q.mu.Lock()
 	q.closing = true

@@ -202,3 +202,19 @@ func handOver(ctx context.Context, n *edgetest.Node) <-chan error {
 	go func() { done <- n.Listeners.HandOver(ctx) }()
 	return done
 }
+
+// A departure begins to take leave of visitors, and returns the end.
+type departure func(context.Context, *edgetest.Node) <-chan error
+
+// eachWay runs f for both, which have the same rules.
+func eachWay(t *testing.T, f func(t *testing.T, leave departure)) {
+	t.Run("hand-over", func(t *testing.T) { f(t, handOver) })
+	t.Run("shutdown", func(t *testing.T) { f(t, shutDown) })
+}
+
+// shutDown begins a shutdown and returns its end.
+func shutDown(ctx context.Context, n *edgetest.Node) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- n.Listeners.Shutdown(ctx) }()
+	return done
+}

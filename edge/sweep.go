@@ -47,18 +47,6 @@ func (r *registry) snapshot(buf []*connection) []*connection {
 	return append(buf, r.all...)
 }
 
-// hijacked lists the connections that were taken over.
-func (r *registry) hijacked() (all []*connection) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.all {
-		if c.hijacked.Load() {
-			all = append(all, c)
-		}
-	}
-	return all
-}
-
 func (r *registry) count() (tcp, quic int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,7 +88,7 @@ func (l *Listeners) sweep() {
 			if c.quic != nil {
 				l.sweepQUIC(c, s, idle, leaving)
 			} else {
-				l.sweepTCP(c, s, idle)
+				l.sweepTCP(c, s, idle, leaving)
 			}
 			if c.noisy(s.tick, l.c.Limits.HeaderBytes) {
 				l.excess(c)
@@ -125,7 +113,7 @@ const leastIdle = 2 * time.Second
 // sweepTCP cuts requests that are stuck, and the connection when it does not
 // take what is written. Headers and idleness are the business of net/http, as
 // long as there is room for idle connections.
-func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit time.Duration) {
+func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit, leaving time.Duration) {
 	cuts, idle, age := c.sweep(s)
 	switch {
 	case c.writes.stuck(s.now, s.stall):
@@ -136,26 +124,30 @@ func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit time.Duration) {
 		c.goAway(http2.ErrCodeNo)
 	case idle && age >= crossing && c.crossed(s.now) && c.farewell.Load() == nil:
 		c.goAway(http2.ErrCodeNo)
+	case idle && c.served.Load() && c.farewell.Load() == nil && l.spent(c, s.now-leaving, age):
+		c.goAway(http2.ErrCodeNo)
 	}
 	l.conns.stalls.Add(uint64(cuts))
 }
 
-// What an HTTP/3 connection is left after GOAWAY: visitors close it themselves
-// once they have their answers, and must have them first. Who comes during a
-// hand-over has as much time for a first request as ever.
+// spent reports whether a shutdown that began a while ago waits no longer for a
+// connection that has been idle for age: nothing is on its way that was sent before
+// its visitor could know, and no first request is either that comes in pieces.
+func (l *Listeners) spent(c *connection, since, age time.Duration) bool {
+	if l.drain.Err() == nil || since < crossing || age < crossing {
+		return false
+	}
+	return !c.fresh() || c.noise.silent >= crossing || age >= l.c.Timeouts.Header
+}
+
+// What an HTTP/3 connection is left from the first GOAWAY on: the last one, which names
+// the requests that are answered, comes later. Visitors close it themselves once they
+// have their answers, and must have them first. Who comes during a hand-over has as
+// much time for a first request as ever.
 const (
-	drainGrace = time.Second
+	drainGrace = crossing + time.Second
 	drainQuiet = 5 * time.Second
 )
-
-// grace is what an HTTP/3 connection is left from the first GOAWAY on: in a hand-over
-// the last one, which names the requests that are answered, comes later.
-func (l *Listeners) grace() time.Duration {
-	if l.drain.Err() != nil {
-		return drainGrace
-	}
-	return crossing + drainGrace
-}
 
 // sweepQUIC cuts requests that are stuck, and connections on which nothing
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
@@ -174,8 +166,8 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Du
 	case age >= idleLimit:
 		l.crowdedOut(c)
 		dismiss(c.quic, http3.ErrCodeNoError, "idle")
-	case leaving < 0 || s.now-leaving < l.grace():
-	case c.fresh() && l.drain.Err() != nil, !c.fresh() && age >= drainQuiet:
+	case leaving < 0 || s.now-leaving < drainGrace:
+	case c.fresh() && l.spent(c, s.now-leaving, age), !c.fresh() && age >= drainQuiet:
 		dismiss(c.quic, http3.ErrCodeNoError, "going away")
 	}
 }

@@ -213,47 +213,18 @@ func (t *tcpServer) Close() error {
 // Addr implements net.Listener.
 func (t *tcpServer) Addr() net.Addr { return t.l.socks.TCP.Addr() }
 
-// shutdown closes the socket, sends GOAWAY, and waits for requests in flight
-// until ctx ends.
-func (t *tcpServer) shutdown(ctx context.Context) {
+// shutdown cuts off who is still here, which is nobody unless patience was lost. TLS
+// would say goodbye on each, one after the other, and wait for 5 s where the visitor
+// takes nothing; and the server knows nothing of connections that were taken over.
+func (t *tcpServer) shutdown() {
 	t.Close()
-	if t.server.Shutdown(ctx) != nil {
-		// TLS would say goodbye on each, one after the other, and wait for 5 s where the
-		// visitor takes nothing.
-		for _, c := range t.l.conns.snapshot(nil) {
-			if c.tcp != nil {
-				c.tcp.Close()
-			}
-		}
-		t.server.Close()
-	}
-	t.closeTunnels(ctx)
-}
-
-// closeTunnels waits until ctx ends for the connections that were taken over, of
-// which the server knows nothing, and closes them.
-func (t *tcpServer) closeTunnels(ctx context.Context) {
-	poll := time.NewTicker(tunnelPoll)
-	defer poll.Stop()
-	for {
-		tunnels := t.l.conns.hijacked()
-		if len(tunnels) == 0 {
-			return
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			for _, c := range tunnels {
-				c.tcp.Close()
-			}
-			return
+	for _, c := range t.l.conns.snapshot(nil) {
+		if c.tcp != nil {
+			c.tcp.Close()
 		}
 	}
+	t.server.Close()
 }
-
-// tunnelPoll is how late a shutdown may notice that the last tunnel has ended;
-// net/http polls its connections alike.
-const tunnelPoll = 100 * time.Millisecond
 
 func tcpConnContext(ctx context.Context, conn net.Conn) context.Context {
 	c := conn.(*tls.Conn).NetConn().(*tcpConn).connection
