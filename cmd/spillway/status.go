@@ -81,9 +81,13 @@ func status(ctx context.Context, client *admin.Client, asJSON bool, out io.Write
 	return s.write(out)
 }
 
+// notRunning says what to do when no node could be asked.
 func notRunning(err error) error {
-	if errors.Is(err, admin.ErrNotRunning) {
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
 		return fmt.Errorf("%w; is the node running?", err)
+	case errors.Is(err, admin.ErrForbidden):
+		return fmt.Errorf("%w; run this as root", err)
 	}
 	return err
 }

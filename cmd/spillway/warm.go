@@ -201,12 +201,12 @@ feed:
 	return context.Cause(ctx)
 }
 
-// ask has the node ask for a URL. Its error says that the node is gone.
+// ask has the node ask for a URL. Its error says that the node cannot be asked.
 func (w *warming) ask(ctx context.Context, target string) (result edge.Warming, err error) {
 	query := url.Values{"url": {target}, "header": w.header}
 	body, err := w.client.Post(ctx, "/cache/warm?"+query.Encode())
 	switch {
-	case errors.Is(err, admin.ErrNotRunning), ctx.Err() != nil:
+	case errors.Is(err, admin.ErrNotRunning), errors.Is(err, admin.ErrForbidden), ctx.Err() != nil:
 		return result, err
 	case err == nil:
 		err = json.Unmarshal(body, &result)

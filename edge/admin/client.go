@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
@@ -16,8 +17,12 @@ import (
 // maxAnswer bounds what the client reads; not a knob.
 const maxAnswer = 64 << 20
 
-// ErrNotRunning is the error when nobody listens at the admin address.
-var ErrNotRunning = errors.New("no node answers there")
+// Why the admin address cannot be asked: nobody listens there, or somebody does and
+// this user may not open the socket.
+var (
+	ErrNotRunning = errors.New("no node answers there")
+	ErrForbidden  = errors.New("this user may not ask there")
+)
 
 // A Client speaks to the admin listener of a node on this machine.
 type Client struct {
@@ -92,7 +97,11 @@ func (c *Client) ask(ctx context.Context, method, path string) (*http.Response, 
 	}
 	resp, err := c.http.Do(req)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return nil, fmt.Errorf("%s: %w (%w)", c.address, ErrNotRunning, op.Err)
+		why := ErrNotRunning
+		if errors.Is(op.Err, fs.ErrPermission) {
+			why = ErrForbidden
+		}
+		return nil, fmt.Errorf("%s: %w (%w)", c.address, why, op.Err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.address, err)
