@@ -91,16 +91,23 @@ func (n *node) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 // upgrade lets a successor take over, or says why not: then everything is as it was.
 // It tells what it does.
 func (n *node) upgrade(ctx context.Context, tell func(text string)) (err error) {
-	if !n.upgrading.TryLock() {
-		return errors.New("another upgrade is under way")
-	}
-	defer n.upgrading.Unlock()
-	defer func() { n.noteUpgrade(err) }()
-	ctx, abort := context.WithCancel(ctx)
-	defer abort()
 	n.mu.Lock()
 	stopping := n.stopping
 	n.mu.Unlock()
+	switch {
+	case stopping.Err() != nil:
+		return errors.New("the node is stopping")
+	case !n.upgrading.TryLock():
+		return errors.New("another upgrade is under way")
+	}
+	defer n.upgrading.Unlock()
+	if n.wasReplaced() {
+		// Both processes have the admin listener, until this one notices.
+		return fmt.Errorf("process %d has just taken this one's place; ask again, and it answers", n.successor.process.Pid)
+	}
+	defer func() { n.noteUpgrade(err) }()
+	ctx, abort := context.WithCancel(ctx)
+	defer abort()
 	defer context.AfterFunc(stopping, abort)()
 	if err := n.awaitDrained(ctx, tell); err != nil {
 		return err
@@ -135,7 +142,7 @@ func (n *node) awaitDrained(ctx context.Context, tell func(text string)) error {
 	case <-drained:
 		return nil
 	case <-bound.C:
-		return fmt.Errorf("process %d, which drains, does not end", before.PID)
+		return fmt.Errorf("process %d, which drains, does not end; end it by kill -KILL %[1]d, and try again", before.PID)
 	case <-ctx.Done():
 		return fmt.Errorf("wait for process %d, which drains: %w", before.PID, context.Cause(ctx))
 	}

@@ -153,3 +153,25 @@ func TestUpgradeWithBadConfiguration(t *testing.T) {
 		t.Errorf("refused for\n%v, want\n%v", refusal, err)
 	}
 }
+
+// A process makes one successor. Who asks it once more, through the admin listener that
+// both have for a moment, or while it stops, gets none.
+func TestUpgradeOfWhoLeaves(t *testing.T) {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(n *node, want string) {
+		t.Helper()
+		err := n.upgrade(t.Context(), func(text string) { t.Errorf("it went on: %s", text) })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	n := &node{stopping: t.Context(), replaced: make(chan struct{}), successor: &successor{process: self}}
+	close(n.replaced)
+	f(n, "has just taken this one's place; ask again")
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	f(&node{stopping: ctx, replaced: make(chan struct{})}, "the node is stopping")
+}
