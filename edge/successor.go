@@ -17,6 +17,9 @@ const (
 	nameUDP  = "quic"
 )
 
+// StreamNames are those that the files of StreamFiles may have.
+var StreamNames = []string{nameTCP, nameHTTP}
+
 // StreamFiles returns duplicates of the stream sockets for a successor beside this
 // process, which then has the same queues of newcomers. It gets its own sockets for
 // HTTP/3. The caller closes the files.

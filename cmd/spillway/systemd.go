@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/edge"
 )
 
 // notify tells the service manager how the process does, and hands files to it, as
@@ -55,13 +57,17 @@ func storedFiles() (files []*os.File) {
 	return files
 }
 
-// storeFiles leaves files with the service manager, in the place of those that it has
-// under their names. What a restart needs is the listening sockets: connections that
-// come while no process runs wait in their queues.
+// storeFiles leaves the listening sockets with the service manager, in the place of those
+// that it has: connections that come while no process runs wait in their queues. One that
+// the configuration is without any more must not stay there, or visitors would wait in its
+// queue for ever.
 func storeFiles(files []*os.File) error {
 	var errs []error
+	for _, name := range edge.StreamNames {
+		errs = append(errs, notify("FDSTOREREMOVE=1\nFDNAME="+name))
+	}
 	for _, f := range files {
-		errs = append(errs, notify("FDSTOREREMOVE=1\nFDNAME="+f.Name()), notify("FDSTORE=1\nFDNAME="+f.Name(), f))
+		errs = append(errs, notify("FDSTORE=1\nFDNAME="+f.Name(), f))
 	}
 	return errors.Join(errs...)
 }

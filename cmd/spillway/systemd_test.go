@@ -107,3 +107,25 @@ func TestRestartKeepsSockets(t *testing.T) {
 		t.Errorf("the node listens on %v, want %v", now.Listeners, state.Listeners)
 	}
 }
+
+// The manager follows the successor before the process that it has followed may end, and
+// drops the socket of an address that is served no more.
+func TestManagerFollowsUpgrade(t *testing.T) {
+	m := newManager(t)
+	t.Setenv("NOTIFY_SOCKET", m.path)
+	p := prepare(t, "http: off", "http: 127.0.0.1:0")
+	s := p.succeed(t)
+	m.hear(t, "FDSTORE=1\nFDNAME=https")
+	m.hear(t, "FDSTORE=1\nFDNAME=http")
+	text, err := os.ReadFile(p.file("spillway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.put(t, "spillway.yaml", strings.Replace(string(text), "http: 127.0.0.1:0", "http: off", 1))
+	s.upgrade(t)
+	want := []string{fmt.Sprintf("MAINPID=%d", s.pid()), "FDSTOREREMOVE=1\nFDNAME=http"}
+	for len(want) > 0 {
+		said, _ := m.hear(t, "")
+		want = slices.DeleteFunc(want, func(words string) bool { return words == said })
+	}
+}

@@ -196,6 +196,9 @@ func (n *node) handOver(s *successor) error {
 		return errors.Join(err, n.retake())
 	}
 	n.log.Info("handed over", "successor", s.process.Pid)
+	// The successor says so too, but this process may end before that is heard, which a
+	// service manager would take for the end of the service.
+	_ = notify(fmt.Sprintf("MAINPID=%d", s.process.Pid)) // without a manager nobody needs to know
 	n.successor = s
 	close(n.replaced)
 	return nil
