@@ -96,6 +96,23 @@ func TestAdmissionRefusesBadInput(t *testing.T) {
 	f("/admission/show", http.StatusOK, `"prefix": "203.0.113.0/24"`)
 }
 
+// What is commanded when a successor has the rules already is not said to be done.
+func TestCommandAfterRelease(t *testing.T) {
+	n := &node{admit: admit.New(admit.Config{}, 1), config: &config.Config{}, log: slog.New(slog.DiscardHandler)}
+	n.released.Store(true)
+	handlers := n.adminOptions().Handlers
+	for _, target := range []string{
+		"/admission/allow?prefix=203.0.113.7", "/admission/deny?prefix=203.0.113.7", "/admission/clear", "/admission/level?level=auto",
+	} {
+		path, _, _ := strings.Cut(target, "?")
+		w := httptest.NewRecorder()
+		handlers[path].ServeHTTP(w, httptest.NewRequest(http.MethodPost, target, nil))
+		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "say it again when the new process serves") {
+			t.Errorf("%s answers %d %q", target, w.Code, w.Body)
+		}
+	}
+}
+
 // TestReportOfAdmission shows a node that is flooded, with all there is to show.
 func TestReportOfAdmission(t *testing.T) {
 	until := time.Date(2026, 12, 1, 18, 0, 0, 0, time.Local)

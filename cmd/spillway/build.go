@@ -68,6 +68,7 @@ type node struct {
 	stopping           context.Context // ends when the node is to end
 	successor          *successor      // once replaced is closed
 	replaced           chan struct{}
+	released           atomic.Bool // the rules of commands are with the successor
 
 	mu      sync.Mutex // guards what follows, stopping and endDuties; held for a reload as a whole
 	config  *config.Config

@@ -26,7 +26,7 @@ func newLevelCommand(f *admissionFlags) *cobra.Command {
   guarded   sources are limited, QUIC clients prove their address
   shedding  new connections have a budget
   closed    only who is known, allowed or lucky gets in
-auto goes back to what the node finds right.`,
+auto goes back to what the node finds right, and so does an upgrade.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"level": args, "for": {during.String()}}
@@ -73,6 +73,9 @@ func (n *node) serveLevel(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if n.missed(w) {
 		return
 	}
 	n.log.Info("admission level set by the operator", "level", r.URL.Query().Get("level"), "until", untilText(until))

@@ -65,12 +65,26 @@ func (n *node) serveRule(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	if n.missed(w) {
+		return
+	}
 	report := ruleReport{Done: "denied", Rules: []admit.Rule{rule}}
 	if rule.Allow {
 		report.Done = "allowed"
 	}
 	n.log.Info(report.Done+" by the operator", "prefix", rule.Prefix, "until", untilText(rule.Until))
 	writeIndented(w, report)
+}
+
+// missed tells whoever gave a command that the successor of this process may not have
+// heard of it. It is asked when the command has been obeyed: what was before release is
+// handed over.
+func (n *node) missed(w http.ResponseWriter) bool {
+	if !n.released.Load() {
+		return false
+	}
+	http.Error(w, "an upgrade is under way; say it again when the new process serves", http.StatusConflict)
+	return true
 }
 
 // commanded returns the rules in force that do not stand in the configuration: those of
@@ -128,6 +142,9 @@ func (n *node) serveClear(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+	}
+	if n.missed(w) {
+		return
 	}
 	n.log.Info("rules cleared by the operator", "rules", len(all), "prefix", cmp.Or(query.Get("prefix"), "all"))
 	writeIndented(w, ruleReport{Done: "cleared", Rules: all})

@@ -185,12 +185,14 @@ func (n *node) handOver(s *successor) error {
 	if err := n.parts.ledger.HandOver(); err != nil {
 		n.log.Warn("budget ledger", "error", err) // the successor finds what it can, as after a crash
 	}
+	n.released.Store(true)
 	err := s.talk.send(message{Word: wordRelease, Rules: n.commanded()})
 	if err == nil {
 		_, err = s.await(wordServing, n.serveIn)
 	}
 	if err != nil {
 		s.kill()
+		n.released.Store(false)
 		n.parts.ledger.Open()
 		n.takeDuties()
 		return errors.Join(err, n.retake())

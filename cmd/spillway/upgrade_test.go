@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"spillway/config"
+	"spillway/edge/admin"
 	"spillway/edge/admit"
 )
 
@@ -40,6 +42,10 @@ func halfway() {
 	case "fails":
 		from.await("")
 		from.refuse(errors.New("no room"))
+	case "asks":
+		from.await("")
+		_, err := admin.NewClient(os.Args[2]).Post(context.Background(), "/admission/deny?prefix=203.0.113.7")
+		from.refuse(fmt.Errorf("a denial: %w", err))
 	case "future":
 		from.talk.conn.Write([]byte(`{"word": "prepared", "version": 2}`))
 		time.Sleep(time.Hour)
@@ -115,6 +121,10 @@ func TestUpgradeThatFails(t *testing.T) {
 	f(programOf(t, "halfway", "crashes"), "it ended before it was serving: signal: killed")
 	f(programOf(t, "halfway", "hangs"), "it was not serving within 300ms")
 	f(programOf(t, "halfway", "fails"), "no room")
+	f(programOf(t, "halfway", "asks", s.admin.Addr()), "a denial: ") // which it might not hear of
+	if !strings.Contains(s.status().Upgrade.Refused.Reason, "say it again when the new process serves") || s.released.Load() {
+		t.Errorf("a command after release: %q, then %v", s.status().Upgrade.Refused.Reason, s.released.Load())
+	}
 	f(programOf(t, "spillway", "run", "--config", filepath.Join(dir, "none.yaml")), "none.yaml")
 	s.prepareIn = 300 * time.Millisecond
 	f(programOf(t, "sh", "-c", "exec sleep 1000"), "it was not prepared within 300ms")
