@@ -1,8 +1,10 @@
 package budget
 
 import (
+	"bytes"
 	"log/slog"
 	"math"
+	"os"
 	"testing"
 	"time"
 
@@ -135,6 +137,20 @@ func TestHandedOverLedgerIsNotWritten(t *testing.T) {
 func TestAwaitedLedgerSpendsNothing(t *testing.T) {
 	b := awaitLedger(newRecorder(nil), "test", slog.New(slog.DiscardHandler)).Budget("spill", Config{PerHour: 2})
 	reserve(t, b, time.Now(), "v", 0.01, outcome.LedgerFailed)
+}
+
+// One whose turn never came leaves the ledger alone, and says nothing of it.
+func TestAwaitedLedgerIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	var said bytes.Buffer
+	l := AwaitLedger(dir, slog.New(slog.NewTextHandler(&said, nil)))
+	l.Budget("spill", Config{PerHour: 2})
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 || said.Len() > 0 {
+		t.Errorf("it left %v, %v, and said %q", files, err, &said)
+	}
 }
 
 // What calls in flight cost after the turn of the hour counts in the new hour, though

@@ -58,7 +58,8 @@ type Ledger struct {
 type trouble struct {
 	err   error
 	taken bool // by another process
-	// handed tells that this process gave it away, and spends what it has reserved.
+	// handed tells that another process has it by agreement, to which this one gave it
+	// away, or from which it is to come. Until Open this one spends what it has reserved.
 	handed bool
 }
 
@@ -91,7 +92,7 @@ func awaitLedger(d disk, path string, log *slog.Logger) *Ledger {
 		budgets: map[string]*Budget{}, known: map[string]account{}, last: map[string]account{},
 	}
 	if d != nil {
-		l.trouble.Store(&trouble{err: errors.New("it is not open yet"), taken: true})
+		l.trouble.Store(&trouble{err: fmt.Errorf("it is not open yet: %w", errTaken), taken: true, handed: true})
 	}
 	return l
 }
