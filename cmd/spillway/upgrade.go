@@ -88,6 +88,8 @@ func (n *node) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		n.successor.process.Pid, n.patience()), Done: true, OK: true})
 }
 
+var errStopping = errors.New("the node is stopping")
+
 // upgrade lets a successor take over, or says why not: then everything is as it was.
 // It tells what it does.
 func (n *node) upgrade(ctx context.Context, tell func(text string)) (err error) {
@@ -96,7 +98,7 @@ func (n *node) upgrade(ctx context.Context, tell func(text string)) (err error) 
 	n.mu.Unlock()
 	switch {
 	case stopping.Err() != nil:
-		return errors.New("the node is stopping")
+		return errStopping
 	case !n.upgrading.TryLock():
 		return errors.New("another upgrade is under way")
 	}
@@ -106,9 +108,9 @@ func (n *node) upgrade(ctx context.Context, tell func(text string)) (err error) 
 		return fmt.Errorf("process %d has just taken this one's place; ask again, and it answers", n.successor.process.Pid)
 	}
 	defer func() { n.noteUpgrade(err) }()
-	ctx, abort := context.WithCancel(ctx)
-	defer abort()
-	defer context.AfterFunc(stopping, abort)()
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	defer context.AfterFunc(stopping, func() { abort(errStopping) })()
 	if err := n.awaitDrained(ctx, tell); err != nil {
 		return err
 	}
@@ -150,8 +152,8 @@ func (n *node) awaitDrained(ctx context.Context, tell func(text string)) error {
 
 // prepareSuccessor starts a successor and returns it when it is prepared.
 func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, message{}, err
+	if ctx.Err() != nil {
+		return nil, message{}, context.Cause(ctx)
 	}
 	if n.first {
 		return nil, message{}, errors.New("this is process 1, with which its container would end; replace the container instead")

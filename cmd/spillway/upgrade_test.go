@@ -184,4 +184,15 @@ func TestUpgradeOfWhoLeaves(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	f(&node{stopping: ctx, replaced: make(chan struct{})}, "the node is stopping")
+
+	// One that is under way says so too.
+	s := startSlowNode(t)
+	s.program, s.prepareIn = programOf(t, "sh", "-c", "exec sleep 1000"), time.Minute
+	err = s.upgrade(t.Context(), func(string) { s.signals <- syscall.SIGTERM })
+	if err == nil || !strings.Contains(err.Error(), "the node is stopping") {
+		t.Errorf("stopped meanwhile: %v", err)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
 }
