@@ -1,11 +1,14 @@
 package edge_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
+	"spillway/bpf"
 	"spillway/edge"
 	"spillway/edge/edgetest"
 )
@@ -118,4 +121,45 @@ func TestGenerationThatFails(t *testing.T) {
 		t.Errorf("a newcomer got %q, error %v", got, err)
 	}
 	now.succeed(t, 1, steering)
+}
+
+// A successor that comes to nothing leaves its program at the sockets, which knows no keys
+// of later. A node that takes them back steers by its own again.
+func TestRetakeSteers(t *testing.T) {
+	ids := edgetest.ConnectionIDs(t, "")
+	a := kernel(t, ids)
+	var none *heir
+	now := none.succeed(t, 0, edge.Steering{IDs: ids, Kernel: a, Sockets: 3})
+	files, err := a.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed, err := bpf.Load(bpf.Options{UDPPort: 443, ConnectionIDs: edgetest.ConnectionIDs(t, ""), Inherited: files})
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	socks := edge.Sockets{UDP: []net.PacketConn{beside(t, now.socks.UDP[0])}}
+	steering := edge.Steering{IDs: ids, Kernel: failed, Generation: 1, Succeeds: true, Sockets: 1}
+	if err := socks.Steer(t.Context(), steering); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(failed.Route(32, 1), socks.UDP[0].Close(), failed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := now.Listeners.Retake(); err != nil {
+		t.Fatal(err)
+	}
+	ids.SetKeys(bpf.Keys{{3}, {4}}, 1)
+	if err := a.Configure(bpf.Config{Stale: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	now.visitors = nil // their IDs are of keys that are no more
+	for range 10 {
+		now.visitors = append(now.visitors, now.visit(t, nil))
+	}
+	now.keeps(t)
+	now.keeps(t)
 }

@@ -2,10 +2,12 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
+	"syscall"
 )
 
 // InheritSockets is OpenSockets for the successor of a process: of the sockets that
@@ -82,8 +84,15 @@ func (s *Sockets) join(ctx context.Context, c Config) error {
 func (l *Listeners) Sockets() Sockets { return l.socks }
 
 // Retake asks for new QUIC flows again, when a successor that came to nothing may have
-// asked for them.
-func (l *Listeners) Retake() error { return l.socks.draw() }
+// asked for them, and steers them: its program, which it may have left at the sockets,
+// goes by keys that nobody changes any more.
+func (l *Listeners) Retake() error {
+	var err error
+	if l.socks.steered() == steeredByKernel && len(l.socks.UDP) > 0 {
+		err = l.socks.Steering.Kernel.Steer(l.socks.UDP[0].(syscall.Conn))
+	}
+	return errors.Join(err, l.socks.draw())
+}
 
 // Started is closed when Run takes visitors in. Where a socket cannot be served it is
 // not, and Run returns the reason.
