@@ -264,6 +264,7 @@ func (n *node) Run(ctx context.Context) error {
 	}
 	if n.wasReplaced() {
 		closeAdmin()
+		n.kernel.yield()
 	}
 	return errors.Join(err, n.end())
 }

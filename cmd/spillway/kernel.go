@@ -26,6 +26,7 @@ type kernel struct {
 
 	mu      sync.Mutex // guards what follows
 	refused error
+	yielded bool // to a successor
 	top     bpf.Top
 }
 
@@ -141,8 +142,41 @@ func defaultRoutes() (names []string) {
 	return names
 }
 
-// Attach implements admit.Kernel.
+// errYielded is why a process that drains judges no packets.
+var errYielded = errors.New("a successor judges the packets")
+
+// yield leaves the interfaces to a successor, which has taken them over. If this process
+// attached again to one that was lost, it would judge packets for a second time, and
+// charge them twice where both share what sources owe. A nil kernel has none.
+func (k *kernel) yield() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.yielded = true
+}
+
+func (k *kernel) hasYielded() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.yielded
+}
+
+// Check implements admit.Kernel. What a successor has is that one's to miss.
+func (k *kernel) Check() error {
+	if k.hasYielded() {
+		return nil
+	}
+	return k.Admission.Check()
+}
+
+// Attach implements admit.Kernel. Interfaces of the process before that are none of
+// this one's are left.
 func (k *kernel) Attach(native bool) (admit.Mode, error) {
+	if k.hasYielded() {
+		return "", errYielded
+	}
 	mode := bpf.Auto
 	if native {
 		mode = bpf.Native
@@ -163,6 +197,11 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 		}
 		refused = append(refused, attached.Refused)
 		worst = worse(worst, admit.Mode(attached.Mode))
+	}
+	for _, index := range k.Inherited() {
+		if err := k.Detach(index); err != nil {
+			return "", err
+		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

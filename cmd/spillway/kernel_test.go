@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -30,7 +32,7 @@ func cable(t *testing.T) {
 }
 
 // loadKernel opens the kernel of sockets at an address.
-func loadKernel(t *testing.T, address string, c admit.Config) *kernel {
+func loadKernel(t *testing.T, address string, c admit.Config, inherited ...*os.File) *kernel {
 	t.Helper()
 	tcp, err := net.Listen("tcp", address)
 	if err != nil {
@@ -40,7 +42,7 @@ func loadKernel(t *testing.T, address string, c admit.Config) *kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids, nil)
+	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids, inherited)
 	tcp.Close() // the kernel goes by its port alone
 	if errors.Is(err, bpf.ErrNoPrivilege) || errors.Is(err, bpf.ErrOldKernel) {
 		t.Skipf("programs in the kernel: %v", err)
@@ -197,5 +199,72 @@ func TestHookInUseLeavesTCX(t *testing.T) {
 	}
 	if _, err := second.Attach(true); !errors.Is(err, bpf.ErrHookInUse) {
 		t.Errorf("native: %v", err)
+	}
+}
+
+// succeedKernel opens the kernel of a successor, which has taken the interfaces over.
+func succeedKernel(t *testing.T, before *kernel, c admit.Config) *kernel {
+	t.Helper()
+	files, err := before.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFiles(files)
+	k := loadKernel(t, "192.0.2.1:0", c, files...)
+	if mode, err := k.Attach(false); mode != admit.Generic || err != nil {
+		t.Fatalf("the successor judges in mode %s, %v", mode, err)
+	}
+	return k
+}
+
+// An interface that goes and comes back while a process drains is its successor's alone.
+func TestDrainingProcessYields(t *testing.T) {
+	ownNetwork(t)
+	old := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	if _, err := old.Attach(false); err != nil {
+		t.Fatal(err)
+	}
+	next := succeedKernel(t, old, admit.Config{Kernel: "auto"})
+	old.yield()
+	bpftest.IP(t, "link del v0")
+	cable(t)
+	if err := old.Check(); err != nil {
+		t.Errorf("the old process: %v", err)
+	}
+	if mode, err := old.Attach(false); !errors.Is(err, errYielded) {
+		t.Errorf("the old process judges again, in mode %s, %v", mode, err)
+	}
+	if err := next.Check(); !errors.Is(err, bpf.ErrDetached) {
+		t.Errorf("the successor: %v", err)
+	}
+	if mode, err := next.Attach(false); mode != admit.Generic || err != nil {
+		t.Errorf("the successor judges in mode %s, %v", mode, err)
+	}
+}
+
+// A successor that is to judge at other interfaces holds those of before no longer than
+// the process before does.
+func TestSuccessorLeavesInterfaces(t *testing.T) {
+	ownNetwork(t)
+	old := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	if _, err := old.Attach(false); err != nil {
+		t.Fatal(err)
+	}
+	held := func(name string) bool {
+		output, err := exec.Command("ip", "link", "show", name).CombinedOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(output), "xdpgeneric")
+	}
+	succeedKernel(t, old, admit.Config{Kernel: "auto", Interfaces: []string{"v1"}})
+	if !held("v0") || !held("v1") {
+		t.Errorf("held: v0 %v, v1 %v", held("v0"), held("v1"))
+	}
+	if err := old.Admission.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if held("v0") || !held("v1") {
+		t.Errorf("after the process before: held v0 %v, v1 %v", held("v0"), held("v1"))
 	}
 }
