@@ -76,19 +76,20 @@ func addressOf(a net.Addr) netip.AddrPort {
 }
 
 // interfaces returns those that are named, or else those that visitors of an address
-// come in by: the one that has it, and for any address those with a default route.
-// Others may forward packets to the same port of somebody else, as bridges of
-// containers do, which must not be judged.
+// come in by: the one that has it, and for any address those with a default route, as for
+// one that the loopback has for a balancer or router in front. Others may forward packets
+// to the same port of somebody else, as bridges of containers do, which must not be judged.
 func interfaces(names []string, addr netip.Addr) ([]int, error) {
 	all, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list the interfaces: %w", err)
 	}
 	choose := func(i net.Interface) bool { return has(i, addr) }
+	onLoopback := func(i net.Interface) bool { return i.Flags&net.FlagLoopback != 0 && has(i, addr) }
 	switch {
 	case len(names) > 0:
 		choose = func(i net.Interface) bool { return slices.Contains(names, i.Name) }
-	case addr.IsUnspecified():
+	case addr.IsUnspecified(), slices.ContainsFunc(all, onLoopback):
 		outward := defaultRoutes()
 		choose = func(i net.Interface) bool { return slices.Contains(outward, i.Name) }
 	}

@@ -98,8 +98,12 @@ func TestInterfacesOfAnAddress(t *testing.T) {
 	f("v1", "::", "v1")
 	f("v0 v1", "192.0.2.1", "v1 v0")
 	f("v0 nil", "192.0.2.1", "")
+	bpftest.IP(t, "addr add 203.0.113.9/32 dev lo")
+	f("", "203.0.113.9", "")
 	bpftest.IP(t, "route add default via 192.0.2.9 dev v0")
 	f("", "0.0.0.0", "v0")
+	f("", "203.0.113.9", "v0")
+	f("lo", "203.0.113.9", "lo")
 	bpftest.IP(t, "-6 route add default dev v1")
 	f("", "::", "v1 v0")
 }
