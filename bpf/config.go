@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -43,7 +44,7 @@ const maxSpan = time.Hour
 // time that may be owed.
 func (l Limit) words() (cost, depth uint64) {
 	if l.PerSecond <= 0 {
-		return 0, 0
+		return 0, math.MaxInt64 // which nothing that is owed already is over
 	}
 	span := func(seconds float64) uint64 {
 		return uint64(min(seconds, maxSpan.Seconds()) * float64(time.Second))

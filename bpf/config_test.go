@@ -13,8 +13,8 @@ func TestLimitWords(t *testing.T) {
 			t.Errorf("%+v: cost %v, depth %v; want %v, %v", l, time.Duration(c), time.Duration(d), cost, depth)
 		}
 	}
-	f(Limit{}, 0, 0)
-	f(Limit{PerSecond: -1, Burst: 10}, 0, 0)
+	f(Limit{}, 0, math.MaxInt64)
+	f(Limit{PerSecond: -1, Burst: 10}, 0, math.MaxInt64)
 	f(Limit{PerSecond: 200, Burst: 2000}, 5*time.Millisecond, 10*time.Second)
 	f(Limit{PerSecond: 1e6, Burst: 1}, time.Microsecond, tick)
 	f(Limit{PerSecond: math.Inf(1)}, 1, tick)

@@ -98,6 +98,16 @@ func TestSourceLimit(t *testing.T) {
 	n.expect("another", n.send(fromSource(firstInitial, netip.MustParseAddr("192.0.2.8"))), map[Reason]uint64{PassNewQUIC: 1})
 }
 
+// TestNoSourceLimit lifts the limit from a source in debt.
+func TestNoSourceLimit(t *testing.T) {
+	n := newNode(t)
+	n.configure(configured(Guarded))
+	for _, row := range n.rows(client4, false) {
+		row.Store(fixedNow + uint64(time.Hour))
+	}
+	n.expect("without a limit", n.send(firstInitial), map[Reason]uint64{PassNewQUIC: 1})
+}
+
 // TestCollision puts one of a source's two words into debt: the source is none the
 // worse for it, and that word is left alone.
 func TestCollision(t *testing.T) {
