@@ -86,6 +86,8 @@ const (
 	knownUnit = 30 // times of known sources count units of 2^30 ns
 )
 
+// rows returns the words of a source. They are no memory of Go's and keep nothing alive,
+// so that who uses them must keep a.
 func (a *Admission) rows(addr netip.Addr, tcp bool) [2]*atomic.Uint64 {
 	h := a.hash.of(addr, tcp)
 	return [2]*atomic.Uint64{&a.owed.at[h%sketchRow], &a.owed.at[sketchRow+h>>16%sketchRow]}
@@ -100,6 +102,7 @@ func (a *Admission) Owes(addr netip.Addr, tcp bool) time.Duration {
 	for _, row := range a.rows(addr, tcp) {
 		debt = min(debt, int64(row.Load()-now))
 	}
+	runtime.KeepAlive(a)
 	return time.Duration(max(debt, 0))
 }
 
@@ -123,6 +126,7 @@ func (a *Admission) Refund(addr netip.Addr, tcp bool, cost time.Duration) {
 			}
 		}
 	}
+	runtime.KeepAlive(a)
 }
 
 // Charge adds a cost to what a source owes, because it costs the node more than its
@@ -138,6 +142,7 @@ func (a *Admission) Charge(addr netip.Addr, tcp bool, cost, most time.Duration) 
 			}
 		}
 	}
+	runtime.KeepAlive(a)
 }
 
 // Know notes that a source completed a handshake, which proves its address for both
