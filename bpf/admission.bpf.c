@@ -6,7 +6,7 @@
 // level that user space sets. Whatever is in doubt passes, and everything passes
 // once user space stops answering for it.
 //
-// SPDX-License-Identifier: (MIT OR GPL-2.0)
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 
 #include "parse.h"
 
@@ -96,7 +96,7 @@ static __always_inline enum reason read_udp(struct packet *p, const struct confi
 	struct udp_header *udp = p->at;
 	if ((void *)(udp + 1) > p->end)
 		return DROP_MALFORMED;
-	if (udp->destination != udp_port)
+	if (!udp_port || udp->destination != udp_port || p->elsewhere)
 		return PASS_OTHER;
 	p->port = udp->source;
 	if (p->first) // QUIC has none (RFC 9000 section 14)
@@ -114,7 +114,9 @@ static __always_inline enum reason read_tcp(struct packet *p)
 	struct tcp_header *tcp = p->at;
 	if ((void *)(tcp + 1) > p->end)
 		return DROP_MALFORMED;
-	if (tcp->destination != tcp_ports[0] && tcp->destination != tcp_ports[1])
+	int first = tcp_ports[0] && tcp->destination == tcp_ports[0] && !p->elsewhere;
+	int second = tcp_ports[1] && tcp->destination == tcp_ports[1];
+	if (!first && !second)
 		return PASS_OTHER;
 	p->port = tcp->source;
 	return (tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ? PASS_NEW_TCP : PASS_ESTABLISHED_TCP;

@@ -79,24 +79,26 @@ type admissionSharedWord struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	admissionMapBudgets   = "budgets"
-	admissionMapClock     = "clock"
-	admissionMapConfig    = "config"
-	admissionMapCounters  = "counters"
-	admissionMapFlows     = "flows"
-	admissionMapKnown     = "known"
-	admissionMapRoutes    = "routes"
-	admissionMapRules4    = "rules4"
-	admissionMapRules6    = "rules6"
-	admissionMapSamples   = "samples"
-	admissionMapSockets   = "sockets"
-	admissionMapSources   = "sources"
-	admissionProgAdmitTcx = "admit_tcx"
-	admissionProgAdmitXdp = "admit_xdp"
-	admissionProgSteer    = "steer"
-	admissionVarCidLength = "cid_length"
-	admissionVarTcpPorts  = "tcp_ports"
-	admissionVarUdpPort   = "udp_port"
+	admissionMapBudgets        = "budgets"
+	admissionMapClock          = "clock"
+	admissionMapConfig         = "config"
+	admissionMapCounters       = "counters"
+	admissionMapFlows          = "flows"
+	admissionMapKnown          = "known"
+	admissionMapRoutes         = "routes"
+	admissionMapRules4         = "rules4"
+	admissionMapRules6         = "rules6"
+	admissionMapSamples        = "samples"
+	admissionMapSockets        = "sockets"
+	admissionMapSources        = "sources"
+	admissionProgAdmitTcx      = "admit_tcx"
+	admissionProgAdmitXdp      = "admit_xdp"
+	admissionProgSteer         = "steer"
+	admissionVarAddressVersion = "address_version"
+	admissionVarCidLength      = "cid_length"
+	admissionVarNodeAddress    = "node_address"
+	admissionVarTcpPorts       = "tcp_ports"
+	admissionVarUdpPort        = "udp_port"
 )
 
 // loadAdmission returns the embedded CollectionSpec for admission.
@@ -168,9 +170,11 @@ type admissionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type admissionVariableSpecs struct {
-	CidLength *ebpf.VariableSpec `ebpf:"cid_length"`
-	TcpPorts  *ebpf.VariableSpec `ebpf:"tcp_ports"`
-	UdpPort   *ebpf.VariableSpec `ebpf:"udp_port"`
+	AddressVersion *ebpf.VariableSpec `ebpf:"address_version"`
+	CidLength      *ebpf.VariableSpec `ebpf:"cid_length"`
+	NodeAddress    *ebpf.VariableSpec `ebpf:"node_address"`
+	TcpPorts       *ebpf.VariableSpec `ebpf:"tcp_ports"`
+	UdpPort        *ebpf.VariableSpec `ebpf:"udp_port"`
 }
 
 // admissionObjects contains all objects after they have been loaded into the kernel.
@@ -228,9 +232,11 @@ func (m *admissionMaps) Close() error {
 //
 // It can be passed to loadAdmissionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type admissionVariables struct {
-	CidLength *ebpf.Variable `ebpf:"cid_length"`
-	TcpPorts  *ebpf.Variable `ebpf:"tcp_ports"`
-	UdpPort   *ebpf.Variable `ebpf:"udp_port"`
+	AddressVersion *ebpf.Variable `ebpf:"address_version"`
+	CidLength      *ebpf.Variable `ebpf:"cid_length"`
+	NodeAddress    *ebpf.Variable `ebpf:"node_address"`
+	TcpPorts       *ebpf.Variable `ebpf:"tcp_ports"`
+	UdpPort        *ebpf.Variable `ebpf:"udp_port"`
 }
 
 // admissionPrograms contains all programs after they have been loaded into the kernel.

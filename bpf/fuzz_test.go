@@ -43,16 +43,23 @@ func stopClock(t testing.TB, a *Admission) {
 // A bench is a program with its clock stopped, and its model.
 type bench struct {
 	a        *Admission
+	at       netip.Addr
 	programs [2]*ebpf.Program
 	rules    [2]netip.Prefix // set in the kernel so far
 }
 
+// newBenches returns one with the shortest connection IDs, one with the longest, and one
+// of a node with one address.
 func newBenches(t testing.TB) []*bench {
 	var all []*bench
-	for _, server := range [][]byte{nil, []byte("server 1")} {
-		a := needKernel(t, Options{ConnectionIDs: testIDs(t, server)})
+	for _, o := range []Options{
+		{ConnectionIDs: testIDs(t, nil)},
+		{ConnectionIDs: testIDs(t, []byte("server 1"))},
+		{ConnectionIDs: testIDs(t, nil), Address: node4},
+	} {
+		a := needKernel(t, o)
 		stopClock(t, a)
-		b := &bench{a: a}
+		b := &bench{a: a, at: o.Address}
 		for i, name := range programs {
 			b.programs[i] = programOf(t, a, name)
 		}
@@ -256,6 +263,7 @@ func (b *bench) clean(t testing.TB) {
 func (b *bench) check(t testing.TB, which int, frame, state []byte, times int) {
 	t.Helper()
 	m := newModel(b.a, fixedNow)
+	m.at = b.at
 	b.prepare(t, &draw{state}, m, frame)
 	defer b.forget(t, m)
 	counted := judged(t, b.a, func() {
@@ -299,19 +307,27 @@ func retag(frame []byte, at int) []byte {
 	return frame
 }
 
+// nodeOf returns which of the benches a byte chooses.
+func nodeOf(which byte) byte {
+	if which>>7 != 0 {
+		return 2
+	}
+	return which >> 1 & 1
+}
+
 // FuzzModel gives the same bytes and the same state to the programs and to their
-// model. The first byte chooses the program and the form of connection IDs.
+// model. The first byte chooses the program and the node.
 func FuzzModel(f *testing.F) {
 	benches := newBenches(f)
-	for which := range byte(4) {
-		ids := benches[which>>1&1].a.ids
+	for _, which := range []byte{0, 1, 2, 3, 0x80, 0x81} {
+		ids := benches[nodeOf(which)].a.ids
 		for i, c := range packetCases(ids) {
 			frame := c.frame[:min(len(c.frame), 128)]
 			state := make([]byte, 40)
 			for j := range state {
 				state[j] = byte(i*7 + j*j*31)
 			}
-			if i%4 != int(which) { // the rest is what TestTruncated runs
+			if i%4 != int(which&3) { // the rest is what TestTruncated runs
 				continue
 			}
 			at := bytes.Index(frame, chosen8)
@@ -323,7 +339,7 @@ func FuzzModel(f *testing.F) {
 		if len(frame) < 14 || len(frame) > 2048 {
 			return
 		}
-		b := benches[which>>1&1]
+		b := benches[nodeOf(which)]
 		b.check(t, int(which&1), retag(frame, int(tagAt)), state, 1+int(which>>2&31))
 		if runs++; runs%1000 == 0 {
 			b.clean(t)

@@ -1,6 +1,8 @@
 // The little of the kernel's interface that the programs use, so that clang alone
 // builds them, and builds the same bytes whatever headers a machine has. Names,
 // numbers and layouts are those of linux/bpf.h, where they can never change.
+//
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 #pragma once
 
 typedef unsigned char __u8;

@@ -16,9 +16,11 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -34,6 +36,9 @@ type Options struct {
 	UDPPort uint16
 	// TCPPorts are those whose SYNs are metered, at most two; zero is none.
 	TCPPorts [2]uint16
+	// Address is that of UDPPort and of the first of TCPPorts: at others of the machine
+	// they are somebody else's. The zero Addr, or an unspecified one, is all addresses.
+	Address netip.Addr
 	// ConnectionIDs are those of the node. Required.
 	ConnectionIDs *ConnectionIDs
 	// Inherited are the Files of another process, whose place this one takes; others
@@ -123,16 +128,33 @@ func (a *Admission) setConstants(o Options) error {
 	for i, port := range o.TCPPorts {
 		ports[i] = networkOrder(port)
 	}
+	version, address := addressWords(o.Address.Unmap())
 	for name, value := range map[string]any{
-		admissionVarUdpPort:   networkOrder(o.UDPPort),
-		admissionVarTcpPorts:  ports,
-		admissionVarCidLength: uint8(o.ConnectionIDs.Len()),
+		admissionVarUdpPort:        networkOrder(o.UDPPort),
+		admissionVarTcpPorts:       ports,
+		admissionVarCidLength:      uint8(o.ConnectionIDs.Len()),
+		admissionVarAddressVersion: version,
+		admissionVarNodeAddress:    address,
 	} {
 		if err := a.spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// addressWords returns the version of an address, 0 for all of them, and what a header has
+// of it.
+func addressWords(addr netip.Addr) (version uint8, words [2]uint64) {
+	switch {
+	case !addr.IsValid(), addr.IsUnspecified():
+		return 0, words
+	case addr.Is4():
+		b := addr.As4()
+		return 4, [2]uint64{uint64(binary.LittleEndian.Uint32(b[:]))}
+	}
+	b := addr.As16()
+	return 6, [2]uint64{binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])}
 }
 
 // pinned are the maps that a next process has a use for. What depends on the key of

@@ -1,5 +1,7 @@
 // What the programs and user space share: verdicts, constants, maps. Each map's
 // size has its reason; together they are about 2.5 MiB.
+//
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 #pragma once
 
 #include "helpers.h"
@@ -137,6 +139,11 @@ struct route {
 volatile const __u16 udp_port;	    // network byte order, as the next; 0: none
 volatile const __u16 tcp_ports[2];
 volatile const __u8 cid_length;	    // 12 to 20, see parse.h
+
+// The one address of udp_port and of the first of tcp_ports, as it stands in a header:
+// at others of the machine the same ports are somebody else's.
+volatile const __u8 address_version; // 4 or 6; 0: all addresses
+volatile const __u64 node_address[2];
 
 // A row of 64 Ki words holds apart several thousand sources in debt: with a
 // thousand, one in 5,000 others meets two of them. User space reads and refunds.

@@ -12,6 +12,7 @@ type model struct {
 	ids    *ConnectionIDs
 	hash   sourceHash
 	config admissionConfig
+	at     netip.Addr // of the node; invalid is any
 	now    uint64
 	rules  map[netip.Prefix]admissionRule
 	// What is remembered, by place; what is missing is zero.
@@ -49,6 +50,9 @@ type reading struct {
 	source netip.Addr
 	port   uint16
 	tcp    bool
+	// Where it goes, and whether to a port that is the node's at its own address alone.
+	to  netip.Addr
+	own bool
 	// The connection ID that the client chose, behind the four bytes before it.
 	id []byte
 	// The first of several fragments.
@@ -82,7 +86,7 @@ func readIPv4(b []byte, ids *ConnectionIDs) reading {
 	if len(b) < 20 || b[0]>>4 != 4 || b[0]&15 < 5 {
 		return reading{wish: DropMalformed}
 	}
-	r := reading{source: netip.AddrFrom4([4]byte(b[12:16]))}
+	r := reading{source: netip.AddrFrom4([4]byte(b[12:16])), to: netip.AddrFrom4([4]byte(b[16:20]))}
 	protocol := b[9]
 	if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
 		r.wish = fragmentOf(protocol, false)
@@ -109,7 +113,7 @@ func readIPv6(b []byte, ids *ConnectionIDs) reading {
 	if len(b) < 40 || b[0]>>4 != 6 {
 		return reading{wish: DropMalformed}
 	}
-	r := reading{source: netip.AddrFrom16([16]byte(b[8:24]))}
+	r := reading{source: netip.AddrFrom16([16]byte(b[8:24])), to: netip.AddrFrom16([16]byte(b[24:40]))}
 	next, rest := b[6], b[40:]
 	for n := 0; isExtension(next); n++ {
 		if n == 4 || len(rest) < 8 {
@@ -147,7 +151,7 @@ func readTCP(r reading, b []byte) reading {
 	if len(b) < 20 {
 		return r
 	}
-	r.port = binary.BigEndian.Uint16(b)
+	r.port, r.own = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:]) == testTCPPort
 	syn, ack := b[13]&2 != 0, b[13]&16 != 0
 	switch port := binary.BigEndian.Uint16(b[2:]); {
 	case port != testTCPPort && port != testTCPPort2:
@@ -169,7 +173,7 @@ func readUDP(r reading, b []byte, ids *ConnectionIDs) reading {
 		r.wish = PassOther
 		return r
 	}
-	r.port = binary.BigEndian.Uint16(b)
+	r.port, r.own = binary.BigEndian.Uint16(b), true
 	if r.first {
 		r.wish = DropFragment
 		return r
@@ -250,6 +254,9 @@ func readLong(b []byte, length int, ids *ConnectionIDs) (Reason, []byte) {
 
 func (m *model) judge(r reading) Reason {
 	level := Level(m.config.Level)
+	if r.own && m.at.IsValid() && r.to != m.at {
+		return PassOther
+	}
 	switch r.wish {
 	case PassOther, PassFragment, PassEstablishedQUIC, PassEstablishedTCP:
 		return r.wish

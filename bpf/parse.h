@@ -1,6 +1,8 @@
 // Reads a frame up to the header that tells new from established, and the QUIC
 // header (RFC 8999, RFC 9000 section 17, RFC 9369). Nothing here looks at a map
 // but for the keys of connection IDs.
+//
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 #pragma once
 
 #include "maps.h"
@@ -90,7 +92,13 @@ struct packet {
 	__u8 ipv6;
 	__u8 protocol;
 	__u8 first; // fragment of several
+	__u8 elsewhere; // for another address than the node's
 };
+
+static __always_inline int is_elsewhere(__u8 version, __u64 first, __u64 last)
+{
+	return address_version && (version != address_version || first != node_address[0] || last != node_address[1]);
+}
 
 // owner_of returns the word that stands for an IPv4 address, or the /56 of an IPv6
 // address, and a protocol. TCP proves its addresses and is the way out for those
@@ -111,6 +119,7 @@ static __always_inline enum kind parse_ipv4(struct packet *p)
 	if (ip->version_words >> 4 != 4 || length < sizeof(*ip))
 		return MALFORMED;
 	p->address[0] = ip->source;
+	p->elsewhere = is_elsewhere(4, ip->destination, 0);
 	p->protocol = ip->protocol;
 	p->at += length;
 	if (ip->fragment & be16(0x1fff)) // an offset
@@ -131,6 +140,7 @@ static __always_inline enum kind parse_ipv6(struct packet *p)
 		return MALFORMED;
 	p->address[0] = ip->source[0];
 	p->address[1] = ip->source[1];
+	p->elsewhere = is_elsewhere(6, ip->destination[0], ip->destination[1]);
 	p->ipv6 = 1;
 	p->at = ip + 1;
 	__u8 next = ip->next;

@@ -3,6 +3,7 @@ package bpf
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -184,6 +185,78 @@ func TestVerdicts(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestAddress judges what is for the address of the node, and leaves the same ports of
+// others alone. The second port of TCP may be at another address.
+func TestAddress(t *testing.T) {
+	first, syn := udp(testUDPPort, long(version1, initial, chosen8, 1200)), tcp(testTCPPort, synFlag)
+	refused := udp(testUDPPort, long(version1, handshake, chosen8, 1200))
+	elsewhere := func(frame []byte, last int) []byte {
+		frame = bytes.Clone(frame)
+		frame[14+last] ^= 1
+		return frame
+	}
+	v4 := func(protocol byte, payload []byte) []byte { return ipv4(client4, protocol, 0, 0, payload) }
+	v6 := func(protocol byte, payload []byte) []byte { return ipv6(client6, protocol, payload) }
+	f := func(a *Admission, what string, frame []byte, want Reason) {
+		t.Helper()
+		for _, name := range programs {
+			a.Forget()
+			program := programOf(t, a, name)
+			if got := judged(t, a, func() { run(t, program, frame) }); len(got) != 1 || got[want].Packets != 1 {
+				t.Errorf("%s, %s: %v, want %v", what, name, got, want)
+			}
+		}
+	}
+	at := func(address netip.Addr) *Admission {
+		a := needKernel(t, Options{Address: address})
+		if err := a.Configure(configured(Guarded)); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for _, address := range []string{"198.51.100.1", "::ffff:198.51.100.1"} {
+		a := at(netip.MustParseAddr(address))
+		f(a, "Initial", v4(protocolUDP, first), PassNewQUIC)
+		f(a, "SYN", v4(protocolTCP, syn), PassNewTCP)
+		f(a, "Initial elsewhere", elsewhere(v4(protocolUDP, first), 19), PassOther)
+		f(a, "Handshake elsewhere", elsewhere(v4(protocolUDP, refused), 16), PassOther)
+		f(a, "the first fragment elsewhere", elsewhere(ipv4(client4, protocolUDP, 0, 0x2000, first), 19), PassOther)
+		f(a, "SYN elsewhere", elsewhere(v4(protocolTCP, syn), 19), PassOther)
+		f(a, "SYN elsewhere to the second port", elsewhere(v4(protocolTCP, tcp(testTCPPort2, synFlag)), 19), PassNewTCP)
+		f(a, "Initial over IPv6", v6(protocolUDP, first), PassOther)
+	}
+	a := at(node6)
+	f(a, "Initial over IPv6", v6(protocolUDP, first), PassNewQUIC)
+	f(a, "Initial elsewhere over IPv6", elsewhere(v6(protocolUDP, first), 39), PassOther)
+	f(a, "SYN elsewhere over IPv6", elsewhere(v6(protocolTCP, syn), 24), PassOther)
+	f(a, "Initial over IPv4", v4(protocolUDP, first), PassOther)
+	for _, any := range []netip.Addr{{}, netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		a := at(any)
+		f(a, "any address", elsewhere(v4(protocolUDP, first), 19), PassNewQUIC)
+		f(a, "any address over IPv6", elsewhere(v6(protocolUDP, first), 39), PassNewQUIC)
+	}
+}
+
+// TestNoPort judges nothing of a protocol that has no port.
+func TestNoPort(t *testing.T) {
+	a, err := Load(Options{ConnectionIDs: testIDs(t, nil)})
+	need(t, err)
+	defer a.Close()
+	if err := a.Configure(configured(Guarded)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range programs {
+		program := programOf(t, a, name)
+		got := judged(t, a, func() {
+			run(t, program, ipv4(client4, protocolUDP, 0, 0, udp(0, long(version1, initial, chosen8, 1200))))
+			run(t, program, ipv4(client4, protocolTCP, 0, 0, tcp(0, synFlag)))
+		})
+		if len(got) != 1 || got[PassOther].Packets != 2 {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,7 +48,7 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inhe
 	if addr.Addr().IsLoopback() && len(c.Interfaces) == 0 {
 		return nil, errors.New("the node listens on a loopback address, where no flood comes from")
 	}
-	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, ConnectionIDs: ids, Inherited: inherited}
+	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, Address: addr.Addr(), ConnectionIDs: ids, Inherited: inherited}
 	if len(socks.UDP) > 0 {
 		options.UDPPort = addr.Port()
 	}
@@ -194,7 +195,7 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 			for _, done := range indexes[:i] {
 				err = errors.Join(err, k.Detach(done))
 			}
-			return "", fmt.Errorf("interface %d: %w", index, err)
+			return "", fmt.Errorf("interface %s: %w", nameOf(index), err)
 		}
 		refused = append(refused, attached.Refused)
 		worst = worse(worst, admit.Mode(attached.Mode))
@@ -208,6 +209,15 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 	defer k.mu.Unlock()
 	k.refused = errors.Join(refused...)
 	return worst, nil
+}
+
+// nameOf returns the name of an interface, or its index when it has gone.
+func nameOf(index int) string {
+	i, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return strconv.Itoa(index)
+	}
+	return i.Name
 }
 
 // worse returns the mode of the two that costs more.

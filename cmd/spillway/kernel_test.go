@@ -201,7 +201,7 @@ func TestHookInUseLeavesTCX(t *testing.T) {
 	if err != nil || mode != admit.TCX || !errors.Is(second.Refused(), bpf.ErrHookInUse) {
 		t.Errorf("mode %s, %v; refused %v", mode, err, second.Refused())
 	}
-	if _, err := second.Attach(true); !errors.Is(err, bpf.ErrHookInUse) {
+	if _, err := second.Attach(true); !errors.Is(err, bpf.ErrHookInUse) || !strings.Contains(err.Error(), "interface v0: ") {
 		t.Errorf("native: %v", err)
 	}
 }
@@ -270,5 +270,51 @@ func TestSuccessorLeavesInterfaces(t *testing.T) {
 	}
 	if held("v0") || !held("v1") {
 		t.Errorf("after the process before: held v0 %v, v1 %v", held("v0"), held("v1"))
+	}
+}
+
+// Who else serves QUIC at another address of the machine has all of its packets.
+func TestKernelLeavesOtherAddresses(t *testing.T) {
+	ownNetwork(t)
+	const port = 8443
+	k := loadKernel(t, "192.0.2.1:8443", admit.Config{Kernel: "auto"})
+	if err := k.Configure(admit.Policy{Enforce: true, Stale: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Attach(false); err != nil {
+		t.Fatal(err)
+	}
+	v1, err := net.InterfaceByName("v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	// A Handshake packet of a connection that is not the node's.
+	payload := append([]byte{0xe0, 0, 0, 0, 1, 8}, make([]byte, 50)...)
+	frame := append(make([]byte, 12), 0x08, 0x00,
+		0x45, 0, 0, byte(28+len(payload)), 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 192, 0, 2, 3, 192, 0, 2, 1,
+		0xc0, 0, port>>8, port&0xff, 0, byte(8+len(payload)), 0, 0)
+	frame = append(frame, payload...)
+	counted := func() (dropped, other uint64) {
+		all, _, err := k.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[bpf.DropForeignHandshake].Packets, all[bpf.PassOther].Packets
+	}
+	_, before := counted()
+	for _, last := range []byte{9, 1} {
+		frame[14+19] = last
+		if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: v1.Index}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the node's packet is dropped", func() bool { dropped, _ := counted(); return dropped > 0 })
+	if dropped, other := counted(); dropped != 1 || other == before {
+		t.Errorf("%d dropped, %d passed as somebody else's", dropped, other-before)
 	}
 }
