@@ -59,7 +59,7 @@ type Config struct {
 	Enforce bool
 	// DropFragments drops all UDP fragments from level Guarded on, which saves what it
 	// takes to assemble them. QUIC has none, but other services of the machine may, and
-	// only the first tells the port: that one is dropped in any case if it is QUIC's.
+	// only the first tells the port: that one is dropped in any case if it is the node's.
 	DropFragments bool
 	// Stale is the age of this configuration from which on everything passes. With zero
 	// everything does at once.

@@ -236,7 +236,7 @@ func (k *kernel) Refused() error {
 // Configure implements admit.Kernel.
 func (k *kernel) Configure(p admit.Policy) error {
 	return k.Admission.Configure(bpf.Config{
-		Level: bpf.Level(p.Level), Enforce: p.Enforce, Stale: p.Stale,
+		Level: bpf.Level(p.Level), Enforce: p.Enforce, DropFragments: p.DropFragments, Stale: p.Stale,
 		Source: bpf.Limit(p.Source), QUIC: bpf.Limit(p.QUIC), TCP: bpf.Limit(p.TCP), Proven: bpf.Limit(p.Proven),
 		Known: bpf.Limit(p.Known), KnownFor: p.KnownFor,
 		QUICTrickle: bpf.Limit(p.QUICTrickle), TCPTrickle: bpf.Limit(p.TCPTrickle), Reset: bpf.Limit(p.Reset), Sample: p.Sample,

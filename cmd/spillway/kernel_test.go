@@ -176,6 +176,62 @@ func TestControllerGovernsTheKernel(t *testing.T) {
 	}
 }
 
+// Fragments that tell no port are dropped only where the configuration says so.
+func TestFragmentsAreDroppedWhenAsked(t *testing.T) {
+	ownNetwork(t)
+	for _, drop := range []bool{false, true} {
+		k := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+		c := admit.New(admit.Config{Enforce: true, DropFragments: drop, HandshakesPerCore: 500, HalfOpen: 1000}, 2)
+		c.Use(admit.Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
+		if err := c.SetLevel(admit.Guarded, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if s := c.State(); s.Mode != admit.Generic {
+			t.Fatalf("state %+v", s)
+		}
+		counted := func(reason bpf.Reason) uint64 {
+			counts, _, err := k.Counts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return counts[reason].Packets
+		}
+		sendFragment(t, "v1")
+		until(t, "the fragment is judged", func() bool { return counted(bpf.PassFragment)+counted(bpf.DropFragment) > 0 })
+		if dropped := counted(bpf.DropFragment) == 1; dropped != drop {
+			t.Errorf("drop_fragments %v: dropped %v", drop, dropped)
+		}
+		if err := k.Detach(interfaceIndex(t, "v0")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sendFragment puts the second half of a UDP datagram from 198.51.100.7 to 192.0.2.1 on
+// an interface.
+func sendFragment(t *testing.T, name string) {
+	t.Helper()
+	frame := append(make([]byte, 12), 8, 0, // Ethernet, with an IPv4 packet
+		0x45, 0, 0, 28, 0, 1, 0, 1, 64, unix.IPPROTO_UDP, 0, 0, 198, 51, 100, 7, 192, 0, 2, 1, 1, 2, 3, 4, 5, 6, 7, 8)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: interfaceIndex(t, name)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func interfaceIndex(t *testing.T, name string) int {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i.Index
+}
+
 // until waits for what a clock brings about.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()

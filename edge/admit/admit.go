@@ -38,10 +38,11 @@ import (
 // A Controller admits connections and requests. All its methods may be called
 // concurrently.
 type Controller struct {
-	enforce   bool
-	maxConns  int64
-	maxHalf   int64
-	maxFlight int64
+	enforce       bool
+	dropFragments bool
+	maxConns      int64
+	maxHalf       int64
+	maxFlight     int64
 
 	cores int
 
@@ -67,16 +68,17 @@ func New(c Config, cores int) *Controller {
 		cores = runtime.GOMAXPROCS(0)
 	}
 	k := &Controller{
-		enforce:    c.Enforce,
-		maxConns:   int64(c.Connections),
-		maxHalf:    int64(max(c.HalfOpen, 1)),
-		maxFlight:  int64(c.InFlight),
-		cores:      cores,
-		start:      time.Now(),
-		meter:      newSketch(),
-		handshakes: newBucket(max(c.HandshakesPerCore, 1) * cores),
-		flight:     newFlight(),
-		known:      newKnowledge(),
+		enforce:       c.Enforce,
+		dropFragments: c.DropFragments,
+		maxConns:      int64(c.Connections),
+		maxHalf:       int64(max(c.HalfOpen, 1)),
+		maxFlight:     int64(c.InFlight),
+		cores:         cores,
+		start:         time.Now(),
+		meter:         newSketch(),
+		handshakes:    newBucket(max(c.HandshakesPerCore, 1) * cores),
+		flight:        newFlight(),
+		known:         newKnowledge(),
 	}
 	k.rules.Store(&ruleSet{})
 	if k.maxConns == 0 {

@@ -31,6 +31,9 @@ type Config struct {
 	// Interfaces are those whose packets the kernel judges. Without any it is that of
 	// Listen's address, or those with a default route.
 	Interfaces []string `koanf:"interfaces"`
+	// DropFragments drops UDP fragments of whatever port while the level is guarded or
+	// higher. QUIC has none, and other services on the machine lose theirs.
+	DropFragments bool `koanf:"drop_fragments"`
 	// QUICLB is for a balancer in front.
 	QUICLB QUICLBConfig `koanf:"quic_lb"`
 }

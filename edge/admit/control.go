@@ -212,6 +212,7 @@ func (k *control) lasts(spent bool, now time.Duration) bool {
 func (c *Controller) enact(level Level) {
 	k := &c.control
 	k.policy = k.budget.policy(level, c.enforce, k.senses.pace)
+	k.policy.DropFragments = c.dropFragments
 	c.force.Store(newForce(k.policy, k.senses.pace, c.now()))
 }
 

@@ -62,6 +62,8 @@ type Rate struct {
 type Policy struct {
 	Level   Level
 	Enforce bool
+	// DropFragments drops all UDP fragments from Guarded on: only the first tells a port.
+	DropFragments bool
 	// Stale is the age of this policy from which on everything passes.
 	Stale time.Duration
 	// Source is what one source may begin and not complete, from Guarded on.
