@@ -115,7 +115,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	var samples sync.WaitGroup
 	if k.kernel != nil {
-		samples.Go(c.readSamples)
+		samples.Go(func() { c.readSamples(ctx) })
 	}
 	tick := time.NewTicker(beat)
 	defer tick.Stop()

@@ -28,9 +28,11 @@ type frailKernel struct {
 	hang        chan struct{} // Configure waits for it
 
 	// What goes wrong.
-	configure, attach, native, check error
+	configure, attach, native, check, next error
 
-	closed chan struct{}
+	nexts   int
+	samples chan Sample
+	closed  chan struct{}
 }
 
 var _ Kernel = (*frailKernel)(nil)
@@ -38,7 +40,7 @@ var _ Kernel = (*frailKernel)(nil)
 var errFrail = errors.New("the kernel does not want to")
 
 func newFrailKernel() *frailKernel {
-	return &frailKernel{rules: map[netip.Prefix]Rule{}, owes: map[netip.Addr]time.Duration{}, closed: make(chan struct{})}
+	return &frailKernel{rules: map[netip.Prefix]Rule{}, owes: map[netip.Addr]time.Duration{}, samples: make(chan Sample), closed: make(chan struct{})}
 }
 
 func (f *frailKernel) do(change func()) {
@@ -125,9 +127,17 @@ func (f *frailKernel) Counts() (counts []Count, lost uint64, err error) {
 	return counts, 0, nil
 }
 
-func (f *frailKernel) Next() (Sample, error) {
-	<-f.closed
-	return Sample{}, os.ErrClosed
+func (f *frailKernel) Next() (s Sample, err error) {
+	f.do(func() { f.nexts++; err = f.next })
+	if err != nil {
+		return s, err
+	}
+	select {
+	case s = <-f.samples:
+		return s, nil
+	case <-f.closed:
+		return s, os.ErrClosed
+	}
 }
 func (f *frailKernel) Top(int) []TopSource { return nil }
 func (f *frailKernel) Close() error        { close(f.closed); return nil }

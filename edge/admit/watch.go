@@ -2,6 +2,7 @@ package admit
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -51,15 +52,32 @@ func (d *drops) note(now time.Duration, established uint64) {
 // flowing reports whether packets of established connections came within a second.
 func (d *drops) flowing(now time.Duration) bool { return d.grown > 0 && now-d.grown <= time.Second }
 
-// readSamples reads what the kernel samples until it is closed.
-func (c *Controller) readSamples() {
+// readSamples reads what the kernel samples until it is closed or ctx ends. What goes
+// wrong is said once and waited out, ever longer: packets are judged all the same.
+func (c *Controller) readSamples(ctx context.Context) {
+	k := &c.control
+	said, delay := "", firstRetry
 	for {
-		s, err := c.control.kernel.Next()
-		if errors.Is(err, os.ErrClosed) {
+		s, err := k.kernel.Next()
+		switch {
+		case errors.Is(err, os.ErrClosed):
 			return
+		case err == nil:
+			delay = firstRetry
+			if s.Drop {
+				k.drops.add(s)
+			}
+			continue
 		}
-		if err == nil && s.Drop {
-			c.control.drops.add(s)
+		if reason := err.Error(); reason != said {
+			said = reason
+			k.log.Warn("cannot read samples of packets", "error", reason)
+		}
+		select {
+		case <-time.After(delay):
+			delay = min(2*delay, lastRetry)
+		case <-ctx.Done():
+			return
 		}
 	}
 }

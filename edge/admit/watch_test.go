@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -35,4 +36,28 @@ func TestLogOfDropsIsBounded(t *testing.T) {
 		t.Errorf("%d reasons kept", len(d.sampled))
 	}
 	d.add(Sample{Reason: "malformed"}) // from nowhere that could be read
+}
+
+// Samples that cannot be read are asked for ever later, which the log says once, and are
+// read when that is over.
+func TestSamplesThatCannotBeReadAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFrailKernel()
+		k.next = errFrail
+		_, log := governed(t, Surroundings{Kernel: k})
+		pass(time.Hour)
+		if k.nexts > 25 {
+			t.Errorf("asked %d times in an hour", k.nexts)
+		}
+		if n := strings.Count(log.String(), "cannot read samples"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log)
+		}
+		k.do(func() { k.next = nil })
+		pass(lastRetry)
+		k.samples <- Sample{Reason: "source", Drop: true, Enforced: true}
+		pass(logEvery)
+		if !strings.Contains(log.String(), "reason=source") {
+			t.Errorf("log:\n%s", log)
+		}
+	})
 }
