@@ -71,9 +71,9 @@ func Examine(n Node, now time.Time) []Finding {
 	all := []Finding{m.kernel(), m.privileges(n)}
 	all = append(all, Interfaces()...)
 	if len(n.UDP) > 0 {
-		all = append(all, m.buffer("net.core.rmem_max"), m.buffer("net.core.wmem_max"), gso(n.GSO))
+		all = append(all, m.limit(receiveBuffer), m.limit(sendBuffer), gso(n.GSO))
 	}
-	all = append(all, m.syncookies(), m.backlog(), m.conntrack(), m.files(n.Connections), clock())
+	all = append(all, m.limit(synCookies), m.limit(acceptQueue), m.conntrack(), m.files(n.Connections), clock())
 	all = append(all, m.ports("tcp", n.TCP)...)
 	all = append(all, m.ports("udp", n.UDP)...)
 	for _, f := range n.Folders {

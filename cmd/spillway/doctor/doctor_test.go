@@ -91,14 +91,15 @@ func TestLimits(t *testing.T) {
 		t.Helper()
 		check(t, got(newMachine(t, 7, files...)), want, said)
 	}
-	receive := func(m machine) Finding { return m.buffer("net.core.rmem_max") }
+	of := func(l limit) func(machine) Finding { return func(m machine) Finding { return m.limit(l) } }
+	receive, queue, cookies := of(receiveBuffer), of(acceptQueue), of(synCookies)
 	f(receive, OK, "7500000 bytes", "/proc/sys/net/core/rmem_max", "7500000")
 	f(receive, Warn, "212992 bytes, not 7500000", "/proc/sys/net/core/rmem_max", "212992")
 	f(receive, Warn, "does not show")
-	f(machine.backlog, OK, "16384 connections", "/proc/sys/net/core/somaxconn", "16384")
-	f(machine.backlog, Warn, "4096 connections", "/proc/sys/net/core/somaxconn", "4096")
-	f(machine.syncookies, OK, "on", "/proc/sys/net/ipv4/tcp_syncookies", "1")
-	f(machine.syncookies, Warn, "off", "/proc/sys/net/ipv4/tcp_syncookies", "0")
+	f(queue, OK, "16384 connections", "/proc/sys/net/core/somaxconn", "16384")
+	f(queue, Warn, "4096 connections may wait to be accepted, not 16384", "/proc/sys/net/core/somaxconn", "4096")
+	f(cookies, OK, "set to 1", "/proc/sys/net/ipv4/tcp_syncookies", "1")
+	f(cookies, Warn, "set to 0, not 1", "/proc/sys/net/ipv4/tcp_syncookies", "0")
 	const count, most = "/proc/sys/net/netfilter/nf_conntrack_count", "/proc/sys/net/netfilter/nf_conntrack_max"
 	f(machine.conntrack, OK, "not tracked")
 	f(machine.conntrack, OK, "50 of 100", count, "50", most, "100")
@@ -120,11 +121,9 @@ func TestLimitsAreThoseOfTheInstallation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int64{
-		"net.core.rmem_max": wantedBuffer, "net.core.wmem_max": wantedBuffer, "net.core.somaxconn": wantedBacklog,
-	} {
-		if got := number(field(string(text), name+" = ")); got != want {
-			t.Errorf("%s sets %s to %d, and %d is asked for", file, name, got, want)
+	for _, l := range []limit{receiveBuffer, sendBuffer, acceptQueue} {
+		if got := number(field(string(text), l.name+" = ")); got != l.least {
+			t.Errorf("%s sets %s to %d, and %d is asked for", file, l.name, got, l.least)
 		}
 	}
 }

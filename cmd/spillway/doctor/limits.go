@@ -6,50 +6,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the installation sets (scripts/systemd/sysctl.conf), and why it does.
+// A limit is a setting of the kernel that has to be high enough.
+type limit struct {
+	name  string
+	least int64
+	is    string // how a value reads
+	// What to do where it is lower, and what follows there.
+	remedy, lower string
+}
+
 const (
-	wantedBuffer  = 7_500_000
-	wantedBacklog = 16_384
+	sysctlHint = "sysctl --system applies /etc/sysctl.d/60-spillway.conf, which the installation ships; in a container the host has to"
+	lateness   = "HTTP/3 drops packets whenever the node is late by milliseconds"
 )
 
-const sysctlHint = "sysctl --system applies /etc/sysctl.d/60-spillway.conf, which the installation ships; in a container the host has to"
-
-// buffer looks at the bound of the buffers of UDP sockets.
-func (m machine) buffer(name string) Finding {
-	switch size, known := m.sysctl(name); {
-	case !known:
-		return Warn.of(name, "ask on the host", "does not show in this container")
-	case size < wantedBuffer:
-		return Warn.of(name, sysctlHint, "%d bytes, not %d: HTTP/3 drops packets whenever the node is late by milliseconds", size, wantedBuffer)
-	default:
-		return ok(name, "%d bytes", size)
+// The limits. All but the last are as the installation sets them
+// (scripts/systemd/sysctl.conf), which says why.
+var (
+	receiveBuffer = limit{"net.core.rmem_max", 7_500_000, "%d bytes", sysctlHint, lateness}
+	sendBuffer    = limit{"net.core.wmem_max", 7_500_000, "%d bytes", sysctlHint, lateness}
+	acceptQueue   = limit{
+		"net.core.somaxconn", 16_384, "%d connections may wait to be accepted", sysctlHint,
+		"of a burst the others try again after a second",
 	}
-}
-
-// backlog looks at the bound of the queue of connections that wait to be accepted.
-func (m machine) backlog() Finding {
-	const name = "net.core.somaxconn"
-	switch length, known := m.sysctl(name); {
-	case !known:
-		return Warn.of(name, "ask on the host", "does not show in this container")
-	case length < wantedBacklog:
-		return Warn.of(name, sysctlHint, "%d connections may wait to be accepted, not %d; of a burst the others try again after a second", length, wantedBacklog)
-	default:
-		return ok(name, "%d connections may wait to be accepted", length)
+	// What the kernel does when half-open TCP connections fill its queue (RFC 4987
+	// section 3.6).
+	synCookies = limit{
+		"net.ipv4.tcp_syncookies", 1, "set to %d", "sysctl -w net.ipv4.tcp_syncookies=1",
+		"a flood of SYNs fills the queue, and keeps everybody out",
 	}
-}
+)
 
-// syncookies looks at what the kernel does when half-open TCP connections fill its
-// queue (RFC 4987 section 3.6).
-func (m machine) syncookies() Finding {
-	const name = "net.ipv4.tcp_syncookies"
-	switch value, known := m.sysctl(name); {
+func (m machine) limit(l limit) Finding {
+	switch value, known := m.sysctl(l.name); {
 	case !known:
-		return Warn.of(name, "ask on the host", "does not show in this container")
-	case value == 0:
-		return Warn.of(name, "sysctl -w net.ipv4.tcp_syncookies=1", "off: a flood of SYNs fills the queue, and keeps everybody out")
+		return Warn.of(l.name, "ask on the host", "does not show in this container")
+	case value < l.least:
+		return Warn.of(l.name, l.remedy, l.is+", not %d: %s", value, l.least, l.lower)
 	default:
-		return ok(name, "on")
+		return ok(l.name, l.is, value)
 	}
 }
 
