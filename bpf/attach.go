@@ -6,61 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
-
-// Why the kernel does not admit. The errors of Load and Attach are one of these
-// where the reason is known, and wrap what the kernel said.
-var (
-	// ErrNoPrivilege means that CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON is missing.
-	// The last is for the verifier: without it a kernel with mitigations lets no
-	// program move along a packet by what the packet says, and any kernel minds how
-	// the compiler uses the stack.
-	ErrNoPrivilege = errors.New("no privilege (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")
-	// ErrOldKernel means that the kernel lacks what the programs need: 5.12, for
-	// tcx 6.6.
-	ErrOldKernel = errors.New("the kernel is too old")
-	// ErrHookInUse means that another program holds the interface's hook.
-	ErrHookInUse = errors.New("another program holds the hook")
-	// ErrNotByDriver means that the driver does not do what was asked for, which
-	// native mode needs.
-	ErrNotByDriver = errors.New("the driver does not support it")
-	// ErrRejected means that the kernel's verifier refused a program. That is a
-	// defect of ours; the error's %+v has the verifier's log.
-	ErrRejected = errors.New("the kernel's verifier refused the program")
-)
-
-// explain adds to an error of the kernel what it means. The texts of some mislead:
-// a missing privilege is told as a limit of locked memory, or by the verifier.
-func explain(err error) error {
-	var verifier *ebpf.VerifierError
-	var reason error
-	switch refused := errors.As(err, &verifier); {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !(refused && mayPerfmon()):
-		reason = ErrNoPrivilege
-	case errors.Is(err, ebpf.ErrNotSupported):
-		reason = ErrOldKernel
-	case refused:
-		reason = ErrRejected
-	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		reason = ErrHookInUse
-	case errors.Is(err, unix.EOPNOTSUPP):
-		reason = ErrNotByDriver
-	default:
-		return err
-	}
-	return fmt.Errorf("%w: %w", reason, err)
-}
-
-// mayPerfmon reports whether the thread has CAP_PERFMON.
-func mayPerfmon() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	return data[unix.CAP_PERFMON/32].Effective>>(unix.CAP_PERFMON%32)&1 != 0
-}
 
 // A Mode is where in the kernel packets are judged.
 type Mode string
@@ -131,7 +77,7 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 		}
 		refused = errors.Join(refused, fmt.Errorf("attach in %s mode: %w", m, err))
 	}
-	return nil, refused
+	return nil, inOneSentence(refused)
 }
 
 // program returns the name of the program of a mode.

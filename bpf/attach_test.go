@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"spillway/bpf/bpftest"
 )
@@ -236,7 +237,7 @@ func TestVerifierAccepts(t *testing.T) {
 		a.attaching.Lock()
 		p, err := a.program(name)
 		a.attaching.Unlock()
-		if refused := (*ebpf.VerifierError)(nil); errors.As(err, &refused) && mayPerfmon() {
+		if refused := (*ebpf.VerifierError)(nil); errors.As(err, &refused) && may(unix.CAP_PERFMON) {
 			t.Errorf("%s: %-60v", name, refused)
 			continue
 		}

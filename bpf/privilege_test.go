@@ -33,6 +33,26 @@ func TestExplain(t *testing.T) {
 		if !errors.Is(err, c.want) || !errors.Is(err, c.kernel) {
 			t.Errorf("%v became %v", c.kernel, err)
 		}
+		if c.want == ErrRejected && !errors.As(err, new(*ebpf.VerifierError)) {
+			t.Errorf("%v has lost the verifier's log", err)
+		}
+	}
+}
+
+// A hook in use and a kernel without tcx are told together, with what to do.
+func TestBothModesRefused(t *testing.T) {
+	inUse, old := explain(unix.EBUSY), explain(ebpf.ErrNotSupported)
+	err := inOneSentence(errors.Join(inUse, old))
+	if !errors.Is(err, ErrHookInUse) || !errors.Is(err, ErrOldKernel) || !errors.Is(err, unix.EBUSY) {
+		t.Errorf("the reasons are lost: %v", err)
+	}
+	if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, "detach that program, or upgrade the kernel") {
+		t.Errorf("it is told as %q", text)
+	}
+	for _, alone := range []error{inUse, old, errors.Join(inUse, explain(unix.ENOMEM))} {
+		if inOneSentence(alone) != alone {
+			t.Errorf("%v became another", alone)
+		}
 	}
 }
 
@@ -72,7 +92,11 @@ func child(t *testing.T, wait bool, attributes *syscall.SysProcAttr) (*exec.Cmd,
 // Then it waits for the end of its input, if it is to wait.
 func beChild(wait bool) {
 	say := func(err error) {
-		for name, reason := range map[string]error{"no privilege": ErrNoPrivilege, "old kernel": ErrOldKernel, "in use": ErrHookInUse} {
+		if refused := (refusal{}); errors.As(err, &refused) {
+			fmt.Println(refused)
+			return
+		}
+		for name, reason := range map[string]error{"old kernel": ErrOldKernel, "in use": ErrHookInUse} {
 			if errors.Is(err, reason) {
 				fmt.Println(name)
 				return
@@ -120,7 +144,7 @@ func TestPrivilege(t *testing.T) {
 	needKernel(t, Options{})
 	ownNamespace(t)
 	unprivileged := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if _, said := child(t, false, unprivileged); said != "no privilege" {
+	if _, said := child(t, false, unprivileged); said != "no privilege: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing" {
 		t.Errorf("without any right: %s", said)
 	}
 	capabilities := func(c ...uintptr) string {
@@ -129,13 +153,13 @@ func TestPrivilege(t *testing.T) {
 		_, said := child(t, false, &attributes)
 		return said
 	}
-	if said := capabilities(unix.CAP_BPF); said != "no privilege" {
+	if said := capabilities(unix.CAP_BPF); said != "no privilege: CAP_NET_ADMIN, CAP_PERFMON missing" {
 		t.Errorf("with CAP_BPF: %s", said)
 	}
 	// Enough for no verifier that was tried; another may ask for no more.
 	said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN)
 	t.Logf("with CAP_BPF and CAP_NET_ADMIN: %s", said)
-	if said != "no privilege" && said != string(Generic) {
+	if said != "no privilege: CAP_PERFMON missing" && said != string(Generic) {
 		t.Errorf("with CAP_BPF and CAP_NET_ADMIN: %s", said)
 	}
 	if said := capabilities(unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON); said != string(Generic) {
