@@ -34,7 +34,8 @@ type Attachment struct {
 
 // Attach lets the packets of an interface be judged, in the given mode. Attaching
 // again replaces what was there, Attach with the same interface and mode does
-// nothing. When no mode is possible the error says why of each.
+// nothing. When no mode is possible the error says why of each, or that the interface
+// is none for any (ErrNotEthernet).
 //
 // Where a link was inherited, it first takes the place of the other process. Auto keeps
 // the mode of the link then, even Native.
@@ -62,6 +63,9 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 		if err := a.detach(iface); err != nil {
 			return nil, err
 		}
+	}
+	if err := needEthernet(iface); err != nil {
+		return nil, err
 	}
 	modes := []Mode{mode}
 	if mode == Auto {

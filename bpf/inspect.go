@@ -25,6 +25,8 @@ type Interface struct {
 	Name  string
 	Index int
 	MTU   int // in bytes
+	// Ethernet is false where no mode is to be had (ErrNotEthernet).
+	Ethernet bool
 	// Driver is the kernel's name of it, empty if it has none.
 	Driver string
 	// Native says whether the driver has native mode at all.
@@ -77,10 +79,13 @@ func Inspect(name string) (Interface, error) {
 		return Interface{}, fmt.Errorf("inspect interface %s: %w", name, err)
 	}
 	i := Interface{Name: name, Index: found.Index, MTU: found.MTU, Driver: driverOf(name), Native: Unknown}
+	if i.Ethernet, err = hasEthernet(i.Index); err != nil {
+		return Interface{}, fmt.Errorf("inspect interface %s: %w", name, err)
+	}
 	known, listed := drivers[i.Driver]
 	features, err := xdpFeatures(i.Index)
 	switch {
-	case i.Driver == "", err == nil && features&xdpBasic == 0:
+	case i.Driver == "", !i.Ethernet, err == nil && features&xdpBasic == 0:
 		i.Native = Unsupported
 		return i, nil
 	case err == nil, listed:

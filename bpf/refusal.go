@@ -25,6 +25,9 @@ var (
 	// ErrNotByDriver means that the driver does not do what was asked for, which
 	// native mode needs.
 	ErrNotByDriver = errors.New("the driver does not support it")
+	// ErrNotEthernet means that the interface's frames have no Ethernet headers: the
+	// programs would look for addresses and ports at the wrong place.
+	ErrNotEthernet = errors.New("its packets have no Ethernet headers, without which they are not judged")
 	// ErrRejected means that the kernel's verifier refused a program of a process with
 	// all privileges: a defect of ours, or a kernel that we have not met. No setting
 	// mends it, and the next load goes the same way. The text ends with the verifier's

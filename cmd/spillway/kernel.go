@@ -195,7 +195,11 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 			for _, done := range indexes[:i] {
 				err = errors.Join(err, k.Detach(done))
 			}
-			return "", fmt.Errorf("interface %s: %w", nameOf(index), err)
+			err = fmt.Errorf("interface %s: %w", nameOf(index), err)
+			if errors.Is(err, bpf.ErrNotEthernet) {
+				err = fmt.Errorf("%w; name others in admission.interfaces", err)
+			}
+			return "", err
 		}
 		refused = append(refused, attached.Refused)
 		worst = worse(worst, admit.Mode(attached.Mode))

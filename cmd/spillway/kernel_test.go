@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"spillway/bpf"
 	"spillway/bpf/bpftest"
 	"spillway/edge"
@@ -230,6 +232,35 @@ func interfaceIndex(t *testing.T, name string) int {
 		t.Fatal(err)
 	}
 	return i.Index
+}
+
+// An interface without Ethernet headers is refused whatever the mode: the node goes on in
+// user space and says why.
+func TestInterfaceWithoutEthernetHeaders(t *testing.T) {
+	ownNetwork(t)
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Skipf("an interface of such a kind: %v", err)
+	}
+	bpftest.IP(t, "tuntap add t0 mode tun")
+	bpftest.IP(t, "tuntap add t1 mode tap")
+	f := func(name string, want admit.Mode, refused string) {
+		t.Helper()
+		k := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto", Interfaces: []string{name}})
+		c := admit.New(admit.Config{HandshakesPerCore: 500, HalfOpen: 1000}, 2)
+		c.Use(admit.Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
+		if err := c.SetLevel(admit.Normal, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if s := c.State(); s.Mode != want || !strings.Contains(s.Refused, refused) || refused == "" && s.Refused != "" {
+			t.Errorf("%s: mode %s, refused %q", name, s.Mode, s.Refused)
+		}
+		if _, err := k.Attach(true); want == admit.UserSpace && !errors.Is(err, bpf.ErrNotEthernet) {
+			t.Errorf("%s, native: %v", name, err)
+		}
+	}
+	f("t0", admit.UserSpace, "t0: its packets have no Ethernet headers")
+	f("t1", admit.Generic, "")
+	f("lo", admit.Generic, "")
 }
 
 // until waits for what a clock brings about.

@@ -9,7 +9,8 @@ import (
 )
 
 // Interfaces says of each interface that is up what native mode would meet there. In
-// generic mode all of them judge packets, so that none of it is a reason to warn.
+// generic mode all judge packets that have Ethernet headers, so that it is no reason to
+// warn: which of them visitors come in by, the node says.
 func Interfaces() (all []Finding) {
 	links, err := net.Interfaces()
 	for _, link := range links {
@@ -38,6 +39,8 @@ func nativeText(i bpf.Interface) string {
 	}
 	text := fmt.Sprintf("%s, MTU %d; native mode: ", driver, i.MTU)
 	switch {
+	case !i.Ethernet:
+		return fmt.Sprintf("%s, MTU %d; packets are not judged here, as they have no Ethernet headers", driver, i.MTU)
 	case i.Native == bpf.Unsupported:
 		return text + "the driver has none"
 	case len(i.Needs) > 0:
