@@ -152,7 +152,7 @@ func (n *node) listen(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	around := admit.Surroundings{Spent: n.spent, Cache: c.Cache.Memory, Log: n.log}
+	around := admit.Surroundings{Refusal: refusalOf, Spent: n.spent, Cache: c.Cache.Memory, Log: n.log}
 	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Succeeds: n.inherited.succeeds()}
 	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel())
 	switch {

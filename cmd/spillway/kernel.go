@@ -43,10 +43,10 @@ var (
 func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inherited []*os.File) (*kernel, error) {
 	addr := addressOf(socks.TCP.Addr())
 	if c.Kernel == "off" {
-		return nil, errors.New("admission.kernel is off")
+		return nil, errOff
 	}
 	if addr.Addr().IsLoopback() && len(c.Interfaces) == 0 {
-		return nil, errors.New("the node listens on a loopback address, where no flood comes from")
+		return nil, errLoopback
 	}
 	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, Address: addr.Addr(), ConnectionIDs: ids, Inherited: inherited}
 	if len(socks.UDP) > 0 {
@@ -101,8 +101,8 @@ func interfaces(names []string, addr netip.Addr) ([]int, error) {
 		}
 	}
 	if len(found) < max(1, len(names)) {
-		return nil, fmt.Errorf("no interface for %s; name them in admission.interfaces",
-			cmp.Or(strings.Join(names, ", "), addr.String()))
+		return nil, fmt.Errorf("%w for %s; name them in admission.interfaces",
+			errNoInterface, cmp.Or(strings.Join(names, ", "), addr.String()))
 	}
 	return found, nil
 }

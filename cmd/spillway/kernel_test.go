@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -247,12 +248,22 @@ func TestInterfaceWithoutEthernetHeaders(t *testing.T) {
 		t.Helper()
 		k := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto", Interfaces: []string{name}})
 		c := admit.New(admit.Config{HandshakesPerCore: 500, HalfOpen: 1000}, 2)
-		c.Use(admit.Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
+		c.Use(admit.Surroundings{Kernel: k, Refusal: refusalOf, Log: slog.New(slog.DiscardHandler)})
 		if err := c.SetLevel(admit.Normal, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if s := c.State(); s.Mode != want || !strings.Contains(s.Refused, refused) || refused == "" && s.Refused != "" {
+		s := c.State()
+		if s.Mode != want || !strings.Contains(s.Refused, refused) || refused == "" && s.Refused != "" {
 			t.Errorf("%s: mode %s, refused %q", name, s.Mode, s.Refused)
+		}
+		reason := admit.NotRefused
+		if refused != "" {
+			reason = admit.NotEthernet
+		}
+		var metrics strings.Builder
+		writeAdmissionMetrics(&metrics, &nodeState{Admission: s})
+		if in := fmt.Sprintf("spillway_admission_mode{mode=%q,reason=%q} 1\n", want, reason); !strings.Contains(metrics.String(), in) {
+			t.Errorf("%s: no %sin\n%s", name, in, &metrics)
 		}
 		if _, err := k.Attach(true); want == admit.UserSpace && !errors.Is(err, bpf.ErrNotEthernet) {
 			t.Errorf("%s, native: %v", name, err)

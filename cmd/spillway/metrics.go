@@ -212,7 +212,11 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, "spillway_requests_refused_by_source_total", a.RefusedRequests)
 	gauge(w, "spillway_admission_level", int(a.Level))
 	for _, mode := range admit.Modes {
-		gauge(w, fmt.Sprintf("spillway_admission_mode{mode=%q}", mode), flag(mode == a.Mode))
+		reason := admit.NotRefused
+		if mode == a.Mode {
+			reason = a.RefusedReason
+		}
+		gauge(w, fmt.Sprintf("spillway_admission_mode{mode=%q,reason=%q}", mode, reason), flag(mode == a.Mode))
 	}
 	metrics.WriteGaugeFloat64(w, "spillway_admission_heartbeat_age_seconds", a.Heartbeat)
 	metrics.WriteGaugeFloat64(w, "spillway_admission_handshake_cpu_ratio", a.Signals.HandshakeCPU)

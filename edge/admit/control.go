@@ -27,6 +27,8 @@ type Surroundings struct {
 	// NoKernel.
 	Kernel   Kernel
 	NoKernel error
+	// Refusal says in a word why the kernel refuses, or NoKernel. Nil is Other for all.
+	Refusal func(error) Refusal
 	// Spent reports whether origins are saturated and functions can take nothing. Nil
 	// is never.
 	Spent func() bool
@@ -48,13 +50,15 @@ type control struct {
 	spentSince time.Duration
 
 	// The surroundings, which do not change after Use.
-	kernel Kernel
-	spent  func() bool
-	log    *slog.Logger
+	kernel  Kernel
+	refusal func(error) Refusal
+	spent   func() bool
+	log     *slog.Logger
 
 	// How the kernel does.
 	mode     Mode
 	refused  string        // why it is no better mode
+	reason   Refusal       // the same in a word
 	said     string        // the last reason that is in the log
 	beaten   time.Duration // when the kernel was last told a policy
 	checked  time.Duration
@@ -73,7 +77,7 @@ type pin struct {
 }
 
 func (k *control) begin(c *Controller) {
-	k.mode, k.log = UserSpace, slog.New(slog.DiscardHandler)
+	k.mode, k.reason, k.log = UserSpace, NotRefused, slog.New(slog.DiscardHandler)
 	k.senses.gauges = gauges{cpu: processCPU, delay: schedulerDelay(), memory: heapShare(given(), 0)}
 	k.senses.look(reading{}, c.cores)
 	k.budget.follow(Normal, k.senses.pace)
@@ -84,10 +88,8 @@ func (k *control) begin(c *Controller) {
 // once. Rules that the kernel has already, from a process before, are taken over.
 func (c *Controller) Use(s Surroundings) {
 	k := &c.control
-	k.kernel, k.spent, k.log = s.Kernel, s.Spent, s.Log
-	if s.NoKernel != nil {
-		k.refused = s.NoKernel.Error()
-	}
+	k.kernel, k.refusal, k.spent, k.log = s.Kernel, s.Refusal, s.Spent, s.Log
+	k.refuse(s.NoKernel)
 	if s.Cache > 0 {
 		k.senses.memory = heapShare(given(), s.Cache)
 	}
@@ -259,10 +261,8 @@ func (c *Controller) attach(now time.Duration) {
 		c.fall(now, err)
 		return
 	}
-	k.mode, k.beaten, k.checked, k.refused = mode, now, now, ""
-	if why := k.kernel.Refused(); why != nil {
-		k.refused = why.Error()
-	}
+	k.mode, k.beaten, k.checked = mode, now, now
+	k.refuse(k.kernel.Refused())
 	k.say(k.log.Info, "packets are judged in the kernel", k.refused, "mode", mode)
 	c.judge.Store(&k.kernel)
 }
@@ -272,7 +272,8 @@ func (c *Controller) attach(now time.Duration) {
 func (c *Controller) fall(now time.Duration, why error) {
 	k := &c.control
 	c.judge.Store(nil)
-	k.mode, k.refused, k.trial = UserSpace, why.Error(), nil
+	k.mode, k.trial = UserSpace, nil
+	k.refuse(why)
 	k.say(k.log.Warn, "packets are not judged in the kernel, connections are in user space", k.refused)
 	k.delay = min(max(k.delay, firstRetry), lastRetry)
 	k.retryAt = now + k.delay

@@ -239,7 +239,7 @@ func TestNoKernelIsSaidOnce(t *testing.T) {
 		if n := strings.Count(log.String(), "no privilege"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, log)
 		}
-		if s := c.State(); s.Mode != UserSpace || s.Refused != "no privilege" {
+		if s := c.State(); s.Mode != UserSpace || s.Refused != "no privilege" || s.RefusedReason != Other {
 			t.Errorf("state %+v", s)
 		}
 		if err := c.EnableNative(); !errors.Is(err, ErrNoKernel) {

@@ -25,6 +25,7 @@ type trial struct {
 
 // The reasons for which a trial fails.
 var (
+	errGivenUp     = errors.New("native mode was given up")
 	errUnconfirmed = errors.New("nobody confirmed it")
 	errSucceeded   = errors.New("an upgrade came before anybody confirmed it")
 	errSilent      = errors.New("no packets of established connections came any more")
@@ -66,7 +67,8 @@ func (c *Controller) EnableNative() error {
 	if err != nil {
 		return errors.Join(err, c.detachNative(now))
 	}
-	k.mode, k.refused = mode, ""
+	k.mode = mode
+	k.refuse(nil)
 	k.trial = &trial{
 		until: now + trialTime, before: before, established: established(counts), flowing: k.drops.flowing(now),
 	}
@@ -99,7 +101,7 @@ func (c *Controller) EndTrial() error {
 	if err := c.detachNative(c.now()); err != nil {
 		return err
 	}
-	k.refused = "native mode was given up: " + errSucceeded.Error()
+	k.refuse(fmt.Errorf("%w: %w", errGivenUp, errSucceeded))
 	k.log.Warn("native mode was given up", "reason", errSucceeded, "mode", k.mode)
 	return nil
 }
@@ -115,10 +117,7 @@ func (c *Controller) DisableNative() error {
 	if err := c.detachNative(c.now()); err != nil {
 		return err
 	}
-	k.refused = ""
-	if why := k.kernel.Refused(); why != nil {
-		k.refused = why.Error()
-	}
+	k.refuse(k.kernel.Refused())
 	k.log.Info("native mode was ended", "mode", k.mode)
 	return nil
 }
@@ -167,6 +166,6 @@ func (c *Controller) watch(now time.Duration, counts []Count) {
 	if err := c.detachNative(now); err != nil {
 		return // it is said
 	}
-	k.refused = "native mode was given up: " + why.Error()
+	k.refuse(fmt.Errorf("%w: %w", errGivenUp, why))
 	k.log.Warn("native mode was given up", "reason", why, "mode", k.mode)
 }

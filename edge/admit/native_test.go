@@ -41,7 +41,7 @@ func TestNativeModeIsOnTrial(t *testing.T) {
 					t.Errorf("given up before the time: %+v", s)
 				}
 				pass(2 * time.Second)
-				if s := c.State(); s.Mode != want || s.Trial != 0 || why != "" && !strings.Contains(s.Refused, why) {
+				if s := c.State(); s.Mode != want || s.Trial != 0 || why != "" && (!strings.Contains(s.Refused, why) || s.RefusedReason != GivenUp) {
 					t.Errorf("state %+v", s)
 				}
 				if why != "" && strings.Count(log.String(), why) != 1 {

@@ -58,9 +58,11 @@ type State struct {
 	BudgetQUIC float64 `json:"budget_quic"`
 	BudgetTCP  float64 `json:"budget_tcp"`
 
-	// Mode is where packets are judged. Refused says why nowhere better.
-	Mode    Mode   `json:"mode"`
-	Refused string `json:"refused,omitempty"`
+	// Mode is where packets are judged. Refused says why nowhere better, RefusedReason
+	// in a word.
+	Mode          Mode    `json:"mode"`
+	Refused       string  `json:"refused,omitempty"`
+	RefusedReason Refusal `json:"refused_reason"`
 	// Heartbeat is how long ago the kernel was told the policy, in seconds; -1 where no
 	// kernel judges.
 	Heartbeat float64 `json:"heartbeat_seconds"`
@@ -120,7 +122,7 @@ func (k *control) state(s *State, now time.Duration) {
 	}
 	s.Signals, s.HandshakeCost = k.demand, k.senses.pace.cost
 	s.BudgetQUIC, s.BudgetTCP = k.policy.QUIC.PerSecond, k.policy.TCP.PerSecond
-	s.Mode, s.Refused = k.mode, k.refused
+	s.Mode, s.Refused, s.RefusedReason = k.mode, k.refused, k.reason
 	s.Packets, s.SamplesLost = k.drops.counts, k.drops.lost
 	if k.mode != UserSpace {
 		s.Heartbeat = (now - k.beaten).Seconds()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -34,8 +35,10 @@ func TestFlood(t *testing.T) {
 		t.Fatalf("%d rows of two settings", len(rows))
 	}
 	for _, r := range rows {
-		if r.Counts[`admission_mode{mode="user_space"}`] > 0 {
-			t.Skip("packets are not judged in the kernel")
+		for name := range r.Counts {
+			if strings.HasPrefix(name, `admission_mode{mode="user_space"`) {
+				t.Skip("packets are not judged in the kernel: " + name)
+			}
 		}
 		judged := r.Counts[`admission_packets_total{reason="new_quic",verdict="pass"}`]
 		if r.Sent == 0 || len(r.Loads) != 3 || judged == 0 || r.Counts["handshakes_completed_total"] == 0 {
