@@ -77,6 +77,7 @@ func (a *Admission) Attach(iface int, mode Mode) (*Attachment, error) {
 		if err == nil {
 			attachment := &Attachment{Interface: iface, Mode: m, Refused: refused, link: l}
 			a.attached[iface] = attachment
+			a.pins.sweep()
 			return attachment, nil
 		}
 		refused = errors.Join(refused, fmt.Errorf("attach in %s mode: %w", m, err))

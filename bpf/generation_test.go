@@ -171,7 +171,7 @@ func (g *generationSelf) obey(command []string) (string, error) {
 	}
 	switch command[0] {
 	case "load":
-		return "ok", g.load()
+		return "ok", g.load(argument)
 	case "configure":
 		level, err := strconv.Atoi(argument)
 		if err != nil {
@@ -201,6 +201,9 @@ func (g *generationSelf) obey(command []string) (string, error) {
 	case "refund":
 		g.Refund(client4, false, time.Hour)
 		return "ok", nil
+	case "charge":
+		g.Charge(client4, false, time.Hour, time.Hour)
+		return "ok", nil
 	case "owes":
 		return strconv.FormatBool(g.Owes(client4, false) > 0), nil
 	case "rules":
@@ -214,12 +217,12 @@ func (g *generationSelf) obey(command []string) (string, error) {
 	return g.steer(command[0], argument)
 }
 
-func (g *generationSelf) load() (err error) {
+func (g *generationSelf) load(pin string) (err error) {
 	ids, err := NewConnectionIDs(nil, testKeys)
 	if err != nil {
 		return err
 	}
-	g.Admission, err = Load(Options{UDPPort: testUDPPort, ConnectionIDs: ids, Inherited: g.inherited})
+	g.Admission, err = Load(Options{UDPPort: testUDPPort, ConnectionIDs: ids, Inherited: g.inherited, Pin: pin})
 	for _, f := range g.inherited {
 		f.Close()
 	}

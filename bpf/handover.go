@@ -25,8 +25,9 @@ const FilePrefix = "bpf/"
 // The names of what is handed over. The words of the state mean something to the
 // same programs only, so that its names carry a digest of them.
 var (
+	digest     = fmt.Sprintf("%.8x", sha256.Sum256(_AdmissionBytes))
 	mapFiles   = FilePrefix + "map/"
-	stateFiles = fmt.Sprintf(FilePrefix+"state/%.8x/", sha256.Sum256(_AdmissionBytes))
+	stateFiles = FilePrefix + "state/" + digest + "/"
 	linkFiles  = FilePrefix + "link/"
 )
 
@@ -36,6 +37,9 @@ var handedOver = []string{admissionMapSockets, admissionMapRoutes, admissionMapR
 // state are the maps with what sources owe and who is known. It is handed over as a
 // whole, with the configuration, which has the key of sources.
 var state = []string{admissionMapSources, admissionMapFlows, admissionMapKnown, admissionMapBudgets}
+
+// pinned are the state and the configuration.
+var pinned = append(slices.Clone(state), admissionMapConfig)
 
 // Files returns what another process needs to take the place of this one: steering,
 // rules, what sources owe, who is known, and the links to interfaces. It gives them,
@@ -56,6 +60,9 @@ func (a *Admission) Files() ([]*os.File, error) {
 	}
 	for _, name := range state {
 		shared[stateFiles+name] = all[name]
+	}
+	if a.pins != nil {
+		shared[pinFile] = a.pins
 	}
 	for index, attachment := range a.attached {
 		shared[fmt.Sprintf("%s%d/%s", linkFiles, index, attachment.Mode)] = attachment.link
@@ -90,9 +97,13 @@ type inheritance struct {
 	links  map[int]*Attachment
 }
 
-// inherit looks through files. What is of another form is left out, but for steering.
-func inherit(files []*os.File, specs map[string]*ebpf.MapSpec, ids *ConnectionIDs) (inheritance, error) {
+// inherit looks through files, and through what a process before has left pinned. What
+// is of another form is left out, but for steering.
+func inherit(files []*os.File, left *pins, specs map[string]*ebpf.MapSpec, ids *ConnectionIDs) (inheritance, error) {
 	i := inheritance{maps: map[string]*ebpf.Map{}, links: map[int]*Attachment{}}
+	if !slices.ContainsFunc(files, isState) {
+		i.maps = left.take(specs)
+	}
 	for _, f := range files {
 		if err := i.take(f, specs, ids); err != nil {
 			return inheritance{}, errors.Join(fmt.Errorf("take over %s: %w", f.Name(), err), i.close())
@@ -100,6 +111,8 @@ func inherit(files []*os.File, specs map[string]*ebpf.MapSpec, ids *ConnectionID
 	}
 	return i, i.takeState()
 }
+
+func isState(f *os.File) bool { return strings.HasPrefix(f.Name(), stateFiles) }
 
 func (i *inheritance) take(f *os.File, specs map[string]*ebpf.MapSpec, ids *ConnectionIDs) error {
 	if name, found := strings.CutPrefix(f.Name(), linkFiles); found {
@@ -230,11 +243,12 @@ func (a *Admission) succeed(attachment *Attachment) error {
 		return errors.Join(fmt.Errorf("take over interface %d: %w", attachment.Interface, explain(err)), attachment.link.Close())
 	}
 	a.attached[attachment.Interface] = attachment
+	a.pins.sweep()
 	return nil
 }
 
-// Retake puts the programs of this process where a successor that came to nothing has
-// put its own.
+// Retake puts the programs and the pinned maps of this process where a successor that
+// came to nothing has put its own.
 func (a *Admission) Retake() error {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()
@@ -251,7 +265,8 @@ func (a *Admission) Retake() error {
 			errs = append(errs, fmt.Errorf("take interface %d back: %w", attachment.Interface, explain(err)))
 		}
 	}
-	return errors.Join(errs...)
+	a.pins.sweep()
+	return errors.Join(append(errs, a.pins.put(a.replacements()))...)
 }
 
 // governs reports whether the program at work is that of this process. Another one,

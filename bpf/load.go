@@ -19,10 +19,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -44,8 +42,10 @@ type Options struct {
 	// Inherited are the Files of another process, whose place this one takes; others
 	// among them are left alone. Load keeps none of them open.
 	Inherited []*os.File
-	// Pin is a folder of a BPF file system that keeps the maps over the end of the
-	// process, so that the next one knows the same sources. Empty pins nothing.
+	// Pin is a folder of a BPF file system that keeps what sources owe and who is known
+	// over the end of the process, however it ends, for the next one with the same
+	// programs. It is for one process, and the one that takes its place. Empty pins
+	// nothing.
 	Pin string
 }
 
@@ -55,7 +55,7 @@ type Admission struct {
 	ids   *ConnectionIDs
 	spec  *ebpf.CollectionSpec
 	maps  admissionMaps
-	pin   string
+	pins  *pins
 	hash  sourceHash
 	owed  *words
 	flows *words
@@ -71,7 +71,7 @@ type Admission struct {
 }
 
 // Load creates the maps, or takes those that it inherits. Programs are loaded when
-// they are attached. The errors are ErrNoPrivilege, ErrOldKernel, ErrInherited and
+// they are attached. The errors are ErrNoPrivilege, ErrOldKernel, ErrInherited, ErrPin and
 // others, which are the kernel's.
 func Load(o Options) (*Admission, error) {
 	if o.ConnectionIDs == nil {
@@ -85,14 +85,18 @@ func Load(o Options) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
-	inherited, err := inherit(o.Inherited, spec.Maps, o.ConnectionIDs)
+	pins, err := openPins(o.Pin, o.Inherited)
 	if err != nil {
 		return nil, err
+	}
+	inherited, err := inherit(o.Inherited, pins, spec.Maps, o.ConnectionIDs)
+	if err != nil {
+		return nil, errors.Join(err, pins.close())
 	}
 	a := &Admission{
 		ids:       o.ConnectionIDs,
 		spec:      spec,
-		pin:       o.Pin,
+		pins:      pins,
 		hash:      newSourceHash(),
 		programs:  map[string]*ebpf.Program{},
 		attached:  map[int]*Attachment{},
@@ -112,7 +116,7 @@ func (a *Admission) begin(o Options, inherited map[string]*ebpf.Map) error {
 	if err := a.setConstants(o); err != nil {
 		return err
 	}
-	if err := a.createMaps(inherited); err != nil {
+	if err := a.spec.LoadAndAssign(&a.maps, &ebpf.CollectionOptions{MapReplacements: inherited}); err != nil {
 		return fmt.Errorf("create the maps of the packet filter: %w", explain(err))
 	}
 	if err := a.mapMemory(); err != nil {
@@ -120,7 +124,10 @@ func (a *Admission) begin(o Options, inherited map[string]*ebpf.Map) error {
 	}
 	// Steering goes by the tags at once, verdicts with the first heartbeat.
 	a.last.TagKeys, a.last.SourceKey, a.last.FlowKeys = a.ids.tagKeys(), uint64(a.hash), a.hash.flowKeys()
-	return a.list()
+	if err := a.list(); err != nil {
+		return err
+	}
+	return a.pins.put(a.replacements())
 }
 
 func (a *Admission) setConstants(o Options) error {
@@ -155,33 +162,6 @@ func addressWords(addr netip.Addr) (version uint8, words [2]uint64) {
 	}
 	b := addr.As16()
 	return 6, [2]uint64{binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])}
-}
-
-// pinned are the maps that a next process has a use for. What depends on the key of
-// sources is not among them, for each load has a key of its own.
-var pinned = []string{admissionMapRules4, admissionMapRules6, admissionMapSockets, admissionMapRoutes}
-
-func (a *Admission) createMaps(inherited map[string]*ebpf.Map) error {
-	options := &ebpf.CollectionOptions{
-		Maps:            ebpf.MapOptions{PinPath: a.pin},
-		MapReplacements: inherited,
-	}
-	if a.pin != "" {
-		for _, name := range pinned {
-			a.spec.Maps[name].Pinning = ebpf.PinByName
-		}
-	}
-	err := a.spec.LoadAndAssign(&a.maps, options)
-	if a.pin == "" || !errors.Is(err, ebpf.ErrMapIncompatible) {
-		return err
-	}
-	// Another version left them; what they hold means nothing to this one.
-	for _, name := range pinned {
-		if err := os.Remove(filepath.Join(a.pin, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return a.spec.LoadAndAssign(&a.maps, options)
 }
 
 func (a *Admission) mapMemory() (err error) {
@@ -250,5 +230,5 @@ func (a *Admission) Close() error {
 		errs = append(errs, program.Close())
 		delete(a.programs, name)
 	}
-	return errors.Join(append(errs, a.maps.Close())...)
+	return errors.Join(append(errs, a.maps.Close(), a.pins.close())...)
 }

@@ -3,13 +3,10 @@ package bpf
 import (
 	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 // TestRules sets, replaces, lists and removes rules, until there is no room.
@@ -81,48 +78,6 @@ func TestRules(t *testing.T) {
 	}
 	if err := n.SetRule(Rule{}); err == nil {
 		t.Error("no prefix, no error")
-	}
-}
-
-// TestPinned loads a second time from the same folder: rules are still there.
-func TestPinned(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Skipf("a BPF file system of its own: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	rule := Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Allow: true}
-	first := needKernel(t, Options{Pin: dir})
-	if err := first.SetRule(rule); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	second := needKernel(t, Options{Pin: dir})
-	if rules, err := second.Rules(); err != nil || len(rules) != 1 || rules[0] != rule {
-		t.Errorf("rules %v, %v", rules, err)
-	}
-
-	// What another version left is replaced.
-	if err := os.Remove(filepath.Join(dir, admissionMapRules4)); err != nil {
-		t.Fatal(err)
-	}
-	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	if err := other.Pin(filepath.Join(dir, admissionMapRules4)); err != nil {
-		t.Fatal(err)
-	}
-	third := needKernel(t, Options{Pin: dir})
-	if err := third.SetRule(rule); err != nil {
-		t.Error(err)
 	}
 }
 

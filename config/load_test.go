@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,6 +277,9 @@ func TestProblemsAcrossSettings(t *testing.T) {
 	f("tls: {self_signed: true, ech: {public_name: 'a b'}}", `f:1:45: tls.ech.public_name: "a b" is not a host name; write a name that the node has a certificate for, such as cover.example.com`)
 	f("state: /dev/null/spillway", "f:1:8: state: this cannot be a folder: /dev/null is a file; name another, such as /var/lib/spillway")
 	f("state: /nowhere/spillway")
+	f("admission: {pin: bpf}", `f:1:18: admission.pin: "bpf" is not an absolute path; write /sys/fs/bpf/spillway`)
+	f("admission: {pin: /proc/spillway}",
+		"f:1:18: admission.pin: /proc is on no BPF file system; mount -t bpf bpf /sys/fs/bpf, and name a folder there")
 	f("listen: ''", "f:1:9: listen: this must not be empty; write :443")
 	f("listen: ':443'\nhttp: '127.0.0.1:443'", "f:2:7: http: port 443 is taken by listen; write another port, or off")
 	f("listen: '127.0.0.1:0'\nhttp: '127.0.0.1:0'")
@@ -576,5 +580,24 @@ func TestWaitingRooms(t *testing.T) {
 	_, err = Parse("f", []byte(whole("sites: [{hosts: [a.example], routes: [{origin: app, waiting: {page: '"+page+"'}}]}]")), nil)
 	if got := messages(t, err); !strings.Contains(got, "sites[0].routes[0].waiting.page: "+page+":2:") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// A folder of a BPF file system passes, there or not.
+func TestPinFolder(t *testing.T) {
+	root := t.TempDir()
+	if err := syscall.Mount("bpf", root, "bpf", 0, ""); err != nil {
+		t.Skipf("a BPF file system of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(root, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, folder := range []string{"", root, root + "/spillway", root + "/a/../b/c"} {
+		r := newReport("f", nil)
+		if validatePin(folder, r); len(r.problems) > 0 {
+			t.Errorf("%s: %v", folder, r.problems)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"spillway/edge"
 	"spillway/edge/admit"
@@ -27,6 +29,7 @@ func validate(c *Config, r *report) {
 	validateECH(c.Edge.TLS.ECH, r)
 	validateSizes(c, r)
 	validateRules(c.Admission, r)
+	validatePin(c.Admission.Pin, r)
 	validateOrigins(c, r)
 	validateBudgets(c, r)
 	validateHosts(c.Sites, r)
@@ -78,6 +81,30 @@ func validateState(folder string, r *report) {
 	}
 	if file := notFolder(folder); file != "" {
 		r.add("state", "this cannot be a folder: "+file+" is a file", "name another, such as /var/lib/spillway")
+	}
+}
+
+// bpfMagic is the type of a BPF file system (statfs(2)).
+const bpfMagic = 0xcafe4a11
+
+// validatePin finds a folder that no map can be pinned in. Who checks need not be who
+// runs the node, so that nothing is said of what does not show.
+func validatePin(folder string, r *report) {
+	if folder == "" {
+		return
+	}
+	if !filepath.IsAbs(folder) {
+		r.add("admission.pin", fmt.Sprintf("%q is not an absolute path", folder), "write /sys/fs/bpf/spillway")
+		return
+	}
+	at := filepath.Clean(folder)
+	var s syscall.Statfs_t
+	err := syscall.Statfs(at, &s)
+	for ; errors.Is(err, fs.ErrNotExist) && at != "/"; err = syscall.Statfs(at, &s) {
+		at = filepath.Dir(at)
+	}
+	if err == nil && uint32(s.Type) != bpfMagic {
+		r.add("admission.pin", at+" is on no BPF file system", "mount -t bpf bpf /sys/fs/bpf, and name a folder there")
 	}
 }
 

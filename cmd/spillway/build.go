@@ -154,7 +154,7 @@ func (n *node) listen(c *config.Config) (err error) {
 	}
 	around := admit.Surroundings{Refusal: refusalOf, Spent: n.spent, Cache: c.Cache.Memory, Log: n.log}
 	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Succeeds: n.inherited.succeeds()}
-	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel())
+	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel(), n.log)
 	switch {
 	case losesConnections(err):
 		return errors.Join(fmt.Errorf("%w; restart the node instead", err), socks.Close())

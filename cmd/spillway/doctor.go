@@ -130,6 +130,9 @@ func nodeOf(c *config.Config) doctor.Node {
 	if c.Edge.HTTP != "off" {
 		n.TCP = append(n.TCP, listenAddress(c.Edge.HTTP))
 	}
+	if c.Admission.Kernel != "off" {
+		n.Pin = c.Admission.Pin
+	}
 	if c.Edge.State != "" {
 		n.Folders = append(n.Folders, doctor.Folder{What: "state", Path: c.Edge.State})
 	}

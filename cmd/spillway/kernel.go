@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -39,8 +40,10 @@ var (
 
 // openKernel loads what judges packets to the node's sockets, and goes on with what the
 // process before had of it. It attaches nothing. The error says why packets are not
-// judged in the kernel.
-func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inherited []*os.File) (*kernel, error) {
+// judged in the kernel; that nothing can be pinned is none, for it only forgets sooner.
+func openKernel(
+	c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inherited []*os.File, log *slog.Logger,
+) (*kernel, error) {
 	addr := addressOf(socks.TCP.Addr())
 	if c.Kernel == "off" {
 		return nil, errOff
@@ -48,7 +51,7 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inhe
 	if addr.Addr().IsLoopback() && len(c.Interfaces) == 0 {
 		return nil, errLoopback
 	}
-	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, Address: addr.Addr(), ConnectionIDs: ids, Inherited: inherited}
+	options := bpf.Options{TCPPorts: [2]uint16{addr.Port()}, Address: addr.Addr(), ConnectionIDs: ids, Inherited: inherited, Pin: c.Pin}
 	if len(socks.UDP) > 0 {
 		options.UDPPort = addr.Port()
 	}
@@ -56,6 +59,11 @@ func openKernel(c admit.Config, socks edge.Sockets, ids *bpf.ConnectionIDs, inhe
 		options.TCPPorts[1] = addressOf(socks.HTTP.Addr()).Port()
 	}
 	loaded, err := bpf.Load(options)
+	if errors.Is(err, bpf.ErrPin) {
+		log.Warn("what sources owe is forgotten at the next restart", "key", "admission.pin", "error", err)
+		options.Pin = ""
+		loaded, err = bpf.Load(options)
+	}
 	if err != nil {
 		return nil, err
 	}

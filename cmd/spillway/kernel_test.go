@@ -37,6 +37,11 @@ func cable(t *testing.T) {
 // loadKernel opens the kernel of sockets at an address.
 func loadKernel(t *testing.T, address string, c admit.Config, inherited ...*os.File) *kernel {
 	t.Helper()
+	return loadKernelSaying(t, address, c, slog.New(slog.DiscardHandler), inherited...)
+}
+
+func loadKernelSaying(t *testing.T, address string, c admit.Config, log *slog.Logger, inherited ...*os.File) *kernel {
+	t.Helper()
 	tcp, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +50,7 @@ func loadKernel(t *testing.T, address string, c admit.Config, inherited ...*os.F
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids, inherited)
+	k, err := openKernel(c, edge.Sockets{TCP: tcp, UDP: make([]net.PacketConn, 1)}, ids, inherited, log)
 	tcp.Close() // the kernel goes by its port alone
 	if errors.Is(err, bpf.ErrNoPrivilege) || errors.Is(err, bpf.ErrOldKernel) {
 		t.Skipf("programs in the kernel: %v", err)
@@ -69,7 +74,7 @@ func TestKernelStaysOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tcp.Close()
-		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s, %+v: %v", address, c, err)
 		}
 	}
@@ -272,6 +277,36 @@ func TestInterfaceWithoutEthernetHeaders(t *testing.T) {
 	f("t0", admit.UserSpace, "t0: its packets have no Ethernet headers")
 	f("t1", admit.Generic, "")
 	f("lo", admit.Generic, "")
+}
+
+// What is pinned is there for the next process. A node that can pin nothing, because
+// another has the folder, judges all the same and says so.
+func TestPinsOutliveTheProcess(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a BPF file system of its own needs root")
+	}
+	root := t.TempDir()
+	if err := unix.Mount("bpf", root, "bpf", 0, ""); err != nil {
+		t.Skipf("a BPF file system of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	pinning := admit.Config{Kernel: "auto", Interfaces: []string{"lo"}, Pin: root + "/spillway"}
+	source := netip.MustParseAddr("203.0.113.7")
+	t.Run("first", func(t *testing.T) {
+		loadKernel(t, "127.0.0.1:0", pinning).Charge(source, true, time.Hour, time.Hour)
+		log := &journal{}
+		second := loadKernelSaying(t, "127.0.0.1:0", pinning, slog.New(slog.NewTextHandler(log, nil)))
+		if second.Owes(source, true) != 0 || !strings.Contains(log.String(), "another node has it") {
+			t.Errorf("beside another node %v is owed; log:\n%s", second.Owes(source, true), log)
+		}
+	})
+	if owed := loadKernel(t, "127.0.0.1:0", pinning).Owes(source, true); owed == 0 {
+		t.Error("the next process knows of no debt")
+	}
 }
 
 // until waits for what a clock brings about.

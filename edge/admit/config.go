@@ -31,6 +31,9 @@ type Config struct {
 	// Interfaces are those whose packets the kernel judges. Without any it is that of
 	// Listen's address, or those with a default route.
 	Interfaces []string `koanf:"interfaces"`
+	// Pin is a folder of a BPF file system in which the kernel keeps what sources owe and
+	// who is known, over the end of the process. Empty pins nothing.
+	Pin string `koanf:"pin"`
 	// DropFragments drops UDP fragments of whatever port while the level is guarded or
 	// higher. QUIC has none, and other services on the machine lose theirs.
 	DropFragments bool `koanf:"drop_fragments"`

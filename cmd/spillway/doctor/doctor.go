@@ -54,6 +54,8 @@ type Node struct {
 	// Connections is how many it may hold.
 	Connections int64
 	Folders     []Folder
+	// Pin is the setting admission.pin.
+	Pin string
 	// Certificates are the files of the certificates.
 	Certificates []string
 }
@@ -78,6 +80,9 @@ func Examine(n Node, now time.Time) []Finding {
 	all = append(all, m.ports("udp", n.UDP)...)
 	for _, f := range n.Folders {
 		all = append(all, space(f))
+	}
+	if n.Pin != "" {
+		all = append(all, m.pinned(n.Pin))
 	}
 	for _, file := range n.Certificates {
 		all = append(all, certificate(file, now))

@@ -198,6 +198,18 @@ func TestSpace(t *testing.T) {
 	check(t, space(Folder{"state", filepath.Join(folder, "file", "b"), 0}), Warn, "does not show")
 }
 
+func TestPinnedMaps(t *testing.T) {
+	folder := t.TempDir()
+	check(t, machine{}.pinned(folder), OK, "the node does not run")
+	check(t, machine{}.pinned(folder+"/missing"), OK, "the node does not run")
+	check(t, machine{process: 7}.pinned(folder), Warn, "none in "+folder)
+	check(t, machine{process: 7}.pinned(folder+"/missing"), Warn, "a restart forgets")
+	if err := os.WriteFile(filepath.Join(folder, "sources"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(t, machine{process: 7}.pinned(folder), OK, "1 in "+folder)
+}
+
 func TestCertificate(t *testing.T) {
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	write := func(ends ...time.Time) string {

@@ -51,6 +51,22 @@ func space(f Folder) Finding {
 	return ok(what, "%s has %s left", f.Path, size(free))
 }
 
+// pinned says whether the node keeps maps in the folder of admission.pin.
+func (m machine) pinned(folder string) Finding {
+	const what = "pinned maps"
+	all, err := os.ReadDir(folder)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return Warn.of(what, "run this as root", "%s does not show", folder)
+	case m.process == 0 && (errors.Is(err, fs.ErrNotExist) || len(all) == 0):
+		return ok(what, "none in %s, and the node does not run", folder)
+	case len(all) == 0:
+		return Warn.of(what, "see the node's log for the reason, and the README for what the service needs",
+			"none in %s: a restart forgets what sources owe", folder)
+	}
+	return ok(what, "%d in %s", len(all), folder)
+}
+
 // used is what the files of a folder take, as far as this command may see them.
 func used(folder string) (bytes int64) {
 	_ = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
