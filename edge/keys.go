@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,8 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // keysVersion is the version of the key file. A node refuses a file of another
@@ -66,11 +70,8 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 			return nil, fmt.Errorf("make state folder: %w: %s", err, stateRemedy)
 		}
 		k.path = filepath.Join(folder, "keys.json")
-		switch err := k.read(); {
-		case err == nil:
-			return k, remedied(k.renew(now))
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
+		if err := k.load(now); !errors.Is(err, fs.ErrNotExist) {
+			return k, err
 		}
 	}
 	k.file = keyFile{
@@ -83,17 +84,52 @@ func openKeys(folder string, now time.Time) (*keys, error) {
 	return k, remedied(k.write())
 }
 
-// renew brings keys that were read up to date.
-func (k *keys) renew(now time.Time) error {
-	added := k.file.ConnectionID == nil
-	if added {
-		k.file.ConnectionID = randomKey()
+// load reads the keys, and brings them up to date.
+func (k *keys) load(now time.Time) error {
+	f, err := k.open()
+	if err != nil {
+		return fmt.Errorf("read keys: %w", err)
 	}
-	rotated, err := k.rotate(now) // which writes what was added, too
-	if added && !rotated && err == nil {
-		err = k.save()
+	defer f.Close()
+	if k.file, err = readKeys(f); err != nil {
+		return fmt.Errorf("read keys: %w", err)
 	}
-	return err
+	changed := k.file.due(now)
+	if changed {
+		k.file.renew(now)
+	}
+	if k.file.ConnectionID == nil {
+		k.file.ConnectionID, changed = randomKey(), true
+	}
+	if !changed {
+		return nil
+	}
+	return remedied(k.save())
+}
+
+// open returns the key file, locked until it is closed. During an upgrade two processes
+// change it, and who did not see what the other has written would write over it.
+func (k *keys) open() (*os.File, error) {
+	for {
+		f, err := os.Open(k.path)
+		if err != nil {
+			return nil, err
+		}
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
+			var locked, now os.FileInfo
+			if locked, err = f.Stat(); err == nil {
+				now, err = os.Stat(k.path)
+			}
+			if err == nil && os.SameFile(locked, now) {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+		// Somebody has replaced it meanwhile.
+	}
 }
 
 const stateRemedy = "name a folder in state that the node may write to, or none to keep its keys in memory"
@@ -112,28 +148,21 @@ func randomKey() []byte {
 	return b
 }
 
-func (k *keys) read() error {
-	f, err := os.Open(k.path)
-	if err != nil {
-		return fmt.Errorf("read keys: %w", err)
-	}
-	defer f.Close()
+func readKeys(f *os.File) (file keyFile, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("read keys: %w", err)
+		return file, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("read keys: %s has mode %04o and others may have read it: delete it, or chmod 600 it if nobody has", k.path, mode)
+		return file, fmt.Errorf("%s has mode %04o and others may have read it: delete it, or chmod 600 it if nobody has", f.Name(), mode)
 	}
-	var file keyFile
 	if err := json.NewDecoder(f).Decode(&file); err != nil {
-		return fmt.Errorf("read keys: %s is damaged (%w): delete it to start with new keys", k.path, err)
+		return file, fmt.Errorf("%s is damaged (%w): delete it to start with new keys", f.Name(), err)
 	}
 	if err := file.valid(); err != nil {
-		return fmt.Errorf("read keys: %s: %w", k.path, err)
+		return file, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	k.file = file
-	return nil
+	return file, nil
 }
 
 // valid checks what was read, byte lengths included: a short key would be
@@ -195,31 +224,64 @@ func writeSecret(path string, b []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// rotate makes a new ticket key when the present one is old enough, keeps the
-// one before it unless the node slept for long, and reports whether it did. On
-// an error the keys in memory are the new ones all the same, and the next call
-// tries again to write them.
+// rotate makes a new ticket key when the present one is old enough, or takes the one
+// that another process has made, and reports whether there is another. On an error the
+// keys in memory are the new ones all the same, and the next call tries again to write
+// them.
 func (k *keys) rotate(now time.Time) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.secret != nil {
 		return k.turn(now)
 	}
-	last := k.file.Tickets[0]
-	// A key that was made under a clock that was ahead would encrypt until that
-	// time comes.
-	age := now.Sub(last.Made)
-	if -ticketAge < age && age < ticketAge {
-		if k.unsaved {
-			return false, k.save()
-		}
+	if !k.unsaved && !k.file.due(now) {
 		return false, nil
 	}
-	k.file.Tickets = []ticketKey{{Key: randomKey(), Made: now.UTC().Round(0)}}
-	if age < 2*ticketAge {
-		k.file.Tickets = append(k.file.Tickets, last)
+	changed := false
+	if k.path != "" {
+		if f, err := k.open(); err == nil { // else there is nobody's to take
+			defer f.Close()
+			changed = k.file.join(f)
+		}
 	}
-	return true, k.save()
+	if k.file.due(now) {
+		k.file.renew(now)
+		changed = true
+	}
+	return changed, k.save()
+}
+
+// due reports whether it is time for another ticket key. One that was made under a
+// clock that was ahead would encrypt until that time comes.
+func (f *keyFile) due(now time.Time) bool { return now.Sub(f.Tickets[0].Made).Abs() >= ticketAge }
+
+// renew puts a new ticket key first, and keeps the one before it unless the node slept
+// for long.
+func (f *keyFile) renew(now time.Time) {
+	last := f.Tickets[0]
+	f.Tickets = []ticketKey{{Key: randomKey(), Made: now.UTC().Round(0)}}
+	if now.Sub(last.Made) < 2*ticketAge {
+		f.Tickets = append(f.Tickets, last)
+	}
+}
+
+// join takes the ticket keys that another process of this node has put into the file
+// instead of its own, and reports whether there were any. If both have made one, its
+// own is the last.
+func (f *keyFile) join(on *os.File) bool {
+	theirs, err := readKeys(on)
+	if err != nil || !bytes.Equal(theirs.Token, f.Token) || f.knows(theirs.Tickets[0]) {
+		return false
+	}
+	own := f.Tickets[0]
+	if f.Tickets = theirs.Tickets; !f.knows(own) {
+		f.Tickets = append(f.Tickets, own)
+	}
+	return true
+}
+
+func (f *keyFile) knows(key ticketKey) bool {
+	return slices.ContainsFunc(f.Tickets, func(t ticketKey) bool { return bytes.Equal(t.Key, key.Key) })
 }
 
 func (k *keys) save() error {

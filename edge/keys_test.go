@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,6 +126,94 @@ func TestKeysRefuseBadFiles(t *testing.T) {
 	f("no ticket key", 0o600, func(k *keyFile) []byte { k.Tickets = nil; return nil })
 	f("unexpected EOF", 0o600, func(*keyFile) []byte { return []byte(`{"version":1`) })
 	f("EOF", 0o600, func(*keyFile) []byte { return []byte{} })
+}
+
+// Two processes of an upgrade, and whoever starts beside them, rotate at the same
+// moment: what one gives out all others accept, and so does the next start.
+func TestKeysOfTwoProcesses(t *testing.T) {
+	folder := t.TempDir()
+	mustKeys(t, folder, day0)
+	processes := []*keys{mustKeys(t, folder, day0), mustKeys(t, folder, day0)}
+	for day := range 5 {
+		now := day0.Add(time.Duration(day+1) * ticketAge)
+		before := mustTickets(t, processes[0], "x")[0]
+		var all sync.WaitGroup
+		for _, k := range processes {
+			all.Go(func() {
+				if rotated, err := k.rotate(now); !rotated || err != nil {
+					t.Errorf("day %d: rotated %v, %v", day, rotated, err)
+				}
+			})
+		}
+		started := make(chan *keys, 1)
+		all.Go(func() { started <- mustKeys(t, folder, now) })
+		all.Wait()
+		for _, k := range append(processes, <-started, mustKeys(t, folder, now)) {
+			got := mustTickets(t, k, "x")
+			if want := mustTickets(t, processes[0], "x"); !slices.Equal(got, want) || len(got) != 2 || got[1] != before {
+				t.Fatalf("day %d: a process has other ticket keys", day)
+			}
+			if string(k.file.ConnectionID) != string(processes[0].file.ConnectionID) {
+				t.Fatalf("day %d: a process has other keys for connection IDs", day)
+			}
+		}
+	}
+}
+
+// One that could not write its new key for a while takes the other's, and gives its own
+// to the file, so that no ticket of either is lost.
+func TestKeysThatWereInMemoryJoinOthers(t *testing.T) {
+	folder := t.TempDir()
+	other, k := mustKeys(t, folder, day0), mustKeys(t, folder, day0)
+	aside := folder + ".aside"
+	if err := os.Rename(folder, aside); err != nil {
+		t.Fatal(err)
+	}
+	now := day0.Add(ticketAge)
+	if _, err := k.rotate(now); err == nil {
+		t.Fatal("a key was written to no folder")
+	}
+	own := mustTickets(t, k, "x")[0]
+	if err := os.Rename(aside, folder); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.rotate(now); err != nil {
+		t.Fatal(err)
+	}
+	if rotated, err := k.rotate(now.Add(tlsPoll)); !rotated || err != nil || k.held() {
+		t.Errorf("rotated %v, %v", rotated, err)
+	}
+	want := append(mustTickets(t, other, "x"), own)
+	if got := mustTickets(t, mustKeys(t, folder, now), "x"); !slices.Equal(got, want) {
+		t.Errorf("%d keys in the file, want the other's two and the one that was in memory", len(got))
+	}
+}
+
+// A file of connection IDs' first version gets one key for them, whoever reads it first.
+func TestKeysOfProcessesThatStartAtOnce(t *testing.T) {
+	folder := t.TempDir()
+	k := mustKeys(t, folder, day0)
+	k.file.ConnectionID = nil
+	if err := k.write(); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	read := make(chan string, 8)
+	for range cap(read) {
+		all.Go(func() {
+			k, err := openKeys(folder, day0)
+			if err != nil {
+				t.Error(err)
+			}
+			read <- string(k.file.ConnectionID)
+		})
+	}
+	all.Wait()
+	for first := <-read; len(read) > 0; {
+		if <-read != first {
+			t.Fatal("two processes tag connection IDs by different keys")
+		}
+	}
 }
 
 // Whatever the clock does, the key that encrypts is never older than a day by it,
