@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
 	"spillway/bpf"
 	"spillway/edge"
+	"spillway/edge/admit"
 	"spillway/edge/edgetest"
 )
 
@@ -33,7 +35,7 @@ func (h *heir) succeed(t *testing.T, number int, steering edge.Steering) *heir {
 		if err := h.socks.Hold(); err != nil {
 			t.Fatal(err)
 		}
-		steering.Succeeds = true
+		steering.Before = h.Listeners.State().UDPSteering
 		next.socks = edge.Sockets{UDP: []net.PacketConn{beside(t, h.socks.UDP[0])}}
 	}
 	if err := next.socks.Steer(t.Context(), steering); err != nil {
@@ -142,7 +144,7 @@ func TestRetakeSteers(t *testing.T) {
 		t.Fatal(err)
 	}
 	socks := edge.Sockets{UDP: []net.PacketConn{beside(t, now.socks.UDP[0])}}
-	steering := edge.Steering{IDs: ids, Kernel: failed, Generation: 1, Succeeds: true, Sockets: 1}
+	steering := edge.Steering{IDs: ids, Kernel: failed, Generation: 1, Before: "kernel", Sockets: 1}
 	if err := socks.Steer(t.Context(), steering); err != nil {
 		t.Fatal(err)
 	}
@@ -162,4 +164,72 @@ func TestRetakeSteers(t *testing.T) {
 	}
 	now.keeps(t)
 	now.keeps(t)
+}
+
+// A successor that cannot have the kernel steer beside sockets that the kernel steers is
+// refused, and one whose kernel could is steered as the socket before it.
+func TestGenerationsThatAreSteeredOtherwise(t *testing.T) {
+	ids := edgetest.ConnectionIDs(t, "8 bytes.")
+	in, out := edge.Steering{IDs: ids, Kernel: kernel(t, ids), Sockets: 3}, edge.Steering{IDs: ids}
+	t.Run("out of the kernel", func(t *testing.T) {
+		var none *heir
+		now := none.succeed(t, 0, in)
+		for _, other := range []edge.Steering{out, {IDs: ids, Kernel: refusing{in.Kernel}}} {
+			other.Generation, other.Before = 1, "kernel"
+			if err := now.socks.Hold(); err != nil {
+				t.Fatal(err)
+			}
+			next := edge.Sockets{UDP: []net.PacketConn{beside(t, now.socks.UDP[0])}}
+			if err := next.Steer(t.Context(), other); !errors.Is(err, edge.ErrOtherSteering) {
+				t.Errorf("steering: %v", err)
+			}
+			now.keeps(t)
+			next.Close()
+			now.keeps(t)
+		}
+	})
+	t.Run("into the kernel", func(t *testing.T) {
+		var none *heir
+		now := none.succeed(t, 0, out)
+		for number := 1; number <= 2; number++ {
+			next := now.succeed(t, number, in)
+			if got := next.Listeners.State(); got.UDPSockets != 1 || got.UDPSteering != "classic" || got.UDPUnsteered == "" {
+				t.Errorf("%d sockets, steering %s, %q", got.UDPSockets, got.UDPSteering, got.UDPUnsteered)
+			}
+			now.keeps(t)
+			now.Stop(t)
+			next.keeps(t)
+			now = next
+		}
+	})
+}
+
+// refusing is a kernel that gives sockets their slots, and attaches nothing.
+type refusing struct{ admit.Steering }
+
+func (refusing) Steer(syscall.Conn) error { return bpf.ErrNoPrivilege }
+
+// Several sockets that nothing steers stay as they are, each with its visitors, and
+// cannot be handed over.
+func TestUnsteeredSocketsAreNotHeld(t *testing.T) {
+	s := edgetest.New(http.HandlerFunc(echoProto))
+	socks := unsteered(t, &s, 4)
+	n := s.StartOn(t, socks)
+	var all []*roamer
+	for range roamers {
+		all = append(all, newRoamer(t, n, n.Client.Clone()))
+	}
+	ask := func() {
+		t.Helper()
+		for _, v := range all {
+			if _, err := v.ask(patient); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ask()
+	if err := socks.Hold(); err == nil {
+		t.Error("they are held")
+	}
+	ask()
 }

@@ -145,7 +145,7 @@ func TestListenersThatFailHaveNotStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	socks.UDP[0] = struct{ net.PacketConn }{socks.UDP[0]} // nothing that could be steered
-	socks.Steering = edge.Steering{IDs: edgetest.ConnectionIDs(t, ""), Succeeds: true}
+	socks.Steering = edge.Steering{IDs: edgetest.ConnectionIDs(t, ""), Before: "single"}
 	a := admit.New(admit.Config{}, 1)
 	l, err := edge.NewListenersOn(socks, s.Config, []string{edgetest.Host}, a, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	if err != nil {

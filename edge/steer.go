@@ -30,8 +30,9 @@ type Steering struct {
 	// Generation is 0 or 1. A process and its successor, which have sockets at one
 	// address for a while, must differ in it.
 	Generation int
-	// Succeeds tells that another generation still has its socket there.
-	Succeeds bool
+	// Before is the one of Steerings by which the generation before, which still has its
+	// sockets there, finds them. Empty: there are none.
+	Before string
 	// Sockets is how many UDP sockets there are to be, 32 at most. Zero is one per core.
 	Sockets int
 }
@@ -50,18 +51,39 @@ const (
 // Steerings are the ways in which datagrams find their socket, as ListenState has them.
 var Steerings = []string{steeredByKernel, steeredByClassic, steeredByNothing, singleSocket}
 
+// ErrOtherSteering means that the kernel steers the sockets of the generation before and
+// cannot be had to steer those of this one, so that either would lose its packets.
+var ErrOtherSteering = errors.New("the UDP sockets of the process before are steered by the kernel, as those of this one cannot be")
+
 // Steer has datagrams find the socket of their connection, and opens one UDP socket
 // per core if the kernel steers. With more than one and nothing that steers, a
 // connection would die when a visitor's NAT moves it, so that a kernel that cannot
-// leaves the node with the one it has; that is no error. It must be called once,
-// before NewListenersOn.
+// leaves the node with the one it has; that is no error. Beside a generation before
+// whose sockets are steered otherwise there is ErrOtherSteering, or one socket that is
+// steered as theirs. It must be called once, before NewListenersOn.
 func (s *Sockets) Steer(ctx context.Context, steering Steering) error {
 	s.Steering = steering
-	if steering.Kernel == nil || len(s.UDP) == 0 {
+	if len(s.UDP) == 0 {
 		return nil
 	}
-	if s.unsteered = s.group(); s.unsteered != nil {
+	switch {
+	case steering.Before == steeredByKernel:
+		// One program is at work in a group, and that of classic BPF knows two sockets.
+		if steering.Kernel == nil {
+			return ErrOtherSteering
+		}
+		if err := s.group(); err != nil {
+			return fmt.Errorf("%w: %w", ErrOtherSteering, err)
+		}
+	case steering.Kernel == nil:
 		return nil
+	case steering.Before != "":
+		s.unsteered = errors.New("the process before had a socket that the kernel's program does not know; a restart lets it steer")
+		return nil
+	default:
+		if s.unsteered = s.group(); s.unsteered != nil {
+			return nil
+		}
 	}
 	wanted := steering.Sockets
 	if wanted == 0 {
@@ -113,7 +135,7 @@ func (s *Sockets) steered() string {
 		return steeredByKernel
 	case len(s.UDP) > 1:
 		return steeredByNothing
-	case s.Steering.Succeeds:
+	case s.Steering.Before != "":
 		return steeredByClassic
 	}
 	return singleSocket
@@ -132,10 +154,14 @@ func (s *Sockets) draw() error {
 
 // Hold keeps all datagrams at the one socket of this generation, so that they do not
 // go to a successor's before it asks for them. It must be called before the
-// successor opens its socket. Where the kernel steers nothing has to be done.
+// successor opens its socket. Where the kernel steers nothing has to be done. Several
+// sockets that nothing steers cannot be held, as their packets would all come to one.
 func (s *Sockets) Hold() error {
 	if len(s.UDP) == 0 || s.steered() == steeredByKernel {
 		return nil
+	}
+	if len(s.UDP) > 1 {
+		return fmt.Errorf("nothing steers the packets of %d UDP sockets, which a successor would take from each other", len(s.UDP))
 	}
 	return choose(s.UDP[0], []bpf.Instruction{bpf.RetConstant{Val: older}})
 }

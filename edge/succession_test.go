@@ -101,7 +101,10 @@ func (s *succession) succeed() {
 		socks.UDP[0].Close()
 		socks.UDP = elsewhere.UDP
 	}
-	steering := edge.Steering{IDs: edgetest.ConnectionIDs(s.t, ""), Generation: s.number % 2, Succeeds: !s.crowded}
+	steering := edge.Steering{IDs: edgetest.ConnectionIDs(s.t, ""), Generation: s.number % 2}
+	if !s.crowded {
+		steering.Before = s.node.Listeners.State().UDPSteering
+	}
 	if err := socks.Steer(s.t.Context(), steering); err != nil {
 		s.t.Fatal(err)
 	}

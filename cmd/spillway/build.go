@@ -153,7 +153,7 @@ func (n *node) listen(c *config.Config) (err error) {
 		return err
 	}
 	around := admit.Surroundings{Refusal: refusalOf, Spent: n.spent, Cache: c.Cache.Memory, Log: n.log}
-	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Succeeds: n.inherited.succeeds()}
+	steering := edge.Steering{IDs: n.ids, Generation: n.inherited.generation, Before: n.inherited.steering}
 	n.kernel, err = openKernel(c.Admission, socks, n.ids.ConnectionIDs, n.inherited.kernel(), n.log)
 	switch {
 	case losesConnections(err):
@@ -164,13 +164,25 @@ func (n *node) listen(c *config.Config) (err error) {
 	around.NoKernel = err
 	n.admit.Use(around)
 	if err := socks.Steer(context.Background(), steering); err != nil {
-		return errors.Join(err, socks.Close(), n.closeKernel())
+		return errors.Join(unsteered(err, around.NoKernel), socks.Close(), n.closeKernel())
 	}
 	n.listeners, err = edge.NewListenersOn(socks, c.Edge, hosts(c), n.admit, n.server, n.log)
 	if err != nil {
 		return errors.Join(err, n.closeKernel())
 	}
 	return nil
+}
+
+// unsteered says what to do about sockets that cannot be steered as those of the process
+// before, and why they cannot.
+func unsteered(err, noKernel error) error {
+	if !errors.Is(err, edge.ErrOtherSteering) {
+		return err
+	}
+	if noKernel != nil {
+		err = fmt.Errorf("%w: %w", err, noKernel)
+	}
+	return fmt.Errorf("%w; restart the node instead", err)
 }
 
 func (n *node) closeKernel() error {

@@ -28,7 +28,8 @@ const helloPatience = 10 * time.Second
 type inheritance struct {
 	talk       *talk // nil: nobody hands over
 	files      []*os.File
-	generation int // of the node's sockets (see edge.Steering)
+	generation int    // of the node's sockets (see edge.Steering)
+	steering   string // of the sockets of the process before
 	idKey      []byte
 	rules      []admit.Rule // of commands, once await has returned
 }
@@ -57,7 +58,7 @@ func inherit() (*inheritance, error) {
 	if err != nil {
 		return nil, i.refuse(fmt.Errorf("succeed the running node: %w", err))
 	}
-	i.generation, i.files, i.idKey = hello.Generation, files, hello.ConnectionIDKey
+	i.generation, i.steering, i.files, i.idKey = hello.Generation, hello.Steering, files, hello.ConnectionIDKey
 	return i, nil
 }
 

@@ -38,6 +38,9 @@ type message struct {
 	Files []string `json:"files,omitempty"`
 	// Generation is that of the successor, of hello (see edge.Steering).
 	Generation int `json:"generation,omitempty"`
+	// Steering is how the UDP sockets of the process before are steered, of hello (see
+	// edge.Steering).
+	Steering string `json:"steering,omitempty"`
 	// ConnectionIDKey is of hello: the keys of connection IDs are derived from it.
 	ConnectionIDKey []byte `json:"connection_id_key,omitempty"`
 	// Rules are of release: those in force that do not stand in the configuration.

@@ -163,7 +163,10 @@ func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error
 		return nil, message{}, err
 	}
 	defer closeFiles(files)
-	hello := message{Word: wordHello, Generation: 1 - n.inherited.generation, ConnectionIDKey: n.ids.keys.Master()}
+	hello := message{
+		Word: wordHello, Generation: 1 - n.inherited.generation, Steering: n.listeners.State().UDPSteering,
+		ConnectionIDKey: n.ids.keys.Master(),
+	}
 	s, err := startSuccessor(n.program, hello, files)
 	if err != nil {
 		return nil, message{}, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,7 @@ func halfway() {
 	case "hangs":
 		from.await("")
 		time.Sleep(time.Hour)
+		runtime.KeepAlive(from) // or its line ends with the next collection
 	case "usurps":
 		usurp(from, os.Args[len(os.Args)-1])
 	case "fails":
