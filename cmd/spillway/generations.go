@@ -74,17 +74,28 @@ func (p *predecessor) end() (was generation) {
 }
 
 // receive takes over what the process before has released: the ledger, the rules of
-// commands, and what was learned. It is called once, before Run.
+// commands, and what was learned. Of one that died the rules are lost. It is called once,
+// before Run.
 func (n *node) receive(hash string) error {
 	if !n.inherited.succeeds() {
 		return nil
 	}
-	if err := n.inherited.await(hash); err != nil {
+	alive, err := n.inherited.await(hash)
+	if err != nil {
 		return fmt.Errorf("take over: %w", err)
+	}
+	if !alive {
+		n.log.Warn("the process before has died in the middle of the upgrade")
+		if err := n.inherited.talk.awaitEnd(endPatience); err != nil {
+			n.log.Warn("the process before may still hold its locks", "error", err)
+		}
 	}
 	n.inheritRules()
 	n.parts.ledger.Open()
 	n.learned = readLearned(n.config.Edge.State, n.log)
+	if !alive {
+		return nil
+	}
 	// It drains until it says otherwise, so that nobody upgrades in between.
 	n.before.set(generation{PID: os.Getppid(), Since: time.Now(), Until: time.Now().Add(n.config.Edge.Timeouts.Drain)})
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strconv"
@@ -121,20 +120,21 @@ func (i *inheritance) close() {
 }
 
 // await says that the node is prepared and waits until the other has released what is
-// exclusive. One that died has released it too.
-func (i *inheritance) await(hash string) error {
-	if err := i.talk.send(message{Word: wordPrepared, Program: version(), Hash: hash}); err != nil {
-		return err
+// exclusive. It reports whether that one lives: one that died has released it too.
+func (i *inheritance) await(hash string) (alive bool, err error) {
+	err = i.talk.send(message{Word: wordPrepared, Program: version(), Hash: hash})
+	var m message
+	if err == nil {
+		m, _, err = i.talk.receive(time.Time{})
 	}
-	m, _, err := i.talk.receive(time.Time{})
 	switch {
-	case errors.Is(err, io.EOF):
-		return nil
+	case hungUp(err):
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case m.Word != wordRelease:
-		return fmt.Errorf("the answer to %s was %q", wordPrepared, m.Word)
+		return false, fmt.Errorf("the answer to %s was %q", wordPrepared, m.Word)
 	}
 	i.rules = m.Rules
-	return nil
+	return true, nil
 }

@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"spillway": main, "halfway": halfway})
+	testscript.Main(m, map[string]func(){"spillway": main, "halfway": halfway, "orphan": orphan})
 }
 
 // TestScripts runs the program as an operator does. Each script finds an origin

@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -91,7 +89,7 @@ func (s *successor) await(word string, patience time.Duration) (message, error) 
 		return m, fmt.Errorf("it said %q, and was to say %q", m.Word, word)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return m, fmt.Errorf("it was not %s within %s", word, patience)
-	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+	case hungUp(err):
 		return m, s.end(word)
 	}
 	return m, err

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -177,6 +179,49 @@ func filesOf(rights []byte, names []string) (files []*os.File, err error) {
 func closeFiles(files []*os.File) {
 	for _, f := range files {
 		f.Close()
+	}
+}
+
+// hungUp reports whether there is nobody at the other end. Who died with a word unread
+// resets the line.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// awaitEnd waits until the process that made the line has ended. One that is killed may
+// still hold its locks when it has lost the line already.
+func (t *talk) awaitEnd(patience time.Duration) error {
+	raw, err := t.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var maker *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		maker, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || failed != nil {
+		return errors.Join(err, failed)
+	}
+	process, err := unix.PidfdOpen(int(maker.Pid), 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(process)
+	for deadline := time.Now().Add(patience); ; {
+		left := time.Until(deadline)
+		ended, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, int(max(0, left.Milliseconds())))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case ended == 0:
+			return fmt.Errorf("process %d does not end", maker.Pid)
+		default:
+			return nil
+		}
 	}
 }
 

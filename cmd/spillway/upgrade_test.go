@@ -32,7 +32,7 @@ func halfway() {
 	case "chats":
 		from.talk.send(message{Word: "hello yourself"})
 	case "crashes":
-		if from.await("") == nil {
+		if _, err := from.await(""); err == nil {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 	case "hangs":
