@@ -178,7 +178,7 @@ func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error
 	}
 	if err != nil {
 		s.kill()
-		return nil, m, fmt.Errorf("process %d: %w", s.process.Pid, err)
+		return nil, m, errors.Join(fmt.Errorf("process %d: %w", s.process.Pid, err), n.retake())
 	}
 	return s, m, nil
 }
@@ -211,7 +211,7 @@ func (n *node) handOver(s *successor) error {
 	return nil
 }
 
-// retake takes packets and new QUIC flows back from a successor that is no more.
+// retake takes packets and QUIC flows back from a successor that is no more.
 func (n *node) retake() error {
 	err := n.listeners.Retake()
 	if n.kernel != nil {
