@@ -141,7 +141,7 @@ func build(c *config.Config, path string, from *inheritance, log *slog.Logger) (
 // listen opens the visitors' sockets, and has packets to them judged in the kernel where
 // that can be. A successor's get no QUIC flow before it serves.
 func (n *node) listen(c *config.Config) (err error) {
-	if n.ids, err = openConnectionIDs(c, n.inherited.idKey); err != nil {
+	if n.ids, err = openConnectionIDs(c, n.inherited); err != nil {
 		return err
 	}
 	passed, err := n.inherited.sockets()

@@ -17,14 +17,14 @@ type connectionIDs struct {
 	keys *edge.ConnectionIDKeys
 }
 
-// openConnectionIDs makes the format. Before is the key of the process that this one
-// succeeds beside it, or nil.
-func openConnectionIDs(c *config.Config, before []byte) (connectionIDs, error) {
+// openConnectionIDs makes the format, with the keys and the length of the process that
+// this one succeeds beside it, if it does.
+func openConnectionIDs(c *config.Config, before *inheritance) (connectionIDs, error) {
 	server, err := admit.ParseServerID(c.Admission.QUICLB.ServerID)
 	if err != nil {
 		return connectionIDs{}, fmt.Errorf("admission.quic_lb.server_id: %w", err)
 	}
-	keys, err := edge.OpenConnectionIDKeys(c.Edge, before)
+	keys, err := edge.OpenConnectionIDKeys(c.Edge, before.idKey)
 	if err != nil {
 		return connectionIDs{}, err
 	}
@@ -32,6 +32,10 @@ func openConnectionIDs(c *config.Config, before []byte) (connectionIDs, error) {
 	ids, err := bpf.NewConnectionIDs(server, pair)
 	if err != nil {
 		return connectionIDs{}, err
+	}
+	if had := before.idLength; had != 0 && had != ids.Len() {
+		return connectionIDs{}, fmt.Errorf("connection IDs have %d bytes now and had %d, because admission.quic_lb.server_id has changed; "+
+			"restart the node instead", ids.Len(), had)
 	}
 	ids.SetKeys(pair, epoch)
 	return connectionIDs{ids, keys}, nil

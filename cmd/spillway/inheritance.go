@@ -30,6 +30,7 @@ type inheritance struct {
 	generation int    // of the node's sockets (see edge.Steering)
 	steering   string // of the sockets of the process before
 	idKey      []byte
+	idLength   int
 	rules      []admit.Rule // of commands, once await has returned
 }
 
@@ -57,7 +58,8 @@ func inherit() (*inheritance, error) {
 	if err != nil {
 		return nil, i.refuse(fmt.Errorf("succeed the running node: %w", err))
 	}
-	i.generation, i.steering, i.files, i.idKey = hello.Generation, hello.Steering, files, hello.ConnectionIDKey
+	i.generation, i.steering, i.files = hello.Generation, hello.Steering, files
+	i.idKey, i.idLength = hello.ConnectionIDKey, hello.ConnectionIDLength
 	return i, nil
 }
 

@@ -45,6 +45,9 @@ type message struct {
 	Steering string `json:"steering,omitempty"`
 	// ConnectionIDKey is of hello: the keys of connection IDs are derived from it.
 	ConnectionIDKey []byte `json:"connection_id_key,omitempty"`
+	// ConnectionIDLength is of hello: without privilege connections are found by where
+	// in the ID their generation stands.
+	ConnectionIDLength int `json:"connection_id_length,omitempty"`
 	// Rules are of release: those in force that do not stand in the configuration.
 	Rules []admit.Rule `json:"rules,omitempty"`
 	// Program and Hash are of prepared: its version and that of its configuration.

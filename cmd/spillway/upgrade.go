@@ -165,7 +165,7 @@ func (n *node) prepareSuccessor(ctx context.Context) (*successor, message, error
 	defer closeFiles(files)
 	hello := message{
 		Word: wordHello, Generation: 1 - n.inherited.generation, Steering: n.listeners.State().UDPSteering,
-		ConnectionIDKey: n.ids.keys.Master(),
+		ConnectionIDKey: n.ids.keys.Master(), ConnectionIDLength: n.ids.Len(),
 	}
 	s, err := startSuccessor(n.program, hello, files)
 	if err != nil {

@@ -198,3 +198,34 @@ func TestUpgradeOfWhoLeaves(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Without privilege too a successor whose connection IDs have another length could not
+// tell whose a packet is.
+func TestUpgradeWithOtherConnectionIDs(t *testing.T) {
+	s := startSlowNode(t)
+	defer func() {
+		s.signals <- syscall.SIGTERM
+		<-s.ended
+	}()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "spillway.yaml")
+	err := os.WriteFile(file, []byte(`
+listen: 127.0.0.1:0
+http: off
+admin: unix:`+dir+`/a.sock
+state: ""
+log: {access: off}
+tls: {self_signed: true}
+admission: {quic_lb: {server_id: 0102030405060708}}
+origins: {app: {servers: ["http://127.0.0.1:1"]}}
+sites: [{hosts: [default], routes: [{origin: app}]}]
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program = programOf(t, "spillway", "run", "--config", file)
+	refusal := s.upgrade(t.Context(), func(string) {})
+	if refusal == nil || !strings.Contains(refusal.Error(), "connection IDs have 20 bytes now and had 12") {
+		t.Errorf("refused for %v", refusal)
+	}
+}
