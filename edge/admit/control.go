@@ -234,19 +234,21 @@ func (c *Controller) tend(now time.Duration, counts []Count) {
 }
 
 // beat tells the kernel the policy, which is the heartbeat, and now and then asks
-// whether it judges at all.
+// whether it judges at all. Only then it is as good as new.
 func (c *Controller) beat(now time.Duration) {
 	k := &c.control
 	err := k.kernel.Configure(k.policy)
 	if err == nil && now-k.checked >= checkEvery {
 		k.checked = now
-		err = k.kernel.Check()
+		if err = k.kernel.Check(); err == nil {
+			k.delay = firstRetry
+		}
 	}
 	if err != nil {
 		c.fall(now, err)
 		return
 	}
-	k.beaten, k.delay = now, firstRetry
+	k.beaten = now
 }
 
 // attach lets the kernel judge.

@@ -23,6 +23,11 @@ type trial struct {
 	confirmed   bool
 }
 
+// silent reports whether packets of established connections came before, and none since.
+func (t *trial) silent(counts []Count) bool {
+	return t.flowing && established(counts) <= t.established
+}
+
 // The reasons for which a trial fails.
 var (
 	errGivenUp     = errors.New("native mode was given up")
@@ -58,8 +63,9 @@ func (c *Controller) EnableNative() error {
 		return errors.New("native mode is on already")
 	}
 	k.endTrial()
-	now, before := c.now(), k.mode
+	before, flowing := k.mode, k.drops.flowing(c.now())
 	mode, err := k.kernel.Attach(true)
+	now := c.now() // a driver takes seconds, which are none of the trial's
 	if err != nil {
 		return errors.Join(err, c.detachNative(now))
 	}
@@ -69,9 +75,7 @@ func (c *Controller) EnableNative() error {
 	}
 	k.mode = mode
 	k.refuse(nil)
-	k.trial = &trial{
-		until: now + trialTime, before: before, established: established(counts), flowing: k.drops.flowing(now),
-	}
+	k.trial = &trial{until: now + trialTime, before: before, established: established(counts), flowing: flowing}
 	k.deadMan = time.AfterFunc(lateEnd, func() { _, _ = k.kernel.Attach(false) })
 	k.log.Warn("native mode is on trial", "seconds", trialTime.Seconds(), "before", before)
 	return nil
@@ -89,20 +93,33 @@ func (c *Controller) Confirm() error {
 	return nil
 }
 
-// EndTrial goes back from a native mode that nobody has confirmed, before another
-// process takes the interfaces over, which knows of no trial. Without one it does nothing.
+// EndTrial goes back from a native mode that nobody has confirmed, or that is silent,
+// before another process takes the interfaces over, which knows of no trial. Without one
+// it does nothing.
 func (c *Controller) EndTrial() error {
 	k := &c.control
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.trial == nil || k.trial.confirmed {
+	switch {
+	case k.trial == nil:
 		return nil
+	case !k.trial.confirmed:
+		return c.giveUp(c.now(), errSucceeded)
+	case k.trial.silent(k.drops.counts):
+		return c.giveUp(c.now(), errSilent)
 	}
-	if err := c.detachNative(c.now()); err != nil {
+	k.endTrial()
+	return nil
+}
+
+// giveUp ends a trial that has failed. An error of it is in the log.
+func (c *Controller) giveUp(now time.Duration, why error) error {
+	k := &c.control
+	if err := c.detachNative(now); err != nil {
 		return err
 	}
-	k.refuse(fmt.Errorf("%w: %w", errGivenUp, errSucceeded))
-	k.log.Warn("native mode was given up", "reason", errSucceeded, "mode", k.mode)
+	k.refuse(fmt.Errorf("%w: %w", errGivenUp, why))
+	k.log.Warn("native mode was given up", "reason", why, "mode", k.mode)
 	return nil
 }
 
@@ -150,7 +167,7 @@ func (c *Controller) watch(now time.Duration, counts []Count) {
 	if t == nil {
 		return
 	}
-	silent := t.flowing && established(counts) <= t.established
+	silent := t.silent(counts)
 	switch {
 	case t.confirmed && !silent && now < t.until-trialTime+lateEnd:
 		k.endTrial()
@@ -163,9 +180,5 @@ func (c *Controller) watch(now time.Duration, counts []Count) {
 	if silent {
 		why = errSilent
 	}
-	if err := c.detachNative(now); err != nil {
-		return // it is said
-	}
-	k.refuse(fmt.Errorf("%w: %w", errGivenUp, why))
-	k.log.Warn("native mode was given up", "reason", why, "mode", k.mode)
+	_ = c.giveUp(now, why)
 }

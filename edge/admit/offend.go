@@ -67,10 +67,14 @@ func (o *offences) room(now time.Time) bool {
 }
 
 // offend notes that a source did great harm on a complete connection. What it does
-// again and again keeps it out for a minute; its other connections go on.
+// again and again keeps it out for a minute; its other connections go on. While the
+// lock is held, for seconds where a driver is asked for native mode, nothing is noted:
+// those who serve visitors must not wait.
 func (c *Controller) offend(addr netip.Addr) {
 	k := &c.control
-	k.mu.Lock()
+	if !k.mu.TryLock() {
+		return
+	}
 	defer k.mu.Unlock()
 	now := time.Now()
 	o := &k.offences
@@ -93,5 +97,5 @@ func (c *Controller) offend(addr netip.Addr) {
 	delete(o.of, addr)
 	o.ban[addr] = until
 	c.counts.bans.Add(1)
-	k.log.Warn("a source is kept out for what it did on complete connections", "source", prefix, "for", offenceTime)
+	k.log.Warn("a source is kept out for what it did on complete connections", "from", rangeOf(addr), "for", offenceTime)
 }
