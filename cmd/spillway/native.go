@@ -32,7 +32,8 @@ said first. Nothing else is changed, neither the MTU nor the queues.
 Then the node waits for ten seconds: for packets of established connections, and for
 your yes. Without either it goes back by itself, also when this command, or your
 connection to this machine, has come to an end. --yes confirms without asking.
-Once it is confirmed, it holds until the next restart, or disable --native.`,
+Once it is confirmed, it holds until the next restart, disable --native, or a failure
+of the kernel, after which packets are judged in the network stack.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !native {
