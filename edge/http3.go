@@ -24,6 +24,9 @@ func newRawServerConn(*http3.Server, *quic.Conn) (*http3.RawServerConn, *quic.Se
 func (q *quicServer) serve(c *connection) error {
 	h3, control, err := newRawServerConn(q.server, c.quic)
 	if err != nil {
+		// RFC 9114 section 6.2 has visitors let the node open it. No sweep would find the
+		// connection of one who does not.
+		c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeGeneralProtocolError), "no room for a control stream")
 		return fmt.Errorf("open the control stream: %w", err)
 	}
 	var streams sync.WaitGroup
