@@ -69,6 +69,7 @@ type node struct {
 	successor          *successor      // once replaced is closed
 	replaced           chan struct{}
 	released           atomic.Bool // the rules of commands are with the successor
+	stopPassed         bool        // the successor was told to end, and nobody comes
 
 	mu      sync.Mutex // guards what follows, stopping and endDuties; held for a reload as a whole
 	config  *config.Config
@@ -99,7 +100,7 @@ func build(c *config.Config, path string, from *inheritance, log *slog.Logger) (
 	n := &node{
 		log: log, path: path, started: time.Now(), loaded: time.Now(), config: c, metrics: metrics.NewSet(),
 		failed: make(chan error, 8), inherited: from, first: os.Getpid() == 1, prepareIn: preparePatience, serveIn: servePatience,
-		replaced: make(chan struct{}),
+		replaced: make(chan struct{}), before: predecessor{stopped: make(chan struct{}, 1)},
 	}
 	if n.program, err = ownProgram(); err != nil {
 		return nil, err
@@ -262,23 +263,38 @@ func (n *node) Run(ctx context.Context) error {
 	n.start(&n.running, operator, "admin listener", n.admin.Run)
 	n.start(&n.running, n.ctx, "listeners", n.listeners.Run)
 	n.start(&n.running, n.ctx, "connection IDs", n.ids.run)
-	n.start(&n.running, n.ctx, "announcement", n.announce)
+	announced := make(chan struct{})
+	n.running.Go(func() { n.announce(n.ctx); close(announced) })
 
-	var err error
-	select {
-	case <-ctx.Done():
+	err := n.awaitEnd(ctx, announced)
+	if ctx.Err() != nil {
 		// An upgrade gives up, or has come so far that it is done in a moment.
 		n.upgrading.Lock()
 		defer n.upgrading.Unlock()
 		n.passStop()
-	case err = <-n.failed:
-	case <-n.replaced:
 	}
 	if n.wasReplaced() {
 		closeAdmin()
 		n.kernel.yield()
 	}
 	return errors.Join(err, n.end())
+}
+
+// awaitEnd returns when the node is to end, with an error if it failed. One that is told
+// to stop very soon serves first: the process before waits for that.
+func (n *node) awaitEnd(ctx context.Context, announced <-chan struct{}) error {
+	select {
+	case <-announced:
+	case err := <-n.failed:
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case err := <-n.failed:
+		return err
+	case <-n.replaced:
+	}
+	return nil
 }
 
 // end drains, ends the background work, and closes what is still open.
@@ -397,7 +413,7 @@ func (n *node) drain() error {
 		cut()
 	}).Stop()
 	leave := n.listeners.Shutdown
-	if n.wasReplaced() {
+	if n.wasReplaced() && !n.stopPassed {
 		leave = n.listeners.HandOver
 	}
 	err := leave(ctx)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -41,6 +40,8 @@ func (u *upgradeState) write(w io.Writer) {
 // A predecessor is the process that handed over, as long as it drains. It is safe for
 // concurrent use; the zero value is none.
 type predecessor struct {
+	stopped chan struct{} // has a value when it passed on that the node is to end
+
 	mu    sync.Mutex
 	now   generation
 	ended chan struct{}
@@ -104,11 +105,11 @@ func (n *node) receive(hash string) error {
 // announce tells all who wait for it that the node serves: the process before, and the
 // service manager, which is to follow this process from now on and to keep its sockets
 // over a restart.
-func (n *node) announce(ctx context.Context) error {
+func (n *node) announce(ctx context.Context) {
 	select {
 	case <-n.listeners.Started():
 	case <-ctx.Done():
-		return nil
+		return
 	}
 	if n.inherited.succeeds() {
 		if err := n.inherited.talk.send(message{Word: wordServing}); err != nil {
@@ -123,7 +124,6 @@ func (n *node) announce(ctx context.Context) error {
 	if err != nil {
 		n.log.Warn("the service manager cannot be told that the node serves", "error", err)
 	}
-	return nil
 }
 
 // storeSockets leaves the listening sockets with the service manager.
@@ -181,11 +181,16 @@ func (n *node) followPredecessor() {
 			}
 			return
 		}
-		if m.Word != wordDraining {
-			continue
+		switch m.Word {
+		case wordDraining:
+			n.parts.ledger.Correct(time.Now(), m.At, m.Corrections)
+			n.before.set(m.Draining)
+		case wordStop:
+			select {
+			case n.before.stopped <- struct{}{}:
+			default: // it said so before
+			}
 		}
-		n.parts.ledger.Correct(time.Now(), m.At, m.Corrections)
-		n.before.set(m.Draining)
 	}
 }
 
@@ -245,19 +250,26 @@ func (n *node) mourn() {
 	}
 }
 
-// leave ends a process that was replaced: it tells the last of its money.
+// leave ends a process that was replaced: it tells the last of its money. Who has sent it
+// the signal that ends the node waits for it, so that it waits for the other.
 func (n *node) leave() error {
 	n.tellSuccessor(generation{PID: os.Getpid(), Since: time.Now(), Until: time.Now()}, true)
 	n.successor.talk.close()
+	if n.stopPassed {
+		<-n.successor.ended
+	}
 	return n.successor.failed()
 }
 
-// passStop sends the signal that ends the node on to the process that serves, if this
-// one was replaced while it came.
+// passStop tells the process that serves to end, if this one was replaced while the
+// signal came. It is a word and no signal: that may have been sent to both, and a second
+// one would cut off requests.
 func (n *node) passStop() {
-	select {
-	case <-n.replaced:
-		_ = n.successor.process.Signal(syscall.SIGTERM) // it may have ended
-	default:
+	if !n.wasReplaced() {
+		return
+	}
+	n.stopPassed = true
+	if err := n.successor.talk.send(message{Word: wordStop}); err != nil {
+		n.log.Warn("the successor cannot be told to stop", "error", err) // it has died
 	}
 }

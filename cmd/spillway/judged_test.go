@@ -87,14 +87,29 @@ func (s *succession) watchKernel(t *testing.T, v *visitors) (end func()) {
 	}
 }
 
-// A successor that is killed when it has taken packets and new flows, and has not told,
-// leaves both to the process before.
-func TestPacketsComeBack(t *testing.T) {
+// replaceable lets the program be replaced on the disk, by a script of a line.
+func replaceable(t *testing.T) (replace func(line string)) {
+	t.Helper()
 	own := filepath.Join(t.TempDir(), "spillway")
 	if err := os.Symlink(programOf(t, "spillway").path, own); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", filepath.Dir(own)+":"+os.Getenv("PATH"))
+	return func(line string) {
+		t.Helper()
+		if err := os.WriteFile(own+".next", []byte("#!/bin/sh\n"+line+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(own+".next", own); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A successor that is killed when it has taken packets and new flows, and has not told,
+// leaves both to the process before.
+func TestPacketsComeBack(t *testing.T) {
+	replace := replaceable(t)
 	s, v := judged(t)
 	kept, end := v.client("h3")
 	defer end()
@@ -102,13 +117,7 @@ func TestPacketsComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	was := s.pid()
-	script := "#!/bin/sh\nexec halfway usurps \"$@\"\n"
-	if err := os.WriteFile(own+".next", []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(own+".next", own); err != nil {
-		t.Fatal(err)
-	}
+	replace("exec halfway usurps \"$@\"")
 	var out, errs bytes.Buffer
 	if err := askUpgrade(t.Context(), s.client, &out, &errs); err == nil || !strings.Contains(errs.String(), "signal: killed") {
 		t.Fatalf("upgrade: %v\n%s%s\n%s", err, &out, &errs, s.log)

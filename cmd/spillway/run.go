@@ -83,6 +83,13 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
+	stop := func(signal string) {
+		log.Info("stopping", "signal", signal)
+		cancel()
+		if !n.wasReplaced() { // else the manager follows the process that serves
+			_ = notify("STOPPING=1") // without a manager nobody needs to know
+		}
+	}
 	for {
 		select {
 		case err := <-ended:
@@ -96,9 +103,11 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			case ctx.Err() != nil:
 				return errAborted
 			default:
-				log.Info("stopping", "signal", s.String())
-				_ = notify("STOPPING=1") // without a manager nobody needs to know
-				cancel()
+				stop(s.String())
+			}
+		case <-n.before.stopped:
+			if ctx.Err() == nil { // else it had the signal as well
+				stop("sent to the process before")
 			}
 		}
 	}

@@ -104,6 +104,12 @@ func TestUpgradesLoseNothing(t *testing.T) {
 // crossroads runs a node at an address.
 func crossroads(t *testing.T, listen, origin string) *succession {
 	t.Helper()
+	return crossing(t, listen, origin).succeed(t)
+}
+
+// crossing makes the surroundings of such a node.
+func crossing(t *testing.T, listen, origin string) *place {
+	t.Helper()
 	p := prepare(t)
 	p.put(t, "spillway.yaml", fmt.Sprintf(`
 listen: %[3]s
@@ -117,7 +123,7 @@ cache: {disk: {path: %[1]s/disk, size: 64MiB}}
 origins: {app: {servers: [%[2]q], limit: {min: 100, max: 1000}}}
 sites: [{hosts: [default], routes: [{origin: app}]}]
 `, p.dir, origin, listen))
-	return p.succeed(t)
+	return p
 }
 
 // upgradeUnder upgrades the node so often while visitors come.

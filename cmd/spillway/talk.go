@@ -21,8 +21,8 @@ import (
 const talkVersion = 1
 
 // The words of an upgrade, in their order. The process that runs says hello, release
-// and, while it drains, draining; its successor answers prepared and serving, or failed
-// instead of either.
+// and, while it drains, draining, or stop once if the node is to end; its successor
+// answers prepared and serving, or failed instead of either.
 const (
 	wordHello    = "hello"
 	wordPrepared = "prepared" // all is built that needs nothing of the other's
@@ -30,6 +30,7 @@ const (
 	wordServing  = "serving"
 	wordFailed   = "failed"
 	wordDraining = "draining"
+	wordStop     = "stop"
 )
 
 // A message is one word, and what belongs to it.

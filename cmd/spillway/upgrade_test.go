@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -41,6 +42,10 @@ func halfway() {
 		runtime.KeepAlive(from) // or its line ends with the next collection
 	case "usurps":
 		usurp(from, os.Args[len(os.Args)-1])
+	case "dawdles":
+		if err := dawdle(from, os.Args[len(os.Args)-1]); err == nil {
+			os.Exit(0)
+		}
 	case "fails":
 		from.await("")
 		from.refuse(errors.New("no room"))
@@ -71,6 +76,23 @@ func usurp(from *inheritance, path string) {
 	}
 	log.Info("usurped", "mode", n.admit.State().Mode)
 	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// dawdle serves, as the program does, but not before there is a file for it. What is
+// exclusive it has already.
+func dawdle(from *inheritance, path string) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	n, err := assemble(path, from, log, io.Discard)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM)
+	log.Info("dawdling", "pid", os.Getpid())
+	for errors.Is(syscall.Access(path+".go", 0), syscall.ENOENT) {
+		time.Sleep(time.Millisecond)
+	}
+	return serve(context.Background(), n, log, signals)
 }
 
 func programOf(t *testing.T, name string, args ...string) program {
