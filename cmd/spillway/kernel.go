@@ -155,7 +155,7 @@ func defaultRoutes() (names []string) {
 // errYielded is why a process that drains judges no packets.
 var errYielded = errors.New("a successor judges the packets")
 
-// yield leaves the interfaces to a successor, which has taken them over. If this process
+// yield leaves interfaces and rules to a successor, which has taken them over. If this process
 // attached again to one that was lost, it would judge packets for a second time, and
 // charge them twice where both share what sources owe. A nil kernel has none.
 func (k *kernel) yield() {
@@ -257,6 +257,15 @@ func (k *kernel) Configure(p admit.Policy) error {
 
 // SetRule implements admit.Kernel.
 func (k *kernel) SetRule(r admit.Rule) error { return k.Admission.SetRule(bpf.Rule(r)) }
+
+// RemoveRule implements admit.Kernel. A rule that ends in a process that drains may have
+// been given more time since, and ends in the kernel by itself.
+func (k *kernel) RemoveRule(p netip.Prefix) error {
+	if k.hasYielded() {
+		return nil
+	}
+	return k.Admission.RemoveRule(p)
+}
 
 // Rules implements admit.Kernel.
 func (k *kernel) Rules() ([]admit.Rule, error) {

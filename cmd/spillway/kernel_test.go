@@ -354,15 +354,26 @@ func succeedKernel(t *testing.T, before *kernel, c admit.Config) *kernel {
 	return k
 }
 
-// An interface that goes and comes back while a process drains is its successor's alone.
+// An interface that goes and comes back while a process drains is its successor's alone,
+// and so are rules.
 func TestDrainingProcessYields(t *testing.T) {
 	ownNetwork(t)
 	old := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
 	if _, err := old.Attach(false); err != nil {
 		t.Fatal(err)
 	}
+	denied := admit.Rule{Prefix: netip.MustParsePrefix("198.51.100.0/24")}
+	if err := old.SetRule(denied); err != nil {
+		t.Fatal(err)
+	}
 	next := succeedKernel(t, old, admit.Config{Kernel: "auto"})
 	old.yield()
+	if err := old.RemoveRule(denied.Prefix); err != nil {
+		t.Error(err)
+	}
+	if rules, err := next.Rules(); err != nil || len(rules) != 1 {
+		t.Errorf("rules of the successor: %v, %v", rules, err)
+	}
 	bpftest.IP(t, "link del v0")
 	cable(t)
 	if err := old.Check(); err != nil {

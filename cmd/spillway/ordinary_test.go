@@ -39,7 +39,9 @@ func (p *place) ordinary(t *testing.T) *succession {
 	program.Env = append(os.Environ(), "PATH="+p.dir+":"+os.Getenv("PATH")) // where a successor is looked for
 	if os.Getuid() == 0 {
 		program.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		give := func(path string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Chown(path, nobody, nobody)) }
+		give := func(path string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Chown(path, nobody, nobody))
+		}
 		if err := filepath.WalkDir(filepath.Dir(p.dir), give); err != nil {
 			t.Fatal(err)
 		}
