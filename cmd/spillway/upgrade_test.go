@@ -212,6 +212,7 @@ func TestUpgradeOfWhoLeaves(t *testing.T) {
 
 	// One that is under way says so too.
 	s := startSlowNode(t)
+	<-s.listeners.Started()
 	s.program, s.prepareIn = programOf(t, "sh", "-c", "exec sleep 1000"), time.Minute
 	err = s.upgrade(t.Context(), func(string) { s.signals <- syscall.SIGTERM })
 	if err == nil || !strings.Contains(err.Error(), "the node is stopping") {
