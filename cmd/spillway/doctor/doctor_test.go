@@ -145,28 +145,32 @@ func TestPort(t *testing.T) {
 		check(t, m.port("tcp", https), want, said)
 	}
 	listening := func(m machine) {
-		text := head + line("00000000000000000000000000000000:01BB", "0A", "99")
+		text := head + line("00000000000000000000000000000000:01BB", "0A", "98") +
+			line("00000000000000000000000000000000:01BB", "0A", "99")
 		if err := os.WriteFile(m.root+"/proc/net/tcp6", []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	held := func(process string) func(m machine) {
-		return func(m machine) {
-			listening(m)
-			folder := filepath.Join(m.root, "proc", process, "fd")
-			if err := os.MkdirAll(folder, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink("socket:[99]", filepath.Join(folder, "4")); err != nil {
-				t.Fatal(err)
-			}
+	hold := func(m machine, process, inode string) {
+		listening(m)
+		folder := filepath.Join(m.root, "proc", process, "fd")
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
 		}
+		if err := os.Symlink("socket:["+inode+"]", filepath.Join(folder, "4")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func(process string) func(m machine) {
+		return func(m machine) { hold(m, process, "99") }
 	}
 	f(0, nil, OK, "free")
 	f(7, nil, Warn, "nobody is there")
 	f(7, held("7"), OK, "the node's")
 	f(7, held("12"), Fail, "in use by nginx (process 12)")
 	f(0, held("12"), Fail, "in use by nginx (process 12)")
+	// The process before still has its own socket for HTTP/3.
+	f(7, func(m machine) { hold(m, "12", "98"); hold(m, "7", "99") }, OK, "the node's")
 	f(0, listening, Fail, "in use")
 	f(7, listening, OK, "only root can see")
 }

@@ -72,8 +72,8 @@ func (m machine) holder(inodes []string) int {
 	for _, folder := range others {
 		processes = append(processes, filepath.Base(folder))
 	}
-	for _, inode := range inodes {
-		for _, process := range processes {
+	for _, process := range processes {
+		for _, inode := range inodes {
 			if m.has(process, "socket:["+inode+"]") {
 				id, _ := strconv.Atoi(process)
 				return id
