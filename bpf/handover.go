@@ -64,7 +64,9 @@ func (a *Admission) Files() ([]*os.File, error) {
 	if a.pins != nil {
 		shared[pinFile] = a.pins
 	}
-	for index, attachment := range a.attached {
+	links := maps.Clone(a.attached)
+	maps.Copy(links, a.inherited) // whose interfaces this process has not come to judge
+	for index, attachment := range links {
 		shared[fmt.Sprintf("%s%d/%s", linkFiles, index, attachment.Mode)] = attachment.link
 	}
 	var files []*os.File

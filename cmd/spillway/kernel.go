@@ -212,6 +212,7 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 		refused = append(refused, attached.Refused)
 		worst = worse(worst, admit.Mode(attached.Mode))
 	}
+	// What the process before judged and this one does not is free from now on.
 	for _, index := range k.Inherited() {
 		if err := k.Detach(index); err != nil {
 			return "", err

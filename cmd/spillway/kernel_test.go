@@ -462,3 +462,37 @@ func TestKernelLeavesOtherAddresses(t *testing.T) {
 		t.Errorf("%d dropped, %d passed as somebody else's", dropped, other-before)
 	}
 }
+
+// An interface that is judged no more is left free, and one that a process did not come
+// to judge goes on to the next.
+func TestLinksOfOtherInterfaces(t *testing.T) {
+	ownNetwork(t)
+	follow := func(k *kernel, names ...string) *kernel {
+		t.Helper()
+		files, err := k.Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeFiles(files)
+		return loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto", Interfaces: names}, files...)
+	}
+	first := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	if _, err := first.Attach(false); err != nil {
+		t.Fatal(err)
+	}
+	lost := follow(first, "nil")
+	if mode, err := lost.Attach(false); err == nil {
+		t.Errorf("an interface that is not there: mode %s", mode)
+	}
+	found := follow(lost, "v0")
+	if mode, err := found.Attach(false); mode != admit.Generic || found.Refused() != nil {
+		t.Errorf("mode %s, %v, refused %v", mode, err, found.Refused())
+	}
+	other := follow(found, "v1")
+	if mode, err := other.Attach(false); mode != admit.Generic {
+		t.Errorf("mode %s, %v", mode, err)
+	}
+	if left := other.Inherited(); len(left) > 0 {
+		t.Errorf("it still holds interfaces %v", left)
+	}
+}
