@@ -2,6 +2,11 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -10,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/edge/admin"
 )
 
 // orphan is the program as a successor whose predecessor is killed before it has
@@ -87,5 +94,52 @@ func TestKilledBeforeRelease(t *testing.T) {
 			}
 			s.endsWell(t)
 		})
+	}
+}
+
+// A process whose successor is killed finishes what it has, as the main process of the
+// unit again, whose manager has the sockets, and ends with an error, so that the node is
+// started anew.
+func TestBereavedProcessIsTheMainOneAgain(t *testing.T) {
+	answer, arrived := make(chan struct{}), make(chan struct{})
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-answer
+		io.WriteString(w, "ok")
+	}))
+	defer origin.Close()
+	m := newManager(t)
+	t.Setenv("NOTIFY_SOCKET", m.path)
+	p := prepare(t, "http://GOOD", origin.URL, "http: off", "http: off\nhttp3: {enabled: false}") // which takes late flows for 10 s
+	program, state := p.launch(t)
+	s := &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+	m.hear(t, "READY=1")
+	v := &visitors{t: t, listen: s.listen}
+	slow := make(chan error, 1)
+	go func() {
+		c, end := v.client("h1")
+		defer end()
+		slow <- v.get(c, "/", 2)
+	}()
+	<-arrived
+	s.upgrade(t)
+	is := s.pid()
+	m.hear(t, fmt.Sprintf("READY=1\nMAINPID=%d", is))
+	_, stored := m.hear(t, "FDNAME=https")
+	defer stored["https"].Close()
+	syscall.Kill(is, syscall.SIGKILL)
+	m.hear(t, fmt.Sprintf("MAINPID=%d", program.Process.Pid))
+	conn, err := net.Dial("tcp", s.listen)
+	if err != nil {
+		t.Errorf("who comes now does not wait: %v", err)
+	} else {
+		conn.Close()
+	}
+	close(answer)
+	if err := <-slow; err != nil {
+		t.Errorf("who was there: %v", err)
+	}
+	if err := program.Wait(); err == nil || program.ProcessState.ExitCode() != 1 {
+		t.Errorf("the process ended with %v", err)
 	}
 }
