@@ -71,8 +71,8 @@ func inOneSentence(err error) error {
 	if !errors.Is(err, ErrHookInUse) || !errors.Is(err, ErrOldKernel) {
 		return err
 	}
-	return refusal{errors.New("another XDP program holds the hook, and the kernel is too old to judge behind it (tcx, 6.6): " +
-		"detach that program, or upgrade the kernel"), err}
+	return refusal{errors.New("another XDP program holds the hook, and the kernel is too old to judge behind it " +
+		"(tcx, 6.6): detach that program, or upgrade the kernel"), err}
 }
 
 // noPrivilege says which capabilities the thread is without.

@@ -74,7 +74,8 @@ func TestKernelStaysOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tcp.Close()
-		if _, err := openKernel(c, edge.Sockets{TCP: tcp}, nil, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+		_, err = openKernel(c, edge.Sockets{TCP: tcp}, nil, nil, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s, %+v: %v", address, c, err)
 		}
 	}
@@ -267,8 +268,9 @@ func TestInterfaceWithoutEthernetHeaders(t *testing.T) {
 		}
 		var metrics strings.Builder
 		writeAdmissionMetrics(&metrics, &nodeState{Admission: s})
-		if in := fmt.Sprintf("spillway_admission_mode{mode=%q,reason=%q} 1\n", want, reason); !strings.Contains(metrics.String(), in) {
-			t.Errorf("%s: no %sin\n%s", name, in, &metrics)
+		series := fmt.Sprintf("spillway_admission_mode{mode=%q,reason=%q} 1\n", want, reason)
+		if !strings.Contains(metrics.String(), series) {
+			t.Errorf("%s: no %sin\n%s", name, series, &metrics)
 		}
 		if _, err := k.Attach(true); want == admit.UserSpace && !errors.Is(err, bpf.ErrNotEthernet) {
 			t.Errorf("%s, native: %v", name, err)

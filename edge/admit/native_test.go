@@ -41,8 +41,12 @@ func TestNativeModeIsOnTrial(t *testing.T) {
 					t.Errorf("given up before the time: %+v", s)
 				}
 				pass(2 * time.Second)
-				if s := c.State(); s.Mode != want || s.Trial != 0 || why != "" && (!strings.Contains(s.Refused, why) || s.RefusedReason != GivenUp) {
+				s := c.State()
+				if s.Mode != want || s.Trial != 0 || why != "" && !strings.Contains(s.Refused, why) {
 					t.Errorf("state %+v", s)
+				}
+				if why != "" && s.RefusedReason != GivenUp {
+					t.Errorf("the reason is %s", s.RefusedReason)
 				}
 				if why != "" && strings.Count(log.String(), why) != 1 {
 					t.Errorf("log:\n%s", log)
