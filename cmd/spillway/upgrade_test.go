@@ -58,6 +58,7 @@ func halfway() {
 		from.talk.conn.Write([]byte(`{"word": "prepared", "version": 2}`))
 		time.Sleep(time.Hour)
 	}
+	runtime.KeepAlive(from) // the collector would hang up while it sleeps
 	os.Exit(1)
 }
 
