@@ -45,22 +45,12 @@ func TestShutdownServesHandshakesOfHTTP3(t *testing.T) {
 	s := edgetest.New(http.HandlerFunc(echoProto))
 	s.Latency = 200 * time.Millisecond
 	s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
-		got := make(chan string, 1)
-		go func() {
-			resp, err := n.Visitor(t, "h3").Client.Get(n.URL())
-			if err != nil {
-				got <- err.Error()
-				return
-			}
-			b, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			got <- string(b)
-		}()
+		answer := ask(n.Visitor(t, "h3").Client, n.URL())
 		for n.Admit.State().HalfOpen == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		done := shutDown(t.Context(), n)
-		if got := <-got; !strings.HasPrefix(got, "HTTP/3.0") {
+		if got := <-answer; !strings.HasPrefix(got, "HTTP/3.0") {
 			t.Errorf("who was in a handshake: %s", got)
 		}
 		if err := <-done; err != nil {
