@@ -86,28 +86,11 @@ func TestOrdinaryUserUpgrades(t *testing.T) {
 		t.Errorf("mode %s, %q", got.Mode, got.Refused)
 	}
 	v := &visitors{t: t, listen: s.listen, requests: map[string]*atomic.Int64{}}
-	for _, proto := range []string{"h1", "h2", "h3"} {
-		kept, end := v.client(proto)
-		defer end()
-		v.loop(proto+" on a connection that stays", func() error {
-			time.Sleep(5 * time.Millisecond)
-			return v.get(kept, "/", 2)
-		})
-		v.loop(proto+" on new connections", func() error {
-			c, end := v.client(proto)
-			defer end()
-			time.Sleep(20 * time.Millisecond)
-			return v.get(c, "/", 2)
-		})
-	}
+	leave := v.browse()
 	s.await(t, "visitors", func() bool { return s.state().Visits.QUIC > 0 })
 	s.upgrade(t)
 	time.Sleep(time.Second) // load on both
-	v.stopping.Store(true)
-	v.running.Wait()
-	for kind, n := range v.requests {
-		t.Logf("%s: %d", kind, n.Load())
-	}
+	leave()
 	state := s.state()
 	if state.Visits.UDPSteering != "classic" || !state.Upgrade.Inherited {
 		t.Errorf("steering %s, inherited %v", state.Visits.UDPSteering, state.Upgrade.Inherited)

@@ -145,6 +145,19 @@ const pieces, pieceBytes = 40, 16 << 10
 
 // come begins visits of all kinds.
 func (v *visitors) come() (leave func()) {
+	for _, proto := range []string{"h1", "h2", "h3"} {
+		v.loop(proto+" download", func() error {
+			c, end := v.client(proto)
+			defer end()
+			return v.get(c, "/download", pieces*pieceBytes)
+		})
+	}
+	v.loop("WebSocket", v.echo)
+	return v.browse()
+}
+
+// browse begins visits for two bytes each, and returns what ends all visits.
+func (v *visitors) browse() (leave func()) {
 	var ends []func()
 	for _, proto := range []string{"h1", "h2", "h3"} {
 		kept, end := v.client(proto)
@@ -159,13 +172,7 @@ func (v *visitors) come() (leave func()) {
 			time.Sleep(20 * time.Millisecond)
 			return v.get(c, "/", 2)
 		})
-		v.loop(proto+" download", func() error {
-			c, end := v.client(proto)
-			defer end()
-			return v.get(c, "/download", pieces*pieceBytes)
-		})
 	}
-	v.loop("WebSocket", v.echo)
 	return func() {
 		v.stopping.Store(true)
 		v.running.Wait()
