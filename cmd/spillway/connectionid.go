@@ -34,8 +34,8 @@ func openConnectionIDs(c *config.Config, before *inheritance) (connectionIDs, er
 		return connectionIDs{}, err
 	}
 	if had := before.idLength; had != 0 && had != ids.Len() {
-		return connectionIDs{}, fmt.Errorf("connection IDs have %d bytes now and had %d, because admission.quic_lb.server_id has changed; "+
-			"restart the node instead", ids.Len(), had)
+		return connectionIDs{}, fmt.Errorf("connection IDs have %d bytes now and had %d, "+
+			"because admission.quic_lb.server_id has changed; restart the node instead", ids.Len(), had)
 	}
 	ids.SetKeys(pair, epoch)
 	return connectionIDs{ids, keys}, nil
