@@ -81,7 +81,7 @@ func TestShutdownAnswersWhatIsOnItsWay(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begin); took > 4*time.Second {
+		if took := time.Since(begin); took > 5*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})
@@ -123,7 +123,7 @@ func TestShutdownWaitsForFirstRequestsThatCome(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if took := <-closed; took > 4*time.Second {
+		if took := <-closed; took > 5*time.Second {
 			t.Errorf("who asked for nothing was left %s", took)
 		}
 	})
