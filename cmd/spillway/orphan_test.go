@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"spillway/edge/admin"
+	"spillway/origin/faas/budget"
 )
 
 // orphan is the program as a successor whose predecessor is killed before it has
@@ -97,6 +101,42 @@ func TestKilledBeforeRelease(t *testing.T) {
 	}
 }
 
+// A process whose successor dies when all was released has it again: it writes the
+// ledger, the disk cache, and what was learned, which nobody else can meanwhile.
+func TestFailedUpgradeGivesDutiesBack(t *testing.T) {
+	own := ownProgramFile(t)
+	origin := httptest.NewServer(http.HandlerFunc(slowly))
+	defer origin.Close()
+	s := crossroads(t, "127.0.0.1:0", origin.URL)
+	has := func() {
+		t.Helper()
+		s.await(t, "the disk", func() bool { return s.state().Cache.Disk.Phase == "on" })
+		if got := s.state().Ledger.Error; got != "" {
+			t.Errorf("ledger: %s", got)
+		}
+		log := slog.New(slog.DiscardHandler)
+		other := budget.OpenLedger(s.file("state"), log)
+		defer other.Close()
+		if got := other.State().Error; !strings.Contains(got, "another process uses it") {
+			t.Errorf("the ledger of somebody else: %q", got)
+		}
+	}
+	has()
+	replaceProgram(t, own, "exec halfway crashes")
+	var out, errs bytes.Buffer
+	if err := askUpgrade(t.Context(), s.client, &out, &errs); err == nil || !strings.Contains(errs.String(), "signal: killed") {
+		t.Errorf("upgrade: %v\n%s%s", err, &out, &errs)
+	}
+	has()
+	if err := os.Remove(learnedPath(s.file("state"))); err != nil {
+		t.Fatal(err)
+	}
+	s.endsWell(t)
+	if _, err := os.Stat(learnedPath(s.file("state"))); err != nil {
+		t.Errorf("what was learned is not kept: %v", err)
+	}
+}
+
 // A process whose successor is killed finishes what it has, as the main process of the
 // unit again, whose manager has the sockets, and ends with an error, so that the node is
 // started anew.
@@ -108,6 +148,8 @@ func TestBereavedProcessIsTheMainOneAgain(t *testing.T) {
 		io.WriteString(w, "ok")
 	}))
 	defer origin.Close()
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release()
 	m := newManager(t)
 	t.Setenv("NOTIFY_SOCKET", m.path)
 	p := prepare(t, "http://GOOD", origin.URL, "http: off", "http: off\nhttp3: {enabled: false}") // which takes late flows for 10 s
@@ -135,7 +177,7 @@ func TestBereavedProcessIsTheMainOneAgain(t *testing.T) {
 	} else {
 		conn.Close()
 	}
-	close(answer)
+	release()
 	if err := <-slow; err != nil {
 		t.Errorf("who was there: %v", err)
 	}
