@@ -295,7 +295,8 @@ sysctl_apply() {
 upgrades() { systemctl show --property ExecReload "$1" | grep -q 'spillway upgrade'; }
 
 # serve UNIT enables a unit, and starts it or, when something changed, lets a new
-# process take its place without losing a visitor, or restarts it where that fails.
+# process take its place without losing a visitor, or restarts it where the unit knows
+# no upgrade. A node that refuses one goes on: the new process might serve nobody.
 serve() {
 	local unit=$1.service
 	if [[ ! -L $root/etc/systemd/system/multi-user.target.wants/$unit ]]; then
@@ -304,8 +305,9 @@ serve() {
 	live && [[ -n $start ]] || return 0
 	if ! systemctl is-active --quiet "$unit"; then
 		act "start $unit" systemctl start "$unit" || die "$unit does not start; see: journalctl -u $unit"
-	elif ((files > 0)) && [[ $1 == spillway && -z $unit_changed ]] && upgrades "$unit" && act "upgrade $unit" systemctl reload "$unit"; then
-		return 0
+	elif ((files > 0)) && [[ $1 == spillway && -z $unit_changed ]] && upgrades "$unit"; then
+		act "upgrade $unit" systemctl reload "$unit" ||
+			die "$unit refuses the upgrade and goes on with the program that it has; see: journalctl -u $unit; mend that and run this again, or systemctl restart $unit"
 	elif ((files > 0)); then
 		act "restart $unit" systemctl restart "$unit" || die "$unit does not start again; see: journalctl -u $unit"
 	fi

@@ -132,6 +132,15 @@ func TestInstall(t *testing.T) {
 		m.do(t, fmt.Sprintf(edit, "reload", "upgrade"))
 		m.prints(t, install, "upgrade spillway.service")
 	})
+	t.Run("a node that refuses an upgrade goes on", func(t *testing.T) {
+		m.do(t, "cp -a /etc/spillway/spillway.yaml /root/good && echo 'state: /var/lib/spillway/other' >>/etc/spillway/spillway.yaml")
+		m.fails(t, older, "goes on with the program that it has")
+		if out := m.do(t, "spillway status"); strings.Contains(out, "v0.0.1") {
+			t.Errorf("the other program runs:\n%s", out)
+		}
+		m.do(t, "mv /root/good /etc/spillway/spillway.yaml")
+		m.prints(t, install, "upgrade spillway.service")
+	})
 	t.Run("a newer default is put beside the configuration", func(t *testing.T) {
 		was := m.do(t, "sha256sum /etc/spillway/spillway.yaml")
 		m.prints(t, install+" --config /tmp/spillway/scripts/provision/spillway.yaml", "install /etc/spillway/spillway.yaml.new")
