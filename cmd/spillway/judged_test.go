@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,25 +81,6 @@ func (s *succession) watchKernel(t *testing.T, v *visitors) (end func()) {
 		t.Logf("%d packets of who is denied; %s, %s", tries.Load(), state.Admission.Mode, state.Visits.UDPSteering)
 		if tries.Load() == 0 || state.Admission.Mode != admit.Generic || state.Visits.UDPSteering != "kernel" {
 			t.Errorf("%d packets of who is denied, mode %s, steering %s", tries.Load(), state.Admission.Mode, state.Visits.UDPSteering)
-		}
-	}
-}
-
-// replaceable lets the program be replaced on the disk, by a script of a line.
-func replaceable(t *testing.T) (replace func(line string)) {
-	t.Helper()
-	own := filepath.Join(t.TempDir(), "spillway")
-	if err := os.Symlink(programOf(t, "spillway").path, own); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", filepath.Dir(own)+":"+os.Getenv("PATH"))
-	return func(line string) {
-		t.Helper()
-		if err := os.WriteFile(own+".next", []byte("#!/bin/sh\n"+line+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(own+".next", own); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,39 +46,16 @@ func orphan() {
 	main()
 }
 
-// ownProgramFile gives the nodes of the test a program file of their own, and returns its
-// path, at which a script may replace it.
-func ownProgramFile(t *testing.T) string {
-	t.Helper()
-	own := filepath.Join(t.TempDir(), "spillway")
-	if err := os.Symlink(programOf(t, "spillway").path, own); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", filepath.Dir(own)+":"+os.Getenv("PATH"))
-	return own
-}
-
-// replaceProgram puts a script in place of the program.
-func replaceProgram(t *testing.T, path, script string) {
-	t.Helper()
-	if err := os.WriteFile(path+".next", []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".next", path); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A process that is killed while its successor begins leaves all to that one: its
 // sockets, its ledger, its visitors to come.
 func TestKilledBeforeRelease(t *testing.T) {
 	for _, when := range []string{"at once", "when prepared"} {
 		t.Run(when, func(t *testing.T) {
-			own := ownProgramFile(t)
+			replace := replaceable(t)
 			p := prepare(t)
 			s := p.succeed(t)
 			was := s.pid()
-			replaceProgram(t, own, `exec orphan "`+when+`" "$@"`)
+			replace(`exec orphan "` + when + `" "$@"`)
 			var out, errs bytes.Buffer
 			if err := askUpgrade(t.Context(), s.client, &out, &errs); err == nil {
 				t.Errorf("who asked was told that it went well: %s", &out)
@@ -104,7 +80,7 @@ func TestKilledBeforeRelease(t *testing.T) {
 // A process whose successor dies when all was released has it again: it writes the
 // ledger, the disk cache, and what was learned, which nobody else can meanwhile.
 func TestFailedUpgradeGivesDutiesBack(t *testing.T) {
-	own := ownProgramFile(t)
+	replace := replaceable(t)
 	origin := httptest.NewServer(http.HandlerFunc(slowly))
 	defer origin.Close()
 	s := crossroads(t, "127.0.0.1:0", origin.URL)
@@ -122,7 +98,7 @@ func TestFailedUpgradeGivesDutiesBack(t *testing.T) {
 		}
 	}
 	has()
-	replaceProgram(t, own, "exec halfway crashes")
+	replace("exec halfway crashes")
 	var out, errs bytes.Buffer
 	if err := askUpgrade(t.Context(), s.client, &out, &errs); err == nil || !strings.Contains(errs.String(), "signal: killed") {
 		t.Errorf("upgrade: %v\n%s%s", err, &out, &errs)

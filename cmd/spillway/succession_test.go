@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -209,4 +210,23 @@ func TestKilledPredecessor(t *testing.T) {
 		return s.client.Status(t.Context(), &state) == nil && state.Upgrade.Draining.PID == 0
 	})
 	s.endsWell(t)
+}
+
+// replaceable lets the program be replaced on the disk, by a script of a line.
+func replaceable(t *testing.T) (replace func(line string)) {
+	t.Helper()
+	own := filepath.Join(t.TempDir(), "spillway")
+	if err := os.Symlink(programOf(t, "spillway").path, own); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Dir(own)+":"+os.Getenv("PATH"))
+	return func(line string) {
+		t.Helper()
+		if err := os.WriteFile(own+".next", []byte("#!/bin/sh\n"+line+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(own+".next", own); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
