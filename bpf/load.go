@@ -215,7 +215,8 @@ func (a *Admission) replacements() map[string]*ebpf.Map {
 }
 
 // Close detaches the programs and frees what they used. What is pinned, and what another
-// process holds by the Files of this one, stays. The methods that read and refund what sources owe stay harmless.
+// process holds by the Files of this one, stays. The methods that read and refund what
+// sources owe stay harmless.
 func (a *Admission) Close() error {
 	a.attaching.Lock()
 	defer a.attaching.Unlock()

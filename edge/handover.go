@@ -62,8 +62,8 @@ func (l *Listeners) awaitFinished(ctx context.Context) {
 	}
 }
 
-// part begins a hand-over or a shutdown. To close a stream socket here leaves its queue to who
-// else holds it, and what was accepted before goes its way.
+// part begins a hand-over or a shutdown. To close a stream socket here leaves its queue
+// to who else holds it, and what was accepted before goes its way.
 func (l *Listeners) part() {
 	l.left = time.Now()
 	l.startLeave()

@@ -68,7 +68,7 @@ func (q *quicServer) serve(c *connection) error {
 		default:
 			wait = q.l.patience
 		}
-		if next > 0 && !told && !closed && q.l.leaving() {
+		if next > 0 && !told && q.l.leaving() {
 			told = true
 			say(lastStream)
 			crossed, cancel := context.WithTimeout(q.l.patience, crossing)

@@ -237,10 +237,10 @@ const forced = 5 * time.Second
 var errHandlersRun = errors.New("shut down: handlers go on although their requests were canceled")
 
 // Shutdown takes nothing new in and takes leave of those who are here as HandOver
-// does, but sooner: connections that have been idle for 2 s are closed, new QUIC
-// flows refused at once. Everybody who was accepted gets a first answer within the
-// usual time-outs, and what is in flight may last until ctx ends. Then everything is
-// closed.
+// does, but sooner: connections that have been idle for 2 s (HTTP/3: 5 s) are closed,
+// new QUIC flows refused at once. Everybody who was accepted gets a first answer within
+// the usual time-outs, and what is in flight may last until ctx ends. Then everything
+// is closed.
 //
 // Who waits in the kernel's queue of a stream socket is left to whoever else holds the
 // socket, such as a service manager. If nobody does, the kernel resets them.

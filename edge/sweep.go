@@ -124,7 +124,7 @@ func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit, leaving time.Dur
 		c.goAway(http2.ErrCodeNo)
 	case idle && age >= crossing && c.crossed(s.now) && c.farewell.Load() == nil:
 		c.goAway(http2.ErrCodeNo)
-	case idle && c.served.Load() && c.farewell.Load() == nil && l.spent(c, s.now-leaving, age):
+	case leaving >= 0 && idle && c.served.Load() && c.farewell.Load() == nil && l.spent(c, s.now-leaving, age):
 		c.goAway(http2.ErrCodeNo)
 	}
 	l.conns.stalls.Add(uint64(cuts))

@@ -103,6 +103,7 @@ func TestCommandAfterRelease(t *testing.T) {
 	handlers := n.adminOptions().Handlers
 	for _, target := range []string{
 		"/admission/allow?prefix=203.0.113.7", "/admission/deny?prefix=203.0.113.7", "/admission/clear", "/admission/level?level=auto",
+		"/admission/native?do=disable",
 	} {
 		path, _, _ := strings.Cut(target, "?")
 		w := httptest.NewRecorder()

@@ -155,9 +155,9 @@ func defaultRoutes() (names []string) {
 // errYielded is why a process that drains judges no packets.
 var errYielded = errors.New("a successor judges the packets")
 
-// yield leaves interfaces and rules to a successor, which has taken them over. If this process
-// attached again to one that was lost, it would judge packets for a second time, and
-// charge them twice where both share what sources owe. A nil kernel has none.
+// yield leaves interfaces and rules to a successor, which has taken them over. If this
+// process attached again to one that was lost, it would judge packets for a second time,
+// and charge them twice where both share what sources owe. A nil kernel has none.
 func (k *kernel) yield() {
 	if k == nil {
 		return
@@ -181,8 +181,8 @@ func (k *kernel) Check() error {
 	return k.Admission.Check()
 }
 
-// Attach implements admit.Kernel. Interfaces of the process before that are none of
-// this one's are left.
+// Attach implements admit.Kernel. It lets go of interfaces of the process before that
+// are none of this one's.
 func (k *kernel) Attach(native bool) (admit.Mode, error) {
 	if k.hasYielded() {
 		return "", errYielded
@@ -212,7 +212,7 @@ func (k *kernel) Attach(native bool) (admit.Mode, error) {
 		refused = append(refused, attached.Refused)
 		worst = worse(worst, admit.Mode(attached.Mode))
 	}
-	// What the process before judged and this one does not is free from now on.
+	// What the process before judged and this one does not is free when that one has ended.
 	for _, index := range k.Inherited() {
 		if err := k.Detach(index); err != nil {
 			return "", err

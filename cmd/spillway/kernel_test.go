@@ -498,3 +498,19 @@ func TestLinksOfOtherInterfaces(t *testing.T) {
 		t.Errorf("it still holds interfaces %v", left)
 	}
 }
+
+// What a successor that is no more did to rules, which both had, is undone.
+func TestRulesAreRestored(t *testing.T) {
+	ownNetwork(t)
+	k := loadKernel(t, "192.0.2.1:0", admit.Config{Kernel: "auto"})
+	n := &node{kernel: k, admit: admit.New(admit.Config{Enforce: true}, 1)}
+	n.admit.Use(admit.Surroundings{Kernel: k, Log: slog.New(slog.DiscardHandler)})
+	ours := admit.Rule{Prefix: netip.MustParsePrefix("198.51.100.0/24")}
+	theirs := admit.Rule{Prefix: netip.MustParsePrefix("203.0.113.0/24")}
+	if err := errors.Join(n.admit.SetRule(ours), k.RemoveRule(ours.Prefix), k.SetRule(theirs), n.restoreRules()); err != nil {
+		t.Fatal(err)
+	}
+	if rules, err := k.Rules(); err != nil || len(rules) != 1 || rules[0] != ours {
+		t.Errorf("rules %v, %v", rules, err)
+	}
+}

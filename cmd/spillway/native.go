@@ -147,10 +147,13 @@ func endOfTrial(ctx context.Context, client *admin.Client) (admit.State, error) 
 // confirm or disable.
 func (n *node) serveNative(w http.ResponseWriter, r *http.Request) {
 	if !n.upgrading.TryLock() {
-		http.Error(w, "an upgrade is under way; say it again when the new process serves", http.StatusConflict)
+		http.Error(w, sayAgain, http.StatusConflict)
 		return
 	}
 	defer n.upgrading.Unlock()
+	if n.missed(w) { // both processes have the admin listener for a moment
+		return
+	}
 	var err error
 	switch do := r.URL.Query().Get("do"); do {
 	case "enable":

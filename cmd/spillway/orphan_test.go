@@ -18,7 +18,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"spillway/edge/admin"
 	"spillway/origin/faas/budget"
 )
 
@@ -130,7 +129,7 @@ func TestBereavedProcessIsTheMainOneAgain(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", m.path)
 	p := prepare(t, "http://GOOD", origin.URL, "http: off", "http: off\nhttp3: {enabled: false}") // which takes late flows for 10 s
 	program, state := p.launch(t)
-	s := &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+	s := p.serving(state)
 	m.hear(t, "READY=1")
 	v := &visitors{t: t, listen: s.listen}
 	slow := make(chan error, 1)

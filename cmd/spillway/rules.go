@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -76,6 +77,8 @@ func (n *node) serveRule(w http.ResponseWriter, r *http.Request) {
 	writeIndented(w, report)
 }
 
+const sayAgain = "an upgrade is under way; say it again when the new process serves"
+
 // missed tells whoever gave a command that the successor of this process may not have
 // heard of it. It is asked when the command has been obeyed: what was before release is
 // handed over.
@@ -83,7 +86,7 @@ func (n *node) missed(w http.ResponseWriter) bool {
 	if !n.released.Load() {
 		return false
 	}
-	http.Error(w, "an upgrade is under way; say it again when the new process serves", http.StatusConflict)
+	http.Error(w, sayAgain, http.StatusConflict)
 	return true
 }
 
@@ -91,6 +94,22 @@ func (n *node) missed(w http.ResponseWriter) bool {
 // commands, and of the node itself.
 func (n *node) commanded() []admit.Rule {
 	return slices.DeleteFunc(n.admit.Rules(), func(rule admit.Rule) bool { return n.configured(rule.Prefix) != nil })
+}
+
+// restoreRules has the kernel judge by the rules of this process again. A successor that
+// is no more may have changed what both have.
+func (n *node) restoreRules() error {
+	ours := n.admit.Rules()
+	theirs, err := n.kernel.Rules()
+	for _, rule := range theirs {
+		if !slices.ContainsFunc(ours, func(r admit.Rule) bool { return r.Prefix == rule.Prefix }) {
+			err = errors.Join(err, n.kernel.RemoveRule(rule.Prefix))
+		}
+	}
+	for _, rule := range ours {
+		err = errors.Join(err, n.kernel.SetRule(rule))
+	}
+	return err
 }
 
 // inheritRules puts the rules in force that commands gave the process before, and takes

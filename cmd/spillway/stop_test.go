@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"spillway/edge/admin"
 )
 
 // An upgradedNode is a node that is told to stop while its successor, which is no more
@@ -33,7 +31,7 @@ func upgradeBy(t *testing.T, line string) *upgradedNode {
 	p := crossing(t, "127.0.0.1:0", origin.URL)
 	program, state := p.launch(t)
 	u := &upgradedNode{
-		succession: &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]},
+		succession: p.serving(state),
 		process:    program.Process, download: make(chan error, 1), refused: make(chan string, 1),
 	}
 	v := &visitors{t: t, listen: u.listen}

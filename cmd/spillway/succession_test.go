@@ -27,12 +27,17 @@ type succession struct {
 	listen string
 }
 
+// serving returns the node of a program that is ready.
+func (p *place) serving(state nodeState) *succession {
+	return &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+}
+
 // succeed starts the program and returns it when it is ready.
 func (p *place) succeed(t *testing.T) *succession {
 	t.Helper()
 	program, state := p.launch(t)
 	go program.Process.Wait() // it ends when it has a successor
-	s := &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+	s := p.serving(state)
 	t.Cleanup(func() {
 		if pid := s.pid(); pid != 0 {
 			syscall.Kill(pid, syscall.SIGKILL)
@@ -181,7 +186,7 @@ func TestKilledSuccessor(t *testing.T) {
 		}
 		ended <- err
 	}()
-	s := &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+	s := p.serving(state)
 	s.upgrade(t)
 	syscall.Kill(s.pid(), syscall.SIGKILL)
 	if err := <-ended; err == nil {
@@ -201,7 +206,7 @@ func TestKilledPredecessor(t *testing.T) {
 	program, state := p.launch(t)
 	ended := make(chan struct{})
 	go func() { program.Process.Wait(); close(ended) }()
-	s := &succession{place: p, client: admin.NewClient("unix:" + p.file("a.sock")), listen: state.Listeners[0]}
+	s := p.serving(state)
 	s.upgrade(t)
 	program.Process.Kill()
 	<-ended

@@ -211,11 +211,11 @@ func (n *node) handOver(s *successor) error {
 	return nil
 }
 
-// retake takes packets and QUIC flows back from a successor that is no more.
+// retake takes packets, rules and QUIC flows back from a successor that is no more.
 func (n *node) retake() error {
 	err := n.listeners.Retake()
 	if n.kernel != nil {
-		err = errors.Join(err, n.kernel.Retake())
+		err = errors.Join(err, n.kernel.Retake(), n.restoreRules())
 	}
 	return err
 }

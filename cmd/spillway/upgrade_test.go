@@ -27,7 +27,6 @@ func halfway() {
 	if err != nil {
 		os.Exit(1)
 	}
-	defer runtime.KeepAlive(from) // a line that nobody knows is closed
 	switch os.Args[1] {
 	case "refuses":
 		from.refuse(errors.New("not today"))
@@ -40,7 +39,6 @@ func halfway() {
 	case "hangs":
 		from.await("")
 		time.Sleep(time.Hour)
-		runtime.KeepAlive(from) // or its line ends with the next collection
 	case "usurps":
 		usurp(from, os.Args[len(os.Args)-1])
 	case "dawdles":

@@ -28,23 +28,21 @@ type visitors struct {
 	running  sync.WaitGroup
 }
 
-// want counts a request and tells of one that failed.
-func (v *visitors) want(kind string, err error) {
-	if err != nil {
-		v.t.Errorf("%s: %v", kind, err)
-		return
-	}
-	v.requests[kind].Add(1)
-}
-
-// loop does something again and again until the visitors stop.
+// loop does something again and again until the visitors stop, counts it, and tells
+// when it failed.
 func (v *visitors) loop(kind string, do func() error) {
-	if v.requests[kind] == nil {
-		v.requests[kind] = new(atomic.Int64)
+	count := v.requests[kind]
+	if count == nil {
+		count = new(atomic.Int64)
+		v.requests[kind] = count
 	}
 	v.running.Go(func() {
 		for !v.stopping.Load() {
-			v.want(kind, do())
+			if err := do(); err != nil {
+				v.t.Errorf("%s: %v", kind, err)
+				continue
+			}
+			count.Add(1)
 		}
 	})
 }
