@@ -79,13 +79,16 @@ func flood(frame []byte, flows int) (frames [][]byte) {
 
 var firstInitial = udp4(long(version1, initial, chosen8, 1200))
 
+// hardly lets one packet pass, and no other for as long as a test lasts.
+var hardly = Limit{PerSecond: 1e-3}
+
 // TestSourceLimit floods from one address: at level normal all pass, above it as many
 // as the burst and one, and others are not concerned.
 func TestSourceLimit(t *testing.T) {
 	n := newNode(t)
 	c := configured(Normal)
 	c.Source = Limit{PerSecond: 1, Burst: 9}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	n.expect("normal", n.send(flood(firstInitial, 50)...), map[Reason]uint64{PassNewQUIC: 50})
 
@@ -114,7 +117,7 @@ func TestCollision(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	const debt = fixedNow + uint64(time.Hour)
 	for i := range 2 {
@@ -133,7 +136,7 @@ func TestSharedPrefix(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	from := func(addr string) map[Reason]Count {
 		frame := udp6(long(version1, initial, []byte(addr)[6:], 1200)) // a flow of its own
@@ -152,7 +155,7 @@ func TestOneHandshakeOneCharge(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	early := udp4(long(version1, zeroRTT, chosen8, 500))
 	n.expect("admitted", n.send(firstInitial, firstInitial, early), map[Reason]uint64{PassNewQUIC: 1, PassFlow: 2})
@@ -176,7 +179,7 @@ func TestChosenFlows(t *testing.T) {
 	n := newNode(t)
 	c := configured(Guarded)
 	c.Source = Limit{PerSecond: 1, Burst: 1}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	f := func(what string, frame func(i byte) []byte) {
 		t.Helper()
@@ -215,7 +218,7 @@ func TestDropsPartNothing(t *testing.T) {
 	n := newNode(t)
 	c := configured(Shedding)
 	c.QUIC = Limit{PerSecond: 10}
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	n.configure(c)
 	n.expect("the first datagram", n.send(firstInitial), map[Reason]uint64{PassNewQUIC: 1})
 	flow := flowHash(readFrame(firstInitial, n.ids), n.hash)

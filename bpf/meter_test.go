@@ -16,7 +16,7 @@ func TestRefund(t *testing.T) {
 	c := configured(Guarded)
 	cost := maxSpan / 2
 	c.Source = Limit{PerSecond: 1 / cost.Seconds(), Burst: 1} // two pass
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3, Burst: 0}, Limit{PerSecond: 1e-3, Burst: 0}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	if err := a.Configure(c); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestKnown(t *testing.T) {
 	a := needKernel(t, Options{})
 	program := programOf(t, a, admissionProgAdmitXdp)
 	c := configured(Closed)
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	if err := a.Configure(c); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestKnownAtOnce(t *testing.T) {
 	a := needKernel(t, Options{})
 	program := programOf(t, a, admissionProgAdmitXdp)
 	c := configured(Closed)
-	c.QUICTrickle, c.TCPTrickle = Limit{PerSecond: 1e-3}, Limit{PerSecond: 1e-3}
+	c.QUICTrickle, c.TCPTrickle = hardly, hardly
 	if err := a.Configure(c); err != nil {
 		t.Fatal(err)
 	}
