@@ -37,6 +37,8 @@ type Config struct {
 	Timeouts TimeoutsConfig `koanf:"timeouts"`
 	Limits   LimitsConfig   `koanf:"limits"`
 	Overflow OverflowConfig `koanf:"overflow"`
+	HTTP1    HTTP1Config    `koanf:"http1"`
+	HTTP2    HTTP2Config    `koanf:"http2"`
 	HTTP3    HTTP3Config    `koanf:"http3"`
 	// ErrorPages are files that are sent instead of the node's own few words, by
 	// status (404) or class (5xx). They are read when the configuration is loaded.
@@ -139,6 +141,20 @@ type OverflowConfig struct {
 	Buffer int64 `koanf:"buffer" unit:"bytes" default:"64MiB"`
 }
 
+// HTTP1Config is how HTTP/1.1 is served.
+type HTTP1Config struct {
+	// FastPath answers hits before net/http sees the request. Off has it see all of
+	// them; the answers are the same.
+	FastPath string `koanf:"fast_path" enum:"on,off" default:"on"`
+}
+
+// HTTP2Config is how HTTP/2 is served.
+type HTTP2Config struct {
+	// FastPath answers hits before the HTTP/2 library sees the request. Off has it see
+	// all of them; the answers are the same.
+	FastPath string `koanf:"fast_path" enum:"on,off" default:"on"`
+}
+
 // HTTP3Config switches parts of QUIC off where a network or a kernel breaks
 // them.
 type HTTP3Config struct {
@@ -148,6 +164,9 @@ type HTTP3Config struct {
 	GSO bool `koanf:"gso" default:"true"`
 	// ECN marks packets, so that networks can signal congestion without loss.
 	ECN bool `koanf:"ecn" default:"true"`
+	// FastPath answers hits before the HTTP/3 library sees the request. Off has it see
+	// all of them; the answers are the same.
+	FastPath string `koanf:"fast_path" enum:"on,off" default:"on"`
 	// AltSvcMaxAge is how long browsers remember that the node speaks HTTP/3.
 	AltSvcMaxAge time.Duration `koanf:"alt_svc_max_age" unit:"duration" default:"1h" min:"1s"`
 }

@@ -29,6 +29,7 @@ type Listeners struct {
 	socks   Sockets
 	admit   *admit.Controller
 	handler http.Handler
+	hits    hitFinder // the handler, if it is one; nil: there are no fast paths
 	log     *slog.Logger
 
 	tls      *tlsState
@@ -90,6 +91,7 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 		c: c, socks: s, admit: a, handler: h, log: log, tls: state,
 		failed: make(chan error, 1), started: make(chan struct{}),
 	}
+	l.hits, _ = h.(hitFinder)
 	l.life, l.endLife = context.WithCancel(context.Background())
 	l.drain, l.startDrain = context.WithCancel(l.life)
 	l.leave, l.startLeave = context.WithCancel(l.drain)
@@ -341,6 +343,9 @@ func FixedChanges(a, b Config) []string {
 	changed("timeouts.idle", a.Timeouts.Idle != b.Timeouts.Idle)
 	changed("limits.header_bytes", a.Limits.HeaderBytes != b.Limits.HeaderBytes)
 	changed("limits.streams", a.Limits.Streams != b.Limits.Streams)
+	changed("http1.fast_path", a.HTTP1 != b.HTTP1)
+	changed("http2.fast_path", a.HTTP2 != b.HTTP2)
+	changed("http3.fast_path", a.HTTP3.FastPath != b.HTTP3.FastPath)
 	changed("http3.enabled", a.HTTP3.Enabled != b.HTTP3.Enabled)
 	changed("http3.gso", a.HTTP3.GSO != b.HTTP3.GSO)
 	changed("http3.ecn", a.HTTP3.ECN != b.HTTP3.ECN)

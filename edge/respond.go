@@ -34,13 +34,19 @@ func (x *exchange) entry(o outcome.Outcome, why outcome.Reason) {
 		return
 	}
 	e := found.Answer(x.r)
+	x.entryFields(h, e)
+	x.whole(e)
+}
+
+// entryFields sets the fields of an answer out of a stored entry.
+func (x *exchange) entryFields(h http.Header, e *cache.Entry) {
+	found := &x.found
 	copyHeader(h, e.Header())
 	found.Vary(h)
 	x.hideTags(h)
 	h["Age"] = []string{strconv.FormatInt(int64(found.Entry.Age(x.start)/time.Second), 10)}
 	h["Cache-Status"] = x.entryStatus().Append(h["Cache-Status"])
 	x.expose(h)
-	x.whole(e)
 }
 
 // response answers with what was fetched.
@@ -421,12 +427,16 @@ func (x *exchange) write(b []byte) bool {
 	if err == nil || errors.Is(err, http.ErrBodyNotAllowed) {
 		return true
 	}
-	why := outcome.ClientGone
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		why = outcome.WriteTimeout
-	}
-	x.cancel(why)
+	x.cancel(gone(err))
 	return false
+}
+
+// gone says why a visitor did not take what was written.
+func gone(err error) outcome.Reason {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return outcome.WriteTimeout
+	}
+	return outcome.ClientGone
 }
 
 // hideTags takes out what the origin says to this cache alone. Surrogate-Control

@@ -55,6 +55,8 @@ type Server struct {
 	purses   purses       // guarded by reload
 	tallies  cacheTallies // guarded by reload
 	drill    *drill
+	// renderings are of the hits that were answered last.
+	renderings renderings
 	// keys sign the tickets of waiting rooms.
 	keys atomic.Pointer[func() [][32]byte]
 }

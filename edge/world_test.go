@@ -41,7 +41,7 @@ type world struct {
 	cache   *cache.Cache
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
-	arrived atomic.Int64 // requests that the listeners handed over
+	arrived atomic.Int64 // requests that the listeners handed over, or found to be hits
 	// What the server was made of, for a reload.
 	config   edge.Config
 	routes   []edge.RouteConfig
@@ -156,10 +156,7 @@ func newCachingWorld(
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.arrived.Add(1)
-		w.server.ServeHTTP(rw, r)
-	})
+	setup.Handler = edge.Counted{Server: w.server, Arrived: &w.arrived}
 	w.node = setup.Start(t)
 	w.visitor = w.node.Visitor(t, proto)
 	return w

@@ -40,12 +40,27 @@ func (c *Controller) Enter(addr netip.Addr) outcome.Reason {
 			return outcome.TooManyRequests
 		}
 	}
+	f.enter(a, b)
+	return outcome.None
+}
+
+// TryEnter is Enter for who asks Enter as well if it returns false: then nothing has
+// been counted.
+func (c *Controller) TryEnter(addr netip.Addr) bool {
+	a, b := c.flight.cells(addr)
+	if c.crowds(a, b) {
+		return false
+	}
+	c.flight.enter(a, b)
+	return true
+}
+
+func (f *flight) enter(a, b *atomic.Int32) {
 	f.total.Add(1)
 	if a.Add(1) == 1 {
 		f.ranges.Add(1)
 	}
 	b.Add(1)
-	return outcome.None
 }
 
 // Look says what Enter would answer, and admits nothing.

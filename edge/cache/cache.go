@@ -190,6 +190,29 @@ func (c *Cache) Find(r *http.Request, now time.Time, res *Result) {
 	if c.recallable(res) {
 		c.recall(r, now, res)
 	}
+	c.note(res, now)
+}
+
+// Glimpse finds what Find would, for who can use nothing but the whole of a fresh entry
+// in memory, in the coding that r prefers. When it returns false it has left no trace,
+// and Find is to be asked. When it returns true Found is to be called, or Release.
+func (c *Cache) Glimpse(r *http.Request, now time.Time, res *Result) bool {
+	c.look(r, now, res)
+	e := res.Entry
+	if res.State == Fresh && e.part == nil && e.TTL(now) > 0 &&
+		(!res.varies || res.coding == e.coding || res.recoded != nil) {
+		return true
+	}
+	res.Release()
+	*res = Result{Policy: res.Policy}
+	return false
+}
+
+// Found counts a Glimpse as the hit that it has become.
+func (c *Cache) Found(res *Result, now time.Time) { c.note(res, now) }
+
+// note counts what was found, and that it was asked for.
+func (c *Cache) note(res *Result, now time.Time) {
 	again := res.Entry != nil && res.Entry.touch()
 	if res.recoded != nil {
 		res.recoded.touch()

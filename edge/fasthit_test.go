@@ -1,0 +1,185 @@
+package edge_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"spillway/edge"
+	"spillway/edge/cache"
+	"spillway/edge/outcome"
+)
+
+// secure is a request as the listeners bring it.
+func secure(method, target string, header ...string) *http.Request {
+	r := httptest.NewRequest(method, target, nil)
+	r.TLS = &tls.ConnectionState{HandshakeComplete: true}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return r
+}
+
+// TestHitIsWhatThePathAnswers: a hit has the status, the fields and the body that the
+// path would have sent, whatever the settings show, and it counts as one.
+func TestHitIsWhatThePathAnswers(t *testing.T) {
+	for _, expose := range []string{"outcome", "full", "off"} {
+		t.Run(expose, func(t *testing.T) {
+			w := newWorldWith(t, "h1", 1, func(c *edge.Config, routes []edge.RouteConfig) {
+				c.Expose = expose
+				routes[0].Cache = cache.PolicyConfig{Compress: cache.CompressConfig{Codings: []string{"gzip"}}}
+			})
+			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+				h := rw.Header()
+				h["Cache-Control"] = []string{"max-age=60", "s-maxage=70"}
+				h["Surrogate-Key"] = []string{"a b"}
+				h["Content-Type"] = []string{"text/plain"}
+				h["X-Request-Id"] = []string{"of the origin"}
+				h["Cache-Status"] = []string{"upstream; hit"}
+				if r.URL.Path == "/plain/gone" {
+					rw.WriteHeader(http.StatusGone)
+				}
+				for range 200 {
+					fmt.Fprintln(rw, r.URL.Path)
+				}
+			})
+			for _, c := range [][]string{
+				{"/plain/a"},
+				{"/plain/a", "Accept-Encoding", "gzip"},
+				{"/plain/a", "Accept-Encoding", "br", "X-Request-Id", "mine"},
+				{"/plain/gone", "Cache-Control", "max-age=100"},
+			} {
+				request := func() *http.Request { return secure("GET", c[0], c[1:]...) }
+				for range 2 { // fetched, then perhaps brought into another coding
+					w.server.ServeHTTP(httptest.NewRecorder(), request())
+				}
+				before := w.server.Outcomes()[outcome.Hit]
+				want := httptest.NewRecorder()
+				w.server.ServeHTTP(want, request())
+				status, fields, body, ok := w.server.Hit(request())
+				if !ok {
+					t.Fatalf("%q: no hit; the path says %v", c, want.Header())
+				}
+				if expose == "full" && c[len(c)-1] != "mine" { // a new one for each
+					if len(fields["X-Request-Id"]) != 1 || fields.Get("X-Request-Id") == want.Header().Get("X-Request-Id") {
+						t.Errorf("%q: got X-Request-Id %q", c, fields["X-Request-Id"])
+					}
+					delete(fields, "X-Request-Id")
+					want.Header().Del("X-Request-Id")
+				}
+				if status != want.Code || string(body) != want.Body.String() || !maps.EqualFunc(fields, want.Header(), slices.Equal[[]string]) {
+					t.Errorf("%q: got %d %v %.20q, want %d %v %.20q", c, status, fields, body, want.Code, want.Header(), want.Body)
+				}
+				if n := w.server.Outcomes()[outcome.Hit] - before; n != 2 {
+					t.Errorf("%q: counted %d hits, want 2", c, n)
+				}
+			}
+		})
+	}
+}
+
+// TestNoHit: what is no hit leaves no trace. All but the last would be answered out of
+// the cache, in another way.
+func TestNoHit(t *testing.T) {
+	w := newWorldWith(t, "h1", 1, func(c *edge.Config, routes []edge.RouteConfig) {
+		c.PriorityHeader = "X-Priority"
+		routes[1].Cache.Off = true
+	})
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Cache-Control", "max-age=60")
+		rw.Header().Set("Content-Type", "text/plain")
+		rw.Header().Set("Etag", `"1"`)
+		io.WriteString(rw, "kept")
+	})
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/plain/a"))
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/stale/a"))
+	if _, _, _, ok := w.server.Hit(secure("GET", "/plain/a")); !ok {
+		t.Fatal("what is fresh and whole is no hit")
+	}
+	outcomes, stats := w.server.Outcomes(), w.cache.State()
+	for _, r := range []*http.Request{
+		secure("HEAD", "/plain/a"),
+		secure("GET", "/plain/a", "Range", "bytes=0-1"),
+		secure("GET", "/plain/a", "If-None-Match", `"1"`),
+		secure("GET", "/plain/a", "Cache-Control", "no-cache"),
+		secure("GET", "/plain/a", "Cache-Control", "min-fresh=100"),
+		secure("GET", "/plain/a", "X-Priority", "1"),
+		secure("GET", "/plain/a", "Cookie", "__Host-wait-x=y"),
+		secure("GET", "/plain/a", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-Websocket-Key", "x"),
+		secure("GET", "/plain/../plain/a"),
+		secure("GET", "/stale/a"),
+		secure("GET", "/nowhere"),
+		secure("POST", "/plain/a"),
+		secure("GET", "/plain/b"),
+	} {
+		if _, fields, _, ok := w.server.Hit(r); ok {
+			t.Errorf("%s %s %v is a hit: %v", r.Method, r.RequestURI, r.Header, fields)
+		}
+	}
+	if got := w.server.Outcomes(); !maps.Equal(got, outcomes) {
+		t.Errorf("outcomes %v, were %v", got, outcomes)
+	}
+	if got := w.cache.State(); got != stats {
+		t.Errorf("the cache counts %+v, had %+v", got, stats)
+	}
+	if n := w.server.InFlight(); n != 0 {
+		t.Errorf("%d in flight", n)
+	}
+}
+
+// TestHitAges: Age and Cache-Status change with each second, and the answer with the
+// entry.
+func TestHitAges(t *testing.T) {
+	w := newWorld(t, "h1", 1)
+	says := func(text string) {
+		w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Header().Set("Age", "10")
+			rw.Header().Set("Content-Type", "text/plain")
+			io.WriteString(rw, text)
+		})
+	}
+	says("one")
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/plain/a"))
+	ages := map[string]string{}
+	for len(ages) < 2 {
+		_, fields, _, ok := w.server.Hit(secure("GET", "/plain/a"))
+		if !ok {
+			t.Fatal("no hit")
+		}
+		ages[fields.Get("Age")] = fields.Get("Cache-Status")
+		time.Sleep(50 * time.Millisecond)
+	}
+	if ages["10"] != "spillway; hit; ttl=49" || ages["11"] != "spillway; hit; ttl=48" {
+		t.Errorf("got Age and Cache-Status %v", ages)
+	}
+	says("two")
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/plain/a", "Cache-Control", "no-cache"))
+	if _, _, body, ok := w.server.Hit(secure("GET", "/plain/a")); !ok || string(body) != "two" {
+		t.Errorf("got %q after the entry was replaced", body)
+	}
+}
+
+// BenchmarkFastHit is BenchmarkHit as a fast path answers it.
+func BenchmarkFastHit(b *testing.B) {
+	w := newWorldWith(b, "h1", 1, func(c *edge.Config, _ []edge.RouteConfig) { c.Expose = "outcome" })
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/plain")
+		cacheable(3600, "kept")(rw, r)
+	})
+	r := secure("GET", "/plain/a")
+	w.server.ServeHTTP(httptest.NewRecorder(), r)
+	answer := w.server.HitInto()
+	b.ReportAllocs()
+	for b.Loop() {
+		if !answer(r) {
+			b.Fatal("no hit")
+		}
+	}
+}
