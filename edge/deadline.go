@@ -156,6 +156,22 @@ func (c *connection) leave(g *guard, givenUp bool) (excess bool) {
 	return c.churn.note(givenUp)
 }
 
+// answered books a request that was answered without a guard of its own.
+func (c *connection) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starts++
+	c.churn.left++
+	c.churn.note(false)
+}
+
+// unguarded reports whether no request is being handled.
+func (c *connection) unguarded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.guards == nil
+}
+
 // A sight is what one sweep has in hand for all connections.
 type sight struct {
 	now time.Duration

@@ -3,6 +3,7 @@ package edge
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"spillway/edge/cache"
 	"spillway/edge/outcome"
@@ -49,6 +50,10 @@ func mayHit(r *http.Request, settings *settings) bool {
 			return false
 		}
 	}
+	// What every browser says over HTTP/1.1, where it means nothing.
+	if c := h["Connection"]; len(c) > 0 && (r.ProtoMajor != 1 || len(c) > 1 || !strings.EqualFold(c[0], "keep-alive")) {
+		return false
+	}
 	return len(h[settings.priorityField]) == 0 && !slices.ContainsFunc(h["Cookie"], mayHoldTicket)
 }
 
@@ -56,7 +61,7 @@ func mayHit(r *http.Request, settings *settings) bool {
 // speak of a body, or of the connection.
 var notForHits = [...]string{
 	"Range", "If-None-Match", "If-Modified-Since", "If-Range", "If-Match", "If-Unmodified-Since",
-	"Content-Length", "Transfer-Encoding", "Trailer", "Expect", "Upgrade", "Connection",
+	"Content-Length", "Transfer-Encoding", "Trailer", "Expect", "Upgrade",
 }
 
 // findHit takes the steps of ServeHTTP as far as the cache.

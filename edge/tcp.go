@@ -30,6 +30,7 @@ const tcpHandshakeTimeout = 2 * quicHandshakeTimeout
 type tcpServer struct {
 	l      *Listeners
 	server *http.Server
+	fast   bool          // hits over HTTP/1.1 take the fast path
 	ready  chan net.Conn // with complete handshakes
 	closed context.Context
 	close  context.CancelFunc
@@ -39,7 +40,7 @@ type tcpServer struct {
 }
 
 func newTCPServer(l *Listeners) (*tcpServer, error) {
-	t := &tcpServer{l: l, ready: make(chan net.Conn)}
+	t := &tcpServer{l: l, ready: make(chan net.Conn), fast: l.hits != nil && l.c.HTTP1.FastPath == "on"}
 	t.closed, t.close = context.WithCancel(l.life)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -184,10 +185,15 @@ func (t *tcpServer) handshake(conn *tls.Conn) {
 		return
 	}
 	c := conn.NetConn().(*tcpConn).connection
-	c.http2.Store(conn.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS)
+	protocol := conn.ConnectionState().NegotiatedProtocol
+	c.http2.Store(protocol == http2.NextProtoTLS)
 	c.handshake.Done()
+	var ready net.Conn = conn
+	if t.fast && (protocol == "" || protocol == "http/1.1") {
+		ready = newHitConn(t.l, c, conn)
+	}
 	select {
-	case t.ready <- conn:
+	case t.ready <- ready:
 	case <-t.closed.Done():
 		conn.Close()
 	}
@@ -227,7 +233,7 @@ func (t *tcpServer) shutdown() {
 }
 
 func tcpConnContext(ctx context.Context, conn net.Conn) context.Context {
-	c := conn.(*tls.Conn).NetConn().(*tcpConn).connection
+	c := conn.(interface{ NetConn() net.Conn }).NetConn().(*tcpConn).connection
 	c.served.Store(true)
 	return context.WithValue(ctx, connectionKey{}, c)
 }
