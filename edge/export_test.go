@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math"
 	"net/http"
 	"sync/atomic"
 )
@@ -48,8 +49,10 @@ func (c Counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.Server.ServeHTTP(w, r)
 }
 
-func (c Counted) hit(r *http.Request) *exchange {
-	x := c.Server.hit(r)
+func (c Counted) hit(r *http.Request) *exchange { return c.hitWithin(r, math.MaxInt) }
+
+func (c Counted) hitWithin(r *http.Request, most int) *exchange {
+	x := c.Server.hitWithin(r, most)
 	if x != nil {
 		c.Arrived.Add(1)
 	}

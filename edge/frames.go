@@ -29,7 +29,7 @@ func (f *frames) next(b []byte) (n int) {
 		if f.have += n; f.have < frameHeader {
 			return n
 		}
-		f.rest = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
+		f.rest = f.length()
 	}
 	took := min(f.rest, len(b)-n)
 	if f.rest -= took; f.rest == 0 {
@@ -38,6 +38,9 @@ func (f *frames) next(b []byte) (n int) {
 	}
 	return n + took
 }
+
+// length is that of the last frame's payload.
+func (f *frames) length() int { return int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]) }
 
 // carriesHeaders reports whether the last frame has a header block, or a part of one.
 func (f *frames) carriesHeaders() bool {
@@ -61,14 +64,26 @@ func (f *frames) kind() http2.FrameType { return http2.FrameType(f.head[3]) }
 // what is on its way. The server itself has only the second one, that names the
 // last request which is answered; what crosses that is lost, unless the visitor can
 // send it again.
+//
+// The fast path reads from it what the visitor sends before the server does, and writes
+// its answers between the server's frames.
 type frameConn struct {
 	*tls.Conn
+	fast *fastHTTP2 // nil: there is none
 
 	mu     sync.Mutex
 	frames frames
 	begun  bool // the server's preface, a SETTINGS frame, was written
 	told   bool // a GOAWAY was written; none may name a later request than it
 	due    bool // one is to be written at the end of the present frame
+}
+
+// Read implements net.Conn.
+func (c *frameConn) Read(p []byte) (int, error) {
+	if c.fast != nil {
+		return c.fast.Read(p)
+	}
+	return c.Conn.Read(p)
 }
 
 // Write implements net.Conn.
@@ -83,6 +98,9 @@ func (c *frameConn) Write(p []byte) (int, error) {
 		}
 		c.begun = true
 		c.told = c.told || c.frames.kind() == http2.FrameGoAway
+		if c.fast != nil && c.frames.kind() == http2.FrameData {
+			c.fast.window.sent(c.frames.length())
+		}
 		if c.due && !c.told {
 			m, err := c.Conn.Write(p[sent:n])
 			if sent += m; err != nil {
@@ -94,8 +112,27 @@ func (c *frameConn) Write(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Write(p[sent:])
+	if c.fast != nil {
+		c.fast.wake()
+	}
 	return sent + n, err
 }
+
+// hold keeps the server from writing until release, if frames may be written here and
+// the server will answer the next request: if it has begun and sent no GOAWAY. It does
+// not wait for what the server is about to write.
+func (c *frameConn) hold() bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	if c.begun && c.frames.between() && !c.told && !c.due {
+		return true
+	}
+	c.mu.Unlock()
+	return false
+}
+
+func (c *frameConn) release() { c.mu.Unlock() }
 
 // goAway tells the visitor to send no more requests, unless he was told already.
 // It may block until he takes what was written before.

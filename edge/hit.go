@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ import (
 // A hitFinder is a handler that has a hit for some requests. The Server is one.
 type hitFinder interface {
 	hit(r *http.Request) *exchange
+	// hitWithin is hit for bodies of at most so many bytes.
+	hitWithin(r *http.Request, most int) *exchange
 }
 
 // hit returns the exchange of a request that a fresh entry in memory answers, whole
@@ -25,13 +28,15 @@ type hitFinder interface {
 // until then r belongs to the exchange. r has come whole, over TLS, without a body.
 //
 // It never blocks, and does not change r.
-func (s *Server) hit(r *http.Request) *exchange {
+func (s *Server) hit(r *http.Request) *exchange { return s.hitWithin(r, math.MaxInt) }
+
+func (s *Server) hitWithin(r *http.Request, most int) *exchange {
 	settings := s.settings.Load()
 	if !mayHit(r, settings) {
 		return nil
 	}
 	x := s.begin(nil, r)
-	if x.findHit(settings) {
+	if x.findHit(settings, most) {
 		return x
 	}
 	x.discard()
@@ -65,7 +70,7 @@ var notForHits = [...]string{
 }
 
 // findHit takes the steps of ServeHTTP as far as the cache.
-func (x *exchange) findHit(settings *settings) bool {
+func (x *exchange) findHit(settings *settings, most int) bool {
 	s := x.s
 	x.visitor = newVisitor(x.r, settings.proxies)
 	if malformed(x.r, x.path) != outcome.None {
@@ -77,7 +82,10 @@ func (x *exchange) findHit(settings *settings) bool {
 	}
 	x.route = rt
 	x.found.Policy = rt.caching
-	if !s.cache.Glimpse(x.r, x.start, &x.found) || !sentAsStored(x.found.Answer(x.r)) || !s.admit.TryEnter(x.visitor.addr) {
+	if !s.cache.Glimpse(x.r, x.start, &x.found) || !sentAsStored(x.found.Answer(x.r)) || len(x.body()) > most {
+		return false
+	}
+	if !s.admit.TryEnter(x.visitor.addr) {
 		return false
 	}
 	s.cache.Found(&x.found, x.start)

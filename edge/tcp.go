@@ -71,7 +71,11 @@ func newTCPServer(l *Listeners) (*tcpServer, error) {
 	}
 	return t, serveHTTP2(t.server, func(conn *tls.Conn) *frameConn {
 		f := &frameConn{Conn: conn}
-		conn.NetConn().(*tcpConn).connection.frames.Store(f)
+		c := conn.NetConn().(*tcpConn).connection
+		c.frames.Store(f)
+		if l.hits != nil && l.c.HTTP2.FastPath == "on" {
+			f.fast = newFastHTTP2(l, c, f)
+		}
 		return f
 	})
 }
