@@ -40,7 +40,8 @@ func (s *Server) Hit(r *http.Request) (status int, fields http.Header, body []by
 // path.
 type Counted struct {
 	*Server
-	Arrived *atomic.Int64
+	Arrived *atomic.Int64 // all
+	Fast    *atomic.Int64 // hits of a fast path
 }
 
 // ServeHTTP implements http.Handler.
@@ -55,6 +56,7 @@ func (c Counted) hitWithin(r *http.Request, most int) *exchange {
 	x := c.Server.hitWithin(r, most)
 	if x != nil {
 		c.Arrived.Add(1)
+		c.Fast.Add(1)
 	}
 	return x
 }

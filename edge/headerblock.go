@@ -99,7 +99,7 @@ func (s *streamRequest) read(fields []hpack.HeaderField, most uint32, remote str
 	scheme, size := "", uint32(0)
 	for i, f := range fields {
 		if size += f.Size(); size > most || // as RFC 9113 section 6.5.2 counts it
-			 !httpguts.ValidHeaderFieldValue(f.Value) || f.Name == "" {
+			!httpguts.ValidHeaderFieldValue(f.Value) || f.Name == "" {
 			return false
 		}
 		if f.Name[0] != ':' {

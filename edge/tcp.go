@@ -73,7 +73,7 @@ func newTCPServer(l *Listeners) (*tcpServer, error) {
 		f := &frameConn{Conn: conn}
 		c := conn.NetConn().(*tcpConn).connection
 		c.frames.Store(f)
-		if l.hits != nil && l.c.HTTP2.FastPath == "on" {
+		if l.hits != nil && l.c.HTTP2.FastPath != "off" {
 			f.fast = newFastHTTP2(l, c, f)
 		}
 		return f

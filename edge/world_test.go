@@ -42,6 +42,7 @@ type world struct {
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
 	arrived atomic.Int64 // requests that the listeners handed over, or found to be hits
+	fast    atomic.Int64 // those that they found to be hits
 	// What the server was made of, for a reload.
 	config   edge.Config
 	routes   []edge.RouteConfig
@@ -156,7 +157,7 @@ func newCachingWorld(
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup.Handler = edge.Counted{Server: w.server, Arrived: &w.arrived}
+	setup.Handler = edge.Counted{Server: w.server, Arrived: &w.arrived, Fast: &w.fast}
 	w.node = setup.Start(t)
 	w.visitor = w.node.Visitor(t, proto)
 	return w
