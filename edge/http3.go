@@ -32,6 +32,7 @@ func (q *quicServer) serve(c *connection) error {
 	var streams sync.WaitGroup
 	defer streams.Wait()
 	streams.Go(func() { q.takeUni(c, h3) })
+	hits := q.hitsOf(c, &streams)
 
 	// The visitor is told to go in two steps (RFC 9114 section 5.2): after the first
 	// he opens no more streams, and those on their way are answered; after the second
@@ -53,10 +54,14 @@ func (q *quicServer) serve(c *connection) error {
 		str, err := c.quic.AcceptStream(wait)
 		switch {
 		case err == nil && closed:
+			str.ReleaseStreamCredit()
 			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
 			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
 		case err == nil:
 			next = str.StreamID() + 4
+			if hits != nil && hits.answer(str) {
+				break
+			}
 			streams.Go(func() { q.request(c, h3, str) })
 		case c.quic.Context().Err() != nil:
 			return context.Cause(c.quic.Context())

@@ -128,6 +128,8 @@ func (q *quicServer) config() *quic.Config {
 		MaxConnectionReceiveWindow:     maxConnWindow,
 		AllowConnectionWindowIncrease:  q.widen,
 		Allow0RTT:                      true,
+		// See hits3.release. Every stream that is accepted must be released.
+		RequireStreamCreditRelease: true,
 	}
 }
 

@@ -121,6 +121,7 @@ var layout = rules{
 		"github.com/knadh/koanf/providers/confmap": {"config"},
 		"github.com/knadh/koanf/v2":                {"config"},
 		"github.com/pires/go-proxyproto":           {"edge"},
+		"github.com/quic-go/qpack":                 {"edge"},
 		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/contest/load", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/edgetest", "scripts/conformance"},
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/flood", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/wan"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},

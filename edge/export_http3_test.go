@@ -1,0 +1,64 @@
+package edge
+
+import (
+	"bytes"
+	"net/http"
+	"sync/atomic"
+	_ "unsafe" // for go:linkname
+
+	"github.com/quic-go/qpack"
+)
+
+// Glance returns what the fast path of HTTP/3 makes of a stream that brought p and ended,
+// and whether it makes anything of it.
+func Glance(p []byte, limit int) (*http.Request, bool) {
+	q := new(request3)
+	ok := q.parse(p, limit)
+	return &q.request, ok
+}
+
+// Request3 returns what http3 makes of the field section in a HEADERS frame.
+func Request3(block []byte, limit int) (*http.Request, error) {
+	var fields []qpack.HeaderField
+	return requestFromHeaders(qpack.NewDecoder().Decode(block), limit, &fields)
+}
+
+//go:linkname requestFromHeaders github.com/quic-go/quic-go/http3.requestFromHeaders
+func requestFromHeaders(decode qpack.DecodeFunc, limit int, fields *[]qpack.HeaderField) (*http.Request, error)
+
+// HeadersOnly returns the field section of a stream that is one HEADERS frame.
+var HeadersOnly = headersOnly
+
+// AppendSection encodes the fields of an answer.
+var AppendSection = appendSection
+
+// A Parted server counts apart which requests took the fast path.
+type Parted struct {
+	*Server
+	Fast, Path *atomic.Int64
+}
+
+// ServeHTTP implements http.Handler.
+func (p Parted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.Path.Add(1)
+	p.Server.ServeHTTP(w, r)
+}
+
+func (p Parted) hit(r *http.Request) *exchange {
+	x := p.Server.hit(r)
+	if x != nil {
+		p.Fast.Add(1)
+	}
+	return x
+}
+
+// StaticTable are the field sections with one entry of the static table each.
+func StaticTable() (sections [][]byte) {
+	for i := range staticTable {
+		sections = append(sections, appendPrefixed(bytes.Clone([]byte(sectionPrefix)), 0xc0, 6, i))
+	}
+	return sections
+}
+
+// NewGlance returns Glance that makes one request after the other, in one place.
+func NewGlance() func(p []byte, limit int) bool { return new(request3).parse }
