@@ -131,10 +131,30 @@ func TestRequest3Leaves(t *testing.T) {
 		f(appendHeaders(nil, askFor(target)))
 	}
 	for _, more := range [][2]string{
-		{"connection", "close"}, {"keep-alive", "1"}, {"proxy-connection", "close"}, {"transfer-encoding", "chunked"}, {"upgrade", "h2c"},
-		{"te", "gzip"}, {"te", ""}, {"content-length", "0"}, {"content-length", "1"}, {"host", "edge.test"}, {"host", "other"}, {"trailer", "a"},
-		{"Accept", "a"}, {"accept ", "a"}, {"", "a"}, {"a:b", "c"}, {"ä", "a"}, {"a", "b\nc"}, {"a", "\x00"}, {"a", "\x7f"},
-		{":path", "/"}, {":status", "200"}, {":protocol", "websocket"}, {":unknown", "a"},
+		{"connection", "close"},
+		{"keep-alive", "1"},
+		{"proxy-connection", "close"},
+		{"transfer-encoding", "chunked"},
+		{"upgrade", "h2c"},
+		{"te", "gzip"},
+		{"te", ""},
+		{"content-length", "0"},
+		{"content-length", "1"},
+		{"host", "edge.test"},
+		{"host", "other"},
+		{"trailer", "a"},
+		{"Accept", "a"},
+		{"accept ", "a"},
+		{"", "a"},
+		{"a:b", "c"},
+		{"ä", "a"},
+		{"a", "b\nc"},
+		{"a", "\x00"},
+		{"a", "\x7f"},
+		{":path", "/"},
+		{":status", "200"},
+		{":protocol", "websocket"},
+		{":unknown", "a"},
 	} {
 		f(appendHeaders(nil, askFor("/", more[:]...)))
 		f(plainly(askFor("/", more[:]...)))
