@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestConfigurationLoads(t *testing.T) {
-	if _, err := config.Parse("spillway.yaml", []byte(configuration(t.TempDir(), "127.0.0.1:9000")), nil); err != nil {
+	if _, err := config.Parse("spillway.yaml", []byte(NodeConfiguration(t.TempDir(), "127.0.0.1:9000")), nil); err != nil {
 		t.Error(err)
 	}
 }

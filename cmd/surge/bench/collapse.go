@@ -96,7 +96,7 @@ func (f *field) play(ctx context.Context, p *peer, s scene, path string) (collap
 			return collapsed{}, err
 		}
 	}
-	asked := f.source.count(path)
+	asked := f.source.Count(path)
 	answers, errs := make([]answer, s.crowd), make([]error, s.crowd)
 	var asking sync.WaitGroup
 	began := time.Now()
@@ -109,7 +109,7 @@ func (f *field) play(ctx context.Context, p *peer, s scene, path string) (collap
 		})
 	}
 	asking.Wait()
-	c := collapsed{requests: f.source.count(path) - asked, total: time.Since(began)}
+	c := collapsed{requests: f.source.Count(path) - asked, total: time.Since(began)}
 	for i := range crowd {
 		if errs[i] != nil {
 			return c, errs[i]

@@ -9,9 +9,9 @@ import (
 
 // Without a cache between them, the origin sees the whole crowd.
 func TestPlayCountsRequests(t *testing.T) {
-	f := &field{source: newSource()}
+	f := &field{source: NewSource()}
 	defer f.source.Close()
-	open := &peer{Name: "open", Plain: true, address: f.source.address()}
+	open := &peer{Name: "open", Plain: true, address: f.source.Address()}
 	const late = 50 * time.Millisecond
 	c, err := f.play(t.Context(), open, scene{crowd: 5, late: late}, "/bytes/7")
 	if err != nil || c.requests != 5 || len(c.first) != 4 || c.whole() < late {

@@ -106,7 +106,7 @@ func (f *field) load(ctx context.Context, p *peer, proto protocol, size int, d t
 	if err != nil {
 		return 0, 0, err
 	}
-	asked := f.source.count(path)
+	asked := f.source.Count(path)
 	began := time.Now()
 	var answers int64
 	spent, err := p.usage(func() (err error) {
@@ -117,7 +117,7 @@ func (f *field) load(ctx context.Context, p *peer, proto protocol, size int, d t
 		return 0, 0, err
 	}
 	took := time.Since(began)
-	if again := f.source.count(path); again != asked {
+	if again := f.source.Count(path); again != asked {
 		return 0, 0, fmt.Errorf("the origin was asked for what was stored, %d times", again-asked)
 	}
 	return float64(spent.Microseconds()) / float64(answers), spent.Seconds() / took.Seconds(), nil

@@ -64,7 +64,7 @@ func TestBareSpeaksAllProtocols(t *testing.T) {
 
 // What is no hit is not measured as one.
 func TestLoadRefusesMisses(t *testing.T) {
-	f := &field{source: newSource()}
+	f := &field{source: NewSource()}
 	defer f.source.Close()
 	sleep := exec.Command("sleep", "60")
 	if err := sleep.Start(); err != nil {
@@ -72,7 +72,7 @@ func TestLoadRefusesMisses(t *testing.T) {
 	}
 	defer sleep.Wait()
 	defer sleep.Process.Kill()
-	open := &peer{Name: "open", Plain: true, address: f.source.address(), pid: sleep.Process.Pid}
+	open := &peer{Name: "open", Plain: true, address: f.source.Address(), pid: sleep.Process.Pid}
 	if _, _, err := f.load(t.Context(), open, h1, 1024, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "the origin was asked") {
 		t.Errorf("a peer that stores nothing: %v", err)
 	}

@@ -6,23 +6,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"spillway/cmd/surge/program"
 )
 
 // startNginx starts nginx as a cache with one worker.
 func (f *field) startNginx(folder string) (*peer, error) {
-	path, err := find("nginx")
+	path, err := program.Find("nginx")
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{Version: version(path, "-v"), Lacks: map[protocol]string{h3: "from 1.25 on; Debian 12 has 1.22"}}
-	if p.address, err = freeAddress(); err != nil {
+	p := &peer{Version: program.Version(path, "-v"), Lacks: map[protocol]string{h3: "from 1.25 on; Debian 12 has 1.22"}}
+	if p.address, err = program.FreeAddress(); err != nil {
 		return nil, err
 	}
-	if err := writeCertificate(filepath.Join(folder, "both.pem")); err != nil {
+	if err := WriteCertificate(filepath.Join(folder, "both.pem")); err != nil {
 		return nil, err
 	}
 	config := filepath.Join(folder, "nginx.conf")
-	if err := writeConfig(config, nginxConfig(folder, p.address, f.source.address())); err != nil {
+	if err := writeConfig(config, nginxConfig(folder, p.address, f.source.Address())); err != nil {
 		return nil, err
 	}
 	return f.foreign(p, folder, path, "-c", config, "-e", filepath.Join(folder, "error.log"))
@@ -69,9 +71,9 @@ http {
 `, folder, address, origin)
 }
 
-// writeCertificate writes a certificate of the kind that the node makes, and its key.
+// WriteCertificate writes a certificate of the kind that the node makes, and its key.
 // It is for loopback and for the time of the bench: whoever runs as another may read it.
-func writeCertificate(path string) error {
+func WriteCertificate(path string) error {
 	certificate, err := selfSigned()
 	if err != nil {
 		return err

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"spillway/cmd/surge/program"
@@ -32,14 +30,14 @@ type peer struct {
 // bare is the peer that keeps nothing and is what the others are divided by.
 const bare = "bare"
 
-// errMissing says that the program of a peer is not installed.
-var errMissing = errors.New("is not installed: scripts/setup bench installs it")
+// firstCore is the peers', and no other: the load keeps the rest.
+const firstCore = 0
 
 // A field starts peers in front of one source, each in a folder of its own.
 type field struct {
 	ctx    context.Context
 	dir    string
-	source *source
+	source *Source
 	peers  []*peer // the bare server is the first
 	// skipped are those that are not installed.
 	skipped []string
@@ -60,7 +58,7 @@ func newField(ctx context.Context) (f *field, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f = &field{ctx: ctx, dir: dir, source: newSource()}
+	f = &field{ctx: ctx, dir: dir, source: NewSource()}
 	defer func() {
 		if err != nil {
 			f.stop()
@@ -71,8 +69,8 @@ func newField(ctx context.Context) (f *field, err error) {
 	}
 	for _, name := range []string{bare, "spillway", "nginx", "varnish"} {
 		switch err := f.start(name); {
-		case errors.Is(err, errMissing):
-			f.skipped = append(f.skipped, fmt.Sprintf("%s %v", name, err))
+		case errors.Is(err, program.ErrMissing):
+			f.skipped = append(f.skipped, fmt.Sprintf("%s %v: scripts/setup bench installs it", name, program.ErrMissing))
 		case err != nil:
 			return nil, fmt.Errorf("start %s: %w", name, err)
 		}
@@ -123,22 +121,13 @@ func (f *field) folder(name string) (string, error) {
 	return folder, os.Chown(folder, int(nobody.Uid), int(nobody.Gid))
 }
 
-// onOneCore starts a program that has the first core and no other, so that the load
-// keeps the rest.
-func onOneCore(s program.Spec) (*program.Process, error) {
-	if taskset, err := exec.LookPath("taskset"); err == nil {
-		s.Path, s.Args = taskset, append([]string{"-c", "0", s.Path}, s.Args...)
-	}
-	return program.Start(s)
-}
-
 // foreign starts a program of others, as nobody when we are root, and waits until
 // it listens.
 func (f *field) foreign(p *peer, folder, path string, args ...string) (*peer, error) {
 	var err error
-	p.process, err = onOneCore(program.Spec{
+	p.process, err = program.Start(program.Pinned(firstCore, program.Spec{
 		Name: filepath.Base(path), Path: path, Args: args, Dir: folder, Log: filepath.Join(folder, "out.log"), Unprivileged: true,
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -167,40 +156,4 @@ func (p *peer) usage(act func() error) (time.Duration, error) {
 	}
 	after, err := program.CPU(p.pid)
 	return after - before, err
-}
-
-// find looks for a program where users have it, and where administrators do.
-func find(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	if path, err := exec.LookPath(filepath.Join("/usr/sbin", name)); err == nil {
-		return path, nil
-	}
-	return "", errMissing
-}
-
-// freeAddress is a port of loopback that nobody has: these programs do not say which
-// one they were given.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// version is the first number with a dot that a program says when asked.
-func version(path, flag string) string {
-	out, _ := exec.Command(path, flag).CombinedOutput()
-	return numberIn(string(out))
-}
-
-func numberIn(text string) string {
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }) {
-		if word = strings.Trim(word, "."); strings.Contains(word, ".") {
-			return word
-		}
-	}
-	return ""
 }

@@ -7,28 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-func TestNumberIn(t *testing.T) {
-	f := func(want, text string) {
-		t.Helper()
-		if got := numberIn(text); got != want {
-			t.Errorf("the number in %q is %q, want %q", text, got, want)
-		}
-	}
-	f("1.22.1", "nginx version: nginx/1.22.1\n")
-	f("7.1.1", "varnishd (varnish-7.1.1 revision 7cee1c5)\nCopyright (c) 2006 Verdens Gang AS.")
-	f("", "Copyright 2006.")
-	f("", "")
-}
+	"spillway/cmd/surge/program"
+)
 
 func TestUnknownPeer(t *testing.T) {
 	f := &field{dir: t.TempDir()}
-	if err := f.start("apache"); err == nil || errors.Is(err, errMissing) {
+	if err := f.start("apache"); err == nil || errors.Is(err, program.ErrMissing) {
 		t.Errorf("a peer that does not exist: %v", err)
-	}
-	if _, err := find("no-such-program"); !errors.Is(err, errMissing) {
-		t.Errorf("a program that is not there: %v", err)
 	}
 }
 
@@ -41,12 +27,12 @@ func TestNginxConfig(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	nginx, err := find("nginx")
+	nginx, err := program.Find("nginx")
 	if err != nil {
 		t.Skip("nginx ", err)
 	}
 	config := filepath.Join(dir, "nginx.conf")
-	if err := errors.Join(writeCertificate(filepath.Join(dir, "both.pem")), writeConfig(config, text)); err != nil {
+	if err := errors.Join(WriteCertificate(filepath.Join(dir, "both.pem")), writeConfig(config, text)); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(nginx, "-t", "-q", "-c", config, "-e", filepath.Join(dir, "error.log")).CombinedOutput(); err != nil {

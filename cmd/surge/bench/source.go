@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// A source is the origin behind the caches that are compared. It counts how often
+// A Source is the origin behind the caches that are compared. It counts how often
 // each path was asked for.
 //
 //	/bytes/N        N bytes that may be kept, at once
 //	/shared/ID      1 KiB that may be kept, after a second
 //	/private/ID     1 KiB that may not, after a second
 //	/drip/ID        1 MiB that may be kept, over two seconds
-type source struct {
+type Source struct {
 	*httptest.Server
 	mu    sync.Mutex
 	asked map[string]int
@@ -29,23 +29,24 @@ const (
 	dripTime  = 2 * time.Second
 )
 
-func newSource() *source {
-	s := &source{asked: map[string]int{}}
+// NewSource starts a source on a port of loopback.
+func NewSource() *Source {
+	s := &Source{asked: map[string]int{}}
 	s.Server = httptest.NewServer(s)
 	return s
 }
 
-// address is where it listens.
-func (s *source) address() string { return s.Listener.Addr().String() }
+// Address is where it listens.
+func (s *Source) Address() string { return s.Listener.Addr().String() }
 
-// count is how often a path was asked for.
-func (s *source) count(path string) int {
+// Count is how often a path was asked for.
+func (s *Source) Count(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[path]
 }
 
-func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.asked[r.URL.Path]++
 	s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 // a bench must not meet: a learned limit, and a bound on one visitor.
 func (f *field) startSpillway(folder string) (*peer, error) {
 	config := filepath.Join(folder, "spillway.yaml")
-	if err := os.WriteFile(config, []byte(configuration(folder, f.source.address())), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(NodeConfiguration(folder, f.source.Address())), 0o600); err != nil {
 		return nil, err
 	}
 	return f.ours(folder, "spillway", "run", "--config", config)
@@ -26,9 +26,9 @@ func (f *field) ours(folder, name string, args ...string) (*peer, error) {
 		return nil, err
 	}
 	p := &peer{}
-	p.process, err = onOneCore(program.Spec{
+	p.process, err = program.Start(program.Pinned(firstCore, program.Spec{
 		Name: name, Path: path, Args: args, Log: filepath.Join(folder, "out.log"), Env: []string{"GOMAXPROCS=1", "GOGC=400"},
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +39,9 @@ func (f *field) ours(folder, name string, args ...string) (*peer, error) {
 	})
 }
 
-// configuration is the edge's default, with its access log on. What bounds one
+// NodeConfiguration is the edge's default, with its access log on. What bounds one
 // visitor, and the origin, is wide: here one address is the whole crowd.
-func configuration(dir, origin string) string {
+func NodeConfiguration(dir, origin string) string {
 	return fmt.Sprintf(`listen: "127.0.0.1:0"
 http: "off"
 admin: unix:%[1]s/admin.sock
