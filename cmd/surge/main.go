@@ -21,6 +21,7 @@ import (
 	"spillway/cmd/surge/flood"
 	"spillway/cmd/surge/functions"
 	"spillway/cmd/surge/origin"
+	"spillway/cmd/surge/peers"
 	"spillway/cmd/surge/wan"
 )
 
@@ -41,6 +42,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand(), contest.Command(), flood.Command())
+	root.AddCommand(crowdCommand(), origin.Command(), functions.Command(), wan.Command(), bench.Command(), bench.BareCommand(), contest.Command(), flood.Command(), peers.Command())
 	return root
 }

@@ -1,0 +1,255 @@
+package peers
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"spillway/cmd/surge/bench"
+	"spillway/cmd/surge/program"
+)
+
+// The cores: servers have one, the load another.
+const (
+	serverCore = 0
+	loadCore   = 1
+)
+
+// serverName is how visitors call the servers.
+const serverName = "localhost"
+
+// A bed is where servers are started and loaded.
+type bed struct {
+	options
+	ctx         context.Context
+	dir         string
+	certificate string // file of an ECDSA P-256 certificate and its key
+	source      *bench.Source
+	root        *root  // nil when there is none
+	noRoot      string // why
+	client      string // h2load, or surge when that does not speak HTTP/3
+	noH2load    string // why
+	all         []*contender
+}
+
+func newBed(ctx context.Context, o options) (b *bed, err error) {
+	b = &bed{options: o, ctx: ctx}
+	all, err := o.contestants()
+	if err != nil {
+		return nil, err
+	}
+	b.all = slices.DeleteFunc(all, func(c *contender) bool {
+		return len(o.contenders) > 0 && !slices.Contains(o.contenders, c.Name)
+	})
+	if b.dir, err = os.MkdirTemp("", "surge-peers-"); err != nil {
+		return nil, err
+	}
+	b.certificate = filepath.Join(b.dir, "both.pem")
+	if err := bench.WriteCertificate(b.certificate); err != nil {
+		os.RemoveAll(b.dir)
+		return nil, err
+	}
+	if b.root, err = openRoot(filepath.Join(o.tools, "trixie")); err != nil {
+		b.noRoot = err.Error()
+	}
+	if b.noH2load = b.root.lacksHTTP3(); b.noH2load == "" {
+		b.client = clientH2load
+	} else {
+		b.client = clientSurge
+	}
+	b.source = bench.NewSource()
+	for _, c := range b.all {
+		c.Version, c.Missing = c.look(b)
+	}
+	return b, nil
+}
+
+func (b *bed) close() {
+	b.source.Close()
+	os.RemoveAll(b.dir)
+}
+
+// A server is a contender that runs.
+type server struct {
+	*contender
+	process *program.Process
+	address string
+}
+
+// start starts a contender in a folder of its own and lets it store what it will be
+// asked for.
+func (b *bed) start(c *contender) (s *server, err error) {
+	folder, err := os.MkdirTemp(b.dir, "server-")
+	if err != nil {
+		return nil, err
+	}
+	s = &server{contender: c}
+	spec, err := c.prepare(b, c, folder, s)
+	if err != nil {
+		return nil, err
+	}
+	spec.Name, spec.Dir, spec.Log = c.Name, folder, filepath.Join(folder, "out.log")
+	if s.process, err = program.Start(program.Pinned(serverCore, spec)); err != nil {
+		return nil, err
+	}
+	if err := s.await(b.ctx); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// await waits until a server listens and has stored what it will be asked for.
+func (s *server) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err := s.process.Await(ctx, func() (ok bool) {
+		if s.address == "" {
+			if s.address, ok = program.Address(s.process.Output()); !ok {
+				return false
+			}
+		}
+		conn, err := net.Dial("tcp", s.address)
+		return err == nil && conn.Close() == nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.store(ctx)
+}
+
+// store asks for all that is asked for later, twice: the second is a hit.
+func (s *server) store(ctx context.Context) error {
+	t := &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: serverName}, // its certificate is our own
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", s.address)
+		},
+	}
+	defer t.CloseIdleConnections()
+	for range 2 {
+		for _, size := range sizes {
+			if err := ask(ctx, t, http.MethodGet, size); err != nil {
+				return fmt.Errorf("ask %s for %d bytes: %w", s.Name, size, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *server) stop() { s.process.Stop() }
+
+// sizes are the bodies that are asked for.
+var sizes = []int{1 << 10, 100 << 10}
+
+func path(bytes int) string { return fmt.Sprintf("/bytes/%d", bytes) }
+
+// ask reads an answer of so many bytes. Anything but the whole of it is an error.
+func ask(ctx context.Context, over http.RoundTripper, method string, bytes int) error {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+serverName+path(bytes), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := over.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK || n != int64(bytes) {
+		return fmt.Errorf("status %d with %d bytes, want 200 with %d", resp.StatusCode, n, bytes)
+	}
+	return nil
+}
+
+// A lackError says why a contender cannot do what a row asks for.
+type lackError struct{ why string }
+
+func (e *lackError) Error() string { return e.why }
+
+// play measures a trial: all contenders in turn, each round beginning with another.
+// What a contender cannot do is noted; only the end of ctx is an error.
+func (b *bed) play(t trial, progress io.Writer) ([]row, error) {
+	cells := make([]*cell, len(b.all))
+	servers := make([]*server, len(b.all))
+	defer func() {
+		for _, s := range servers {
+			if s != nil {
+				s.stop()
+			}
+		}
+	}()
+	for i, c := range b.all {
+		cells[i] = &cell{Contender: c.Name}
+		if why := t.leavesOut(c); why != "" {
+			cells[i].Skipped, cells[i].Lacks = why, true
+		} else if c.Missing != "" {
+			cells[i].Skipped = c.Missing
+		}
+	}
+	for round := range t.roundsOf(b.rounds) {
+		for k := range b.all {
+			i := (k + round) % len(b.all)
+			if cells[i].Skipped != "" {
+				continue
+			}
+			m, err := b.measure(t, b.all[i], &servers[i])
+			if b.ctx.Err() != nil {
+				return nil, context.Cause(b.ctx)
+			}
+			if err != nil {
+				// What it could not do once is not shown beside what it could.
+				var lack *lackError
+				cells[i].Skipped, cells[i].Lacks, cells[i].of = inShort(err.Error()), errors.As(err, &lack), nil
+				fmt.Fprintf(progress, "%s  %-12s round %d  %s: %v\n", time.Now().Format(time.TimeOnly), t.name, round+1, b.all[i].Name, err)
+				continue
+			}
+			cells[i].of = append(cells[i].of, m)
+			fmt.Fprintf(progress, "%s  %-12s round %d  %-22s %s\n", time.Now().Format(time.TimeOnly), t.name, round+1, b.all[i].Name, t.line(m))
+		}
+	}
+	return t.rows(cells, b), nil
+}
+
+// inShort is the first and the last line of what a program complained of.
+func inShort(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	return lines[0] + " … " + lines[len(lines)-1]
+}
+
+// measure plays one trial at one contender, which is started unless it runs.
+func (b *bed) measure(t trial, c *contender, at **server) (m measurement, err error) {
+	if *at == nil {
+		if *at, err = b.start(c); err != nil {
+			return m, err
+		}
+	}
+	s := *at
+	if t.fresh {
+		*at = nil
+		defer s.stop()
+	}
+	asked := b.source.Count(path(t.work.Bytes))
+	if m, err = b.load(t, s); err != nil {
+		return m, err
+	}
+	if again := b.source.Count(path(t.work.Bytes)); again != asked {
+		return m, fmt.Errorf("the origin was asked for what was stored, %d times", again-asked)
+	}
+	return m, nil
+}
