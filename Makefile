@@ -58,6 +58,10 @@ bench-flood: build ## floods of new connections in networks of their own, as roo
 	@scripts/setup flood
 	@bin/surge flood $(ARGS)
 
+bench-peers: build ## CPU of hits and new visitors beside Caddy, nginx and HAProxy: 20 minutes, as root the first time; ARGS="--part m10 --strict"
+	@scripts/setup peers
+	@bin/surge peers $(ARGS)
+
 fuzz: ## run every fuzz test for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
@@ -80,4 +84,4 @@ tour: build ## a flash crowd on five virtual machines, by Vagrant
 clean: ## remove what was built
 	@rm -rf bin
 
-.PHONY: help setup build demo check test conformance test-more test-kernel bench bench-crowd bench-flood fuzz generate licenses sbom install tour clean
+.PHONY: help setup build demo check test conformance test-more test-kernel bench bench-crowd bench-flood bench-peers fuzz generate licenses sbom install tour clean
