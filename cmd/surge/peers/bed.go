@@ -36,8 +36,9 @@ type bed struct {
 	source      *bench.Source
 	root        *root  // nil when there is none
 	noRoot      string // why
+	h2load      *root  // in which h2load is, nil when there is none
 	client      string // h2load, or surge when that does not speak HTTP/3
-	noH2load    string // why
+	noH2load    string // why the client is not h2load
 	all         []*contender
 }
 
@@ -61,9 +62,12 @@ func newBed(ctx context.Context, o options) (b *bed, err error) {
 	if b.root, err = openRoot(filepath.Join(o.tools, "trixie")); err != nil {
 		b.noRoot = err.Error()
 	}
-	if b.noH2load = b.root.lacksHTTP3(); b.noH2load == "" {
-		b.client = clientH2load
-	} else {
+	// The one that was built with HTTP/3, or Debian's, for the other protocols.
+	if b.h2load, err = openRoot(filepath.Join(o.tools, clientH2load)); err != nil {
+		b.h2load = b.root
+	}
+	b.client = clientH2load
+	if b.noH2load = b.h2load.lacksHTTP3(); b.noH2load != "" {
 		b.client = clientSurge
 	}
 	b.source = bench.NewSource()
@@ -213,7 +217,7 @@ func (b *bed) play(t trial, progress io.Writer) ([]row, error) {
 				// What it could not do once is not shown beside what it could.
 				var lack *lackError
 				cells[i].Skipped, cells[i].Lacks, cells[i].of = inShort(err.Error()), errors.As(err, &lack), nil
-				fmt.Fprintf(progress, "%s  %-12s round %d  %s: %v\n", time.Now().Format(time.TimeOnly), t.name, round+1, b.all[i].Name, err)
+				fmt.Fprintf(progress, "%s  %-12s round %d  %s: %v\n", time.Now().Format(time.TimeOnly), t.name, round+1, b.all[i].Name, cells[i].Skipped)
 				continue
 			}
 			cells[i].of = append(cells[i].of, m)

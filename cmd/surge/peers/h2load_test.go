@@ -33,9 +33,7 @@ func TestParseH2load(t *testing.T) {
 	}
 	f("", "", true)
 	f("3.02s", "150.22ms", true)
-	f("0 failed", "3 failed", false)
-	f("0 errored", "3 errored", false)
-	f("0 timeout", "3 timeout", false)
+	f("0 failed, 0 errored", "3 failed, 3 errored", true)
 	f("0 5xx", "12 5xx", false)
 	f("0 4xx", "12 4xx", false)
 	f("159361 succeeded", "0 succeeded", false)
@@ -46,6 +44,9 @@ func TestParseH2load(t *testing.T) {
 	got, err := parseH2load(said, h3)
 	if want := (tally{Answers: 159361, Took: 3020 * time.Millisecond}); got != want || err != nil {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if got, _ := parseH2load(strings.ReplaceAll(said, "0 failed", "3 failed"), h3); got.Failed != 3 {
+		t.Errorf("%d failed, want 3", got.Failed)
 	}
 	if _, err := parseH2load("", h3); err == nil {
 		t.Error("nothing is taken for a tally")
@@ -69,4 +70,20 @@ func TestH2loadArguments(t *testing.T) {
 	if slices.Contains(work{Shape: visitors, Protocol: h3, Connections: 200}.h2load(""), "--rate") {
 		t.Error("visitors who come at once come at a rate")
 	}
+}
+
+// A visitor in a hundred may fail at a server that is near its end; nobody else may.
+func TestEnough(t *testing.T) {
+	f := func(s shape, answers, failed int64, want bool) {
+		t.Helper()
+		if err := (tally{Answers: answers, Failed: failed}).enough(s); (err == nil) != want {
+			t.Errorf("%s, %d answers, %d failed: %v", s, answers, failed, err)
+		}
+	}
+	f(steady, 1000, 0, true)
+	f(steady, 1000, 1, false)
+	f(visitors, 990, 10, true)
+	f(visitors, 989, 11, false)
+	f(visitors, 0, 0, false)
+	f(idle, 1000, 1, false)
 }

@@ -12,8 +12,8 @@ import (
 	"spillway/cmd/surge/program"
 )
 
-// A root is a Debian 13 in a folder, made by scripts/setup peers. Its programs are
-// started by its own loader with its own libraries: that needs no rights, and they
+// A root is a system in a folder, or what of it some programs need, made by
+// scripts/setup peers. Its programs are started by its own loader with its own libraries: that needs no rights, and they
 // see the network and the files of the machine.
 type root struct {
 	folder string
@@ -35,11 +35,10 @@ func openRoot(folder string) (*root, error) {
 
 // find returns how a program of the root is started, before its own arguments.
 func (r *root) find(name string) (path string, args []string, err error) {
-	for _, folder := range []string{"usr/local/bin", "usr/bin", "usr/sbin"} {
+	for _, folder := range []string{"usr/bin", "usr/sbin"} {
 		file := filepath.Join(r.folder, folder, name)
 		if _, err := os.Stat(file); err == nil {
-			libraries := filepath.Dir(r.loader) + ":" + filepath.Join(r.folder, "usr/local/lib")
-			return r.loader, []string{"--library-path", libraries, file}, nil
+			return r.loader, []string{"--library-path", filepath.Dir(r.loader), file}, nil
 		}
 	}
 	return "", nil, fmt.Errorf("there is no %s in %s: scripts/setup peers brings it", name, r.folder)

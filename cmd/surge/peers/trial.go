@@ -34,8 +34,8 @@ type work struct {
 	Bytes       int           `json:"bytes"`
 	Connections int           `json:"connections"`
 	Streams     int           `json:"streams,omitempty"`
-	Rate        float64       `json:"rate,omitempty"` // a second; zero is all at once
-	For         time.Duration `json:"for,omitempty"`
+	Rate        float64       `json:"rate,omitempty"`  // a second; zero is all at once
+	For         time.Duration `json:"for,omitempty"`   // zero is as long as was asked for
 	Early       bool          `json:"early,omitempty"` // the request is 0-RTT data (RFC 8446 section 2.3)
 }
 
@@ -49,7 +49,7 @@ func (w work) visitors() int {
 
 const (
 	warmUp   = 500 * time.Millisecond // of steady work
-	idleHold = 10 * time.Second
+	idleHold = 10 * time.Second       // how long the idle are
 )
 
 // A trial is work that all contenders get, and what is read from it.
@@ -160,7 +160,7 @@ var trials = []trial{
 	{
 		name: "idle", about: fmt.Sprintf("1,000 connections that have asked once and are idle for %s; what the server's memory grew by.", idleHold),
 		surge: true, fresh: true, rounds: 2,
-		work: work{Shape: idle, Protocol: h3, Bytes: kib, Connections: 1000},
+		work: work{Shape: idle, Protocol: h3, Bytes: kib, Connections: 1000, For: idleHold},
 		figures: []figure{{
 			name: "idle", title: "Memory of an idle HTTP/3 connection", unit: "KiB",
 			of: func(m measurement) float64 { return float64(m.Memory) / kib / float64(m.Answers) },

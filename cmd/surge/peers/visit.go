@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -211,8 +212,23 @@ func (v *visitor) come(ctx context.Context) (t tally, err error) {
 		time.Sleep(settle)
 	})
 	t.Took -= settle
-	t.Answers = int64(n)
-	return t, errors.Join(errs...)
+	return t.count(errs), nil
+}
+
+// count counts what came of things that were done at their time. Of the errors the
+// first is shown, on standard error.
+func (t tally) count(errs []error) tally {
+	for _, err := range errs {
+		if err == nil {
+			t.Answers++
+			continue
+		}
+		if t.Failed == 0 {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		t.Failed++
+	}
+	return t
 }
 
 // paced does n things, each when it is due, and waits for all.
@@ -283,7 +299,7 @@ func (v *visitor) stay(ctx context.Context) (t tally, err error) {
 	leave := func() {}
 	t.Took = v.timed(func() {
 		if all, leave, err = v.gather(ctx); err == nil {
-			time.Sleep(idleHold)
+			time.Sleep(v.For)
 		}
 	})
 	defer leave()
@@ -293,7 +309,7 @@ func (v *visitor) stay(ctx context.Context) (t tally, err error) {
 		}
 	}
 	if err == nil && t.Answers < int64(v.Connections) {
-		err = &lackError{fmt.Sprintf("%d of %d connections were closed within %s", int64(v.Connections)-t.Answers, v.Connections, idleHold)}
+		err = &lackError{fmt.Sprintf("%d of %d connections were closed within %s", int64(v.Connections)-t.Answers, v.Connections, v.For)}
 	}
 	return t, err
 }
@@ -314,6 +330,6 @@ func (v *visitor) probe(ctx context.Context) (t tally, err error) {
 		})
 	})
 	slices.Sort(took)
-	t.Answers, t.P50, t.P99 = int64(n), took[n/2], took[n*99/100]
-	return t, errors.Join(errs...)
+	t.P50, t.P99 = took[n/2], took[n*99/100]
+	return t.count(errs), nil
 }

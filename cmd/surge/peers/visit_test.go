@@ -1,0 +1,126 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"go.uber.org/goleak"
+
+	"spillway/cmd/surge/bench"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve starts an HTTP/3 server that answers what is asked for here, and returns its
+// address.
+func serve(t *testing.T, change func(*http3.Server)) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "both.pem")
+	if err := bench.WriteCertificate(file); err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := tls.LoadX509KeyPair(file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate}})
+	server := &http3.Server{TLSConfig: conf, QUICConfig: &quic.Config{Allow0RTT: true}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path(kib) {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(make([]byte, kib))
+	})}
+	if change != nil {
+		change(server)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(conn) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-served
+		conn.Close()
+	})
+	return conn.LocalAddr().String()
+}
+
+func TestVisit(t *testing.T) {
+	address := serve(t, nil)
+	f := func(w work, atLeast int64) {
+		t.Helper()
+		w.Protocol, w.Bytes = h3, kib
+		var out bytes.Buffer
+		got, err := visit(t.Context(), address, w, &out)
+		if err != nil || got.Answers < atLeast || got.Failed != 0 || got.Took <= 0 {
+			t.Errorf("%s: %+v, %v", w.Shape, got, err)
+		}
+		if out.String() != visitBegins+"\n"+visitEnds+"\n" {
+			t.Errorf("%s: said %q", w.Shape, out.String())
+		}
+	}
+	f(work{Shape: steady, Connections: 2, Streams: 3, For: 300 * time.Millisecond}, 1)
+	f(work{Shape: visitors, Rate: 20, For: 500 * time.Millisecond}, 10)
+	f(work{Shape: visitors, Connections: 7}, 7)
+	f(work{Shape: returning, Connections: 2, For: 300 * time.Millisecond}, 1)
+	f(work{Shape: returning, Connections: 2, For: 300 * time.Millisecond, Early: true}, 1)
+	f(work{Shape: idle, Connections: 5, For: 100 * time.Millisecond}, 5)
+	f(work{Shape: probing, Connections: 2, Rate: 20, For: 500 * time.Millisecond}, 10)
+	if _, err := visit(t.Context(), address, work{Shape: "dancing"}, new(bytes.Buffer)); err == nil {
+		t.Error("a shape that does not exist is measured")
+	}
+}
+
+// What a server cannot do is said, and no figure is made of something else.
+func TestVisitSaysWhatIsLacking(t *testing.T) {
+	f := func(address, why string, w work) {
+		t.Helper()
+		w.Protocol, w.Bytes = h3, kib
+		var out bytes.Buffer
+		_, err := visit(t.Context(), address, w, &out)
+		if lack := (*lackError)(nil); !errors.As(err, &lack) || !strings.Contains(lack.why, why) {
+			t.Errorf("%v, want that %q", err, why)
+		}
+	}
+	back := work{Shape: returning, Connections: 1, For: 100 * time.Millisecond}
+	f(serve(t, func(s *http3.Server) { s.TLSConfig.SessionTicketsDisabled = true }), "no ticket", back)
+	early := back
+	early.Early = true
+	f(serve(t, func(s *http3.Server) { s.QUICConfig.Allow0RTT = false }), "no early data", early)
+	impatient := func(s *http3.Server) {
+		s.ConnContext = func(ctx context.Context, c *quic.Conn) context.Context {
+			time.AfterFunc(500*time.Millisecond, func() { c.CloseWithError(0, "") })
+			return ctx
+		}
+	}
+	f(serve(t, impatient), "connections were closed", work{Shape: idle, Connections: 3, For: 2 * time.Second})
+}
+
+func TestVisitEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := visit(ctx, serve(t, nil), work{Shape: steady, Protocol: h3, Bytes: kib, Connections: 1, Streams: 1, For: time.Minute}, new(bytes.Buffer)); err == nil {
+		t.Error("a visit that was called off is a figure")
+	}
+}
+
+// A body of another size is not the answer.
+func TestAnswersMustBeWhole(t *testing.T) {
+	w := work{Shape: steady, Protocol: h3, Bytes: 2 * kib, Connections: 1, Streams: 1, For: 100 * time.Millisecond}
+	if _, err := visit(t.Context(), serve(t, nil), w, new(bytes.Buffer)); err == nil {
+		t.Error("an answer that is not found is counted")
+	}
+}
