@@ -18,10 +18,9 @@ type contender struct {
 	Version string `json:"version,omitempty"`
 	Missing string `json:"missing,omitempty"` // why it does not run here
 
-	ours bool // a lane of the node
-	// beside is a lane that no row of all has: only those about the node.
-	beside bool
-	env    []string
+	ours    bool   // a lane of the node
+	program string // another node than the one beside surge; empty is that
+	env     []string
 	// look finds the program, or says why it cannot.
 	look func(*bed) (version, missing string)
 	// prepare writes its configuration and says how to start it. Where it listens is
@@ -57,11 +56,20 @@ func (o options) contestants() ([]*contender, error) {
 	}
 	for _, lane := range o.lanes {
 		name, list, _ := strings.Cut(lane, ":")
-		more, err := settings(strings.Split(list, ","))
+		keys := strings.Split(list, ",")
+		file, other := strings.CutPrefix(keys[0], "program=")
+		if other {
+			keys = keys[1:]
+		}
+		more, err := settings(keys)
 		if err != nil || name == "" {
 			return nil, fmt.Errorf("lane %q: must be NAME:KEY=VALUE[,KEY=VALUE]", lane)
 		}
-		all = append(all, node(name, "the node with "+list, more...))
+		c := node(name, "the node with "+list, more...)
+		if other {
+			c.program, c.look = file, lookFile(file)
+		}
+		all = append(all, c)
 	}
 	return append(all,
 		&contender{
@@ -97,15 +105,27 @@ func lookOurs(name string) func(*bed) (string, string) {
 	}
 }
 
+func lookFile(path string) func(*bed) (string, string) {
+	return func(*bed) (string, string) {
+		if _, err := os.Stat(path); err != nil {
+			return "", err.Error()
+		}
+		return "", ""
+	}
+}
+
 // oneCore is how a Go program is told that it has one core.
 const oneCore = "GOMAXPROCS=1"
 
 // prepareSpillway sets the node up as it is by default, but for what a bench must not
 // meet: a learned limit, and a bound on one visitor.
 func prepareSpillway(b *bed, c *contender, folder string, _ *server) (program.Spec, error) {
-	path, err := program.Path(spillway)
-	if err != nil {
-		return program.Spec{}, err
+	path := c.program
+	if path == "" {
+		var err error
+		if path, err = program.Path(spillway); err != nil {
+			return program.Spec{}, err
+		}
 	}
 	config := filepath.Join(folder, "spillway.yaml")
 	if err := os.WriteFile(config, []byte(bench.NodeConfiguration(folder, b.source.Address())), 0o600); err != nil {

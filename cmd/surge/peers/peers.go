@@ -37,7 +37,7 @@ type options struct {
 	each       time.Duration
 	tools      string   // folder of what scripts/setup peers brings
 	settings   []string // of all lanes of the node: KEY=VALUE
-	lanes      []string // further ones: NAME:KEY=VALUE,KEY=VALUE
+	lanes      []string // further ones: NAME:KEY=VALUE,KEY=VALUE, the first may be program=FILE
 	page       string   // file of the HTML report
 	strict     bool
 	json       bool
@@ -77,7 +77,7 @@ scripts/setup peers brings Caddy, and a Debian 13 with nginx, HAProxy and h2load
 	f.DurationVar(&o.each, "each", 3*time.Second, "length of one measurement")
 	f.StringVar(&o.tools, "tools", filepath.Join(".cache", "peers"), "folder of what scripts/setup peers brings")
 	f.StringArrayVar(&o.settings, "spillway-set", nil, "KEY=VALUE of the node's configuration, in all its lanes; repeatable")
-	f.StringArrayVar(&o.lanes, "lane", nil, "NAME:KEY=VALUE[,KEY=VALUE]: the node once more, with other settings; repeatable")
+	f.StringArrayVar(&o.lanes, "lane", nil, "NAME:KEY=VALUE[,KEY=VALUE]: the node once more, with other settings, or, with program=FILE first, another one; repeatable")
 	f.StringVar(&o.page, "report", filepath.Join("bin", "peers.html"), "file of the HTML report; empty for none")
 	f.BoolVar(&o.strict, "strict", false, "exit 1 when a goal is missed, or could not be judged")
 	f.BoolVar(&o.json, "json", false, "write JSON on standard output")
