@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
 
 	"spillway/edge/admit"
@@ -85,6 +86,10 @@ type connection struct {
 	tcp    net.Conn
 	window atomic.Int64 // of QUIC
 	served atomic.Bool  // the handshake is complete
+
+	// Of QUIC: its HTTP/3 side, once there is one, and how many streams flowed to it only.
+	h3   atomic.Pointer[http3.RawServerConn]
+	unis atomic.Uint32
 
 	// Of TCP: what moves, and how the connection is to end.
 	writes  mark

@@ -31,7 +31,7 @@ func (q *quicServer) serve(c *connection) error {
 	}
 	var streams sync.WaitGroup
 	defer streams.Wait()
-	streams.Go(func() { q.takeUni(c, h3) })
+	c.h3.Store(h3)
 	hits := q.hitsOf(c, &streams)
 
 	// The visitor is told to go in two steps (RFC 9114 section 5.2): after the first
@@ -51,6 +51,9 @@ func (q *quicServer) serve(c *connection) error {
 		})
 	}
 	for {
+		if next < early {
+			q.takeUni(c) // they come with the first requests, or before
+		}
 		str, err := c.quic.AcceptStream(wait)
 		switch {
 		case err == nil && closed:
@@ -98,21 +101,35 @@ func (q *quicServer) request(c *connection, h3 *http3.RawServerConn, str *quic.S
 	}
 }
 
-// takeUni handles the streams that flow to the node only. Three are of use, and
+// takeUni handles the streams that flow to the node only, as far as they have come. It
+// does not wait, so that no goroutine stands by for streams that hardly ever come: the
+// loop of requests looks for them, and so does every sweep. Three are of use, and
 // browsers add some to keep servers tolerant; who opens them without end is up to
-// something.
-func (q *quicServer) takeUni(c *connection, h3 *http3.RawServerConn) {
-	for n := 0; ; n++ {
-		str, err := c.quic.AcceptUniStream(context.Background())
+// something. It may be called concurrently.
+func (q *quicServer) takeUni(c *connection) {
+	h3 := c.h3.Load()
+	for h3 != nil {
+		str, err := c.quic.AcceptUniStream(atOnce)
 		if err != nil {
-			return // the connection has ended
+			return
 		}
 		go h3.HandleUnidirectionalStream(str)
-		if n >= quicUniStreams && c.giveUp() {
+		if c.unis.Add(1) > quicUniStreams && c.giveUp() {
 			q.l.excess(c)
 		}
 	}
 }
+
+// early is the ID of the request from which on streams that flow to the node only are
+// left to the sweep.
+const early quic.StreamID = 4 * 8
+
+// atOnce is the context of who does not wait.
+var atOnce = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // lastStream is the greatest ID of a request (RFC 9114 section 5.2).
 const lastStream quic.StreamID = 1<<62 - 4

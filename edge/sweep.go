@@ -153,6 +153,7 @@ const (
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
 // a stream on which half a header came nor minds PINGs.
 func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Duration) {
+	l.quic.takeUni(c)
 	cuts, idle, age := c.sweep(s)
 	l.conns.stalls.Add(uint64(cuts))
 	switch {
