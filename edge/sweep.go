@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +20,7 @@ type registry struct {
 	mu  sync.Mutex
 	all []*connection
 
-	headerTimeouts, idleTimeouts, stalls, excesses, unaccepted atomic.Uint64
+	headerTimeouts, idleTimeouts, crowded, stalls, excesses, unaccepted atomic.Uint64
 }
 
 func (r *registry) add(c *connection) {
@@ -69,6 +71,7 @@ func (l *Listeners) sweep() {
 	defer tick.Stop()
 	leaving, last := time.Duration(-1), time.Since(l.conns.start)
 	var buf []*connection
+	var tired []idler
 	for {
 		select {
 		case <-l.life.Done():
@@ -85,23 +88,30 @@ func (l *Listeners) sweep() {
 		idle := l.idleLimit()
 		buf = l.conns.snapshot(buf[:0])
 		for _, c := range buf {
+			look := l.sweepTCP
 			if c.quic != nil {
-				l.sweepQUIC(c, s, idle, leaving)
-			} else {
-				l.sweepTCP(c, s, idle, leaving)
+				look = l.sweepQUIC
+			}
+			if age, inTheWay := look(c, s, idle, leaving); inTheWay {
+				tired = append(tired, idler{c, age})
 			}
 			if c.noisy(s.tick, l.c.Limits.HeaderBytes) {
 				l.excess(c)
 			}
 		}
+		for _, i := range longestIdle(tired, closings(len(buf), s.tick)) {
+			l.crowdOut(i.connection)
+		}
+		clear(tired)
+		tired = tired[:0]
 		clear(buf) // a connection that ends must not wait for the next sweep
 	}
 }
 
 // idleLimit is how long a connection may be without a request. It falls from the
-// configured time to nothing while the last quarter of the connections is taken,
-// so that those close first that have been idle for longest, and connections
-// that only stand there do not lock visitors out.
+// configured time to nothing while the last quarter of the connections is taken, or
+// the memory runs short, so that those close first that have been idle for longest,
+// and connections that only stand there do not lock visitors out.
 func (l *Listeners) idleLimit() time.Duration {
 	idle := l.c.Timeouts.Idle
 	return max(time.Duration(l.admit.Room()*float64(idle)), min(idle, leastIdle))
@@ -110,24 +120,49 @@ func (l *Listeners) idleLimit() time.Duration {
 // leastIdle is left to every visitor to send a first request over a slow network.
 const leastIdle = 2 * time.Second
 
+// An idler is a connection that has been idle for longer than there is room for.
+type idler struct {
+	*connection
+	age time.Duration
+}
+
+// closings is how many idle connections of so many may be closed to make room after
+// what has passed since the last sweep: a quarter in a second, and one at least. More
+// would go than need be, for the memory that they leave is seen only when the
+// collector has run, and their visitors would come back all at once.
+func closings(connections int, tick time.Duration) int {
+	return max(int(float64(connections)*tick.Seconds()/4), 1)
+}
+
+// longestIdle returns the most of them that may go, those first that have been idle
+// for longest.
+func longestIdle(idle []idler, most int) []idler {
+	if len(idle) <= most {
+		return idle
+	}
+	slices.SortFunc(idle, func(a, b idler) int { return cmp.Compare(b.age, a.age) })
+	return idle[:most]
+}
+
 // sweepTCP cuts requests that are stuck, and the connection when it does not
 // take what is written. Headers and idleness are the business of net/http, as
-// long as there is room for idle connections.
-func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit, leaving time.Duration) {
+// long as there is room for idle connections. It reports whether the connection is
+// idle and in the way of others, and for how long it has been idle.
+func (l *Listeners) sweepTCP(c *connection, s sight, idleLimit, leaving time.Duration) (age time.Duration, inTheWay bool) {
 	cuts, idle, age := c.sweep(s)
 	switch {
 	case c.writes.stuck(s.now, s.stall):
 		c.tcp.Close()
 		cuts++
 	case idle && c.served.Load() && c.farewell.Load() == nil && idleLimit < l.c.Timeouts.Idle && age >= idleLimit:
-		l.crowdedOut(c)
-		c.goAway(http2.ErrCodeNo)
+		inTheWay = true
 	case idle && age >= crossing && c.crossed(s.now) && c.farewell.Load() == nil:
 		c.goAway(http2.ErrCodeNo)
 	case leaving >= 0 && idle && c.served.Load() && c.farewell.Load() == nil && l.spent(c, s.now-leaving, age):
 		c.goAway(http2.ErrCodeNo)
 	}
 	l.conns.stalls.Add(uint64(cuts))
+	return age, inTheWay
 }
 
 // spent reports whether a shutdown that began a while ago waits no longer for a
@@ -151,8 +186,8 @@ const (
 
 // sweepQUIC cuts requests that are stuck, and connections on which nothing
 // comes: http3.Server knows no header timeout, and its idle timeout neither sees
-// a stream on which half a header came nor minds PINGs.
-func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Duration) {
+// a stream on which half a header came nor minds PINGs. It returns what sweepTCP does.
+func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Duration) (age time.Duration, inTheWay bool) {
 	l.quic.takeUni(c)
 	cuts, idle, age := c.sweep(s)
 	l.conns.stalls.Add(uint64(cuts))
@@ -165,20 +200,25 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Du
 		l.conns.idleTimeouts.Add(1)
 		dismiss(c.quic, http3.ErrCodeNoError, "idle")
 	case age >= idleLimit:
-		l.crowdedOut(c)
-		dismiss(c.quic, http3.ErrCodeNoError, "idle")
+		inTheWay = true
 	case leaving < 0 || s.now-leaving < drainGrace:
 	case c.fresh() && l.spent(c, s.now-leaving, age), !c.fresh() && age >= drainQuiet:
 		dismiss(c.quic, http3.ErrCodeNoError, "going away")
 	}
+	return age, inTheWay
 }
 
-// crowdedOut notes that an idle connection is closed to make room. A source that
-// never asked for anything owes for it as for a handshake that it left hanging.
-func (l *Listeners) crowdedOut(c *connection) {
-	l.conns.idleTimeouts.Add(1)
+// crowdOut closes an idle connection to make room. A source that never asked for
+// anything owes for it as for a handshake that it left hanging.
+func (l *Listeners) crowdOut(c *connection) {
+	l.conns.crowded.Add(1)
 	if c.fresh() {
 		c.blame(1)
+	}
+	if c.quic != nil {
+		dismiss(c.quic, http3.ErrCodeNoError, "idle")
+	} else {
+		c.goAway(http2.ErrCodeNo)
 	}
 }
 
@@ -197,6 +237,8 @@ type ListenState struct {
 	// came, or none any more (HTTP/3; the other protocols' server does not tell).
 	HeaderTimeouts uint64 `json:"header_timeouts"`
 	IdleTimeouts   uint64 `json:"idle_timeouts"`
+	// Crowded counts idle connections closed before their time, to make room.
+	Crowded uint64 `json:"crowded"`
 	// Stalls counts requests and connections cut for want of progress.
 	Stalls uint64 `json:"stalls"`
 	// ProxyHeaders counts connections of trusted proxies that were closed because
@@ -231,6 +273,7 @@ func (l *Listeners) State() ListenState {
 	s := ListenState{
 		HeaderTimeouts: l.conns.headerTimeouts.Load(),
 		IdleTimeouts:   l.conns.idleTimeouts.Load(),
+		Crowded:        l.conns.crowded.Load(),
 		Stalls:         l.conns.stalls.Load(),
 		ProxyHeaders:   l.proxied.refused.Load(),
 		Excesses:       l.conns.excesses.Load(),

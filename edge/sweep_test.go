@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -25,4 +26,39 @@ func TestSweepIdlenessBeginsWithTheHandshakesEnd(t *testing.T) {
 	c.leave(g, false)
 	f(20*time.Second, 0)
 	f(23*time.Second, 3*time.Second)
+}
+
+func TestLongestIdleGoFirst(t *testing.T) {
+	f := func(ages []time.Duration, most int, want ...time.Duration) {
+		t.Helper()
+		var idle []idler
+		for _, age := range ages {
+			idle = append(idle, idler{&connection{}, age})
+		}
+		var got []time.Duration
+		for _, i := range longestIdle(idle, most) {
+			got = append(got, i.age)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, %d at most: %v go, want %v", ages, most, got, want)
+		}
+	}
+	f(nil, 1)
+	f([]time.Duration{3, 1, 4, 1, 5}, 2, 4, 5)
+	f([]time.Duration{3, 1, 4, 1, 5}, 5, 1, 1, 3, 4, 5)
+	f([]time.Duration{2, 2, 2}, 1, 2)
+}
+
+func TestClosingsHaveAPace(t *testing.T) {
+	f := func(connections int, tick time.Duration, want int) {
+		t.Helper()
+		if got := closings(connections, tick); got != want {
+			t.Errorf("%d connections after %v: %d, want %d", connections, tick, got, want)
+		}
+	}
+	f(1, time.Second, 1)
+	f(1000, time.Second, 250)
+	f(1000, 100*time.Millisecond, 25)
+	f(1000, 0, 1)
 }

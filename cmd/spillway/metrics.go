@@ -237,6 +237,7 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	v := s.Visits
 	counter(w, `spillway_connections_closed_total{reason="no-request"}`, v.HeaderTimeouts)
 	counter(w, `spillway_connections_closed_total{reason="idle"}`, v.IdleTimeouts)
+	counter(w, `spillway_connections_closed_total{reason="crowded"}`, v.Crowded)
 	counter(w, `spillway_connections_closed_total{reason="excess"}`, v.Excesses)
 	counter(w, `spillway_connections_closed_total{reason="proxy-header"}`, v.ProxyHeaders)
 	counter(w, "spillway_stalls_total", v.Stalls)

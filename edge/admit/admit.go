@@ -27,6 +27,7 @@
 package admit
 
 import (
+	"math"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
@@ -57,6 +58,7 @@ type Controller struct {
 	spends     spends                 // from the limits
 
 	conns, half atomic.Int64
+	memory      atomic.Uint64 // the signal of the last pass, as its bits
 	counts      counts
 	control     control
 }
@@ -104,16 +106,24 @@ func (c *Controller) short(now time.Duration) bool {
 // should take on no work that can be avoided.
 func (c *Controller) Short() bool { return c.enforce && c.short(c.now()) }
 
-// Room returns what is left of the last quarter of the connections that the node
-// may hold: 1 while fewer are taken than three quarters, 0 when all are. Idle
-// connections are closed by it to let others in.
+// Room returns how much there is for connections that are idle: 1 while fewer than three
+// quarters of the connections that the node may hold are taken, and memory is plenty; 0
+// when all are, or memory is short. Idle connections are closed by it to let others in.
 func (c *Controller) Room() float64 {
 	if !c.enforce {
 		return 1
 	}
 	free := float64(c.maxConns-c.conns.Load()) / (float64(c.maxConns) / 4)
-	return min(max(free, 0), 1)
+	memory := (memoryShort - math.Float64frombits(c.memory.Load())) / (memoryShort - memoryPlenty)
+	return min(max(min(free, memory), 0), 1)
 }
+
+// The parts of the memory beside the cache's from which on idle connections have less
+// room, and none. The collector's limit is at about 70 %, where it begins to work hard;
+// at the second, new visitors are asked to prove their addresses.
+const memoryPlenty = .6
+
+var memoryShort = memoryLevels[Guarded]
 
 // Retry reports whether a new QUIC client at an unproved address must prove it
 // (RFC 9000 section 8.1.2). A Retry costs the node a twelfth of a handshake and

@@ -2,6 +2,7 @@ package admit
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -320,6 +321,33 @@ func TestRoom(t *testing.T) {
 	f(80, true, 0.8)
 	f(100, true, 0)
 	f(120, false, 1)
+}
+
+// Idle connections have less room as memory runs short, in pace with what they hold.
+func TestRoomOfMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taken := 0.
+		c, _ := governed(t, Surroundings{})
+		c.control.mu.Lock() // under which it is asked
+		c.control.senses.memory = func() float64 { return taken }
+		c.control.mu.Unlock()
+		f := func(share, want float64) {
+			t.Helper()
+			c.control.mu.Lock()
+			taken = share
+			c.control.mu.Unlock()
+			pass(2 * beat)
+			if got := c.Room(); math.Abs(got-want) > 1e-9 {
+				t.Errorf("%v of the memory is taken: %v, want %v", share, got, want)
+			}
+		}
+		f(.5, 1)
+		f(.6, 1)
+		f(.74, .5)
+		f(.88, 0)
+		f(1.2, 0)
+		f(.67, .75)
+	})
 }
 
 // Harm done on complete connections is held against the source as unfinished

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -199,6 +200,7 @@ func (c *Controller) look(now time.Duration) []Count {
 		Connections:  float64(c.conns.Load()) / float64(c.maxConns),
 		Memory:       k.senses.memory(),
 	}
+	c.memory.Store(math.Float64bits(k.demand.Memory))
 	return counts
 }
 
