@@ -258,6 +258,7 @@ func (n *node) Run(ctx context.Context) error {
 	defer closeAdmin()
 	n.start(&n.running, n.ctx, "admission", n.admit.Run)
 	n.start(&n.running, n.ctx, "access log", n.server.Run)
+	n.start(&n.running, n.ctx, "memory", reclaim)
 	n.start(&n.running, n.ctx, "flight recorder", n.server.Record)
 	n.takeDuties()
 	n.start(&n.running, operator, "admin listener", n.admin.Run)
