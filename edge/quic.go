@@ -169,6 +169,7 @@ func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.
 	if why != outcome.None {
 		return nil, errRefused
 	}
+	q.l.tls.newcomers.giveWay() // a burst of first packets is more than a processor's turn
 	c := &connection{handshake: h}
 	q.alive.Add(1)
 	context.AfterFunc(ctx, func() {

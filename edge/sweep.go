@@ -233,6 +233,9 @@ type ListenState struct {
 	// TCP and QUIC are the connections there are.
 	TCP  int `json:"tcp"`
 	QUIC int `json:"quic"`
+	// Newcomers are handshakes that wait for visitors who are here to leave them a
+	// processor.
+	Newcomers int64 `json:"newcomers"`
 	// HeaderTimeouts and IdleTimeouts count connections closed because no request
 	// came, or none any more (HTTP/3; the other protocols' server does not tell).
 	HeaderTimeouts uint64 `json:"header_timeouts"`
@@ -271,6 +274,7 @@ type ListenState struct {
 // State returns the present state.
 func (l *Listeners) State() ListenState {
 	s := ListenState{
+		Newcomers: l.tls.newcomers.waiting.Load(),
 		HeaderTimeouts: l.conns.headerTimeouts.Load(),
 		IdleTimeouts:   l.conns.idleTimeouts.Load(),
 		Crowded:        l.conns.crowded.Load(),

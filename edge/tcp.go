@@ -149,6 +149,7 @@ func (t *tcpServer) admit(raw net.Conn) {
 		reset(socket)
 		return
 	}
+	t.l.tls.newcomers.giveWay()
 	if socket != raw {
 		h.Through(plainAddr(addrPort(socket.RemoteAddr()).Addr()))
 	}

@@ -26,7 +26,8 @@ type tlsState struct {
 	// limits names what a QUIC ticket promises; see keys.tickets.
 	limits string
 
-	current atomic.Pointer[tlsPair]
+	current   atomic.Pointer[tlsPair]
+	newcomers precedence
 
 	mu    sync.Mutex
 	certs *certs
@@ -100,6 +101,10 @@ func (s *tlsState) build() error {
 	if err != nil {
 		return err
 	}
+	tcp.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		s.newcomers.giveWay()
+		return nil, nil // stay with this one
+	}
 	quic, err := s.config(pick, s.limits, tls.VersionTLS13, http3.NextProtoH3)
 	if err != nil {
 		return err
@@ -149,6 +154,7 @@ func (s *tlsState) quic() *tls.Config {
 			return s.current.Load().ech, nil
 		},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			s.newcomers.giveWay()
 			return s.current.Load().quic, nil
 		},
 	}

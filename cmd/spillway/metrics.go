@@ -198,6 +198,7 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	a := s.Admission
 	gauge(w, "spillway_connections", a.Connections)
 	gauge(w, "spillway_handshakes_half_open", a.HalfOpen)
+	gauge(w, "spillway_handshakes_waiting", s.Visits.Newcomers)
 	gauge(w, "spillway_admission_short", flag(a.Short))
 	counter(w, "spillway_handshakes_started_total", a.Started)
 	counter(w, "spillway_handshakes_completed_total", a.Completed)
