@@ -43,6 +43,7 @@ type quicServer struct {
 	windows atomic.Int64
 	gsoSaid atomic.Bool
 	alive   atomic.Int64 // connections, from their first packet on
+	lost    unprocessed
 
 	mu      sync.Mutex
 	closing bool
@@ -95,6 +96,7 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 			StatelessResetKey:     reset,
 			VerifySourceAddress:   func(a net.Addr) bool { return q.mustProve(a, awaitPlace) },
 			ConnContext:           q.admit,
+			Tracer:                &q.lost,
 		}})
 	}
 	return q, nil

@@ -88,15 +88,16 @@ func (s *Sockets) openPair(ctx context.Context, c Config) error {
 }
 
 func listenUDP(ctx context.Context, address string) (net.PacketConn, error) {
-	lc := net.ListenConfig{Control: reusePort}
+	lc := net.ListenConfig{Control: prepareUDP}
 	return lc.ListenPacket(ctx, "udp", address)
 }
 
-// reusePort lets several sockets, and those of a successor, have one address.
-func reusePort(_, _ string, c syscall.RawConn) error {
+// prepareUDP lets several sockets, and those of a successor, have one address, and gives
+// each room for those who come before the node reads.
+func prepareUDP(_, _ string, c syscall.RawConn) error {
 	var err error
 	if cerr := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), enlarge(fd))
 	}); cerr != nil {
 		return cerr
 	}
@@ -145,6 +146,9 @@ func (s *Sockets) adopt(f *os.File) error {
 	kind, kindErr := 0, error(nil)
 	if err := raw.Control(func(fd uintptr) {
 		kind, kindErr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+		if kindErr == nil && kind == unix.SOCK_DGRAM {
+			kindErr = enlarge(fd)
+		}
 	}); err != nil {
 		return err
 	}

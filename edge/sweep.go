@@ -266,6 +266,12 @@ type ListenState struct {
 	UDPSockets   int    `json:"udp_sockets"`
 	UDPSteering  string `json:"udp_steering,omitempty"`
 	UDPUnsteered string `json:"udp_unsteered,omitempty"`
+	// UDPBuffer is the least receive buffer of these sockets, in bytes. UDPDropped counts
+	// packets that did not fit into one, and UDPUnprocessed those of new visitors that did
+	// not fit into quic-go's queue.
+	UDPBuffer      int64  `json:"udp_buffer"`
+	UDPDropped     uint64 `json:"udp_dropped"`
+	UDPUnprocessed uint64 `json:"udp_unprocessed"`
 	// UploadWindow is how many bytes beyond the initial windows visitors may
 	// have under way to the node over HTTP/3.
 	UploadWindow int64 `json:"upload_window"`
@@ -274,7 +280,7 @@ type ListenState struct {
 // State returns the present state.
 func (l *Listeners) State() ListenState {
 	s := ListenState{
-		Newcomers: l.tls.newcomers.waiting.Load(),
+		Newcomers:      l.tls.newcomers.waiting.Load(),
 		HeaderTimeouts: l.conns.headerTimeouts.Load(),
 		IdleTimeouts:   l.conns.idleTimeouts.Load(),
 		Crowded:        l.conns.crowded.Load(),
@@ -291,6 +297,15 @@ func (l *Listeners) State() ListenState {
 	if l.quic != nil {
 		s.UploadWindow = l.quic.windows.Load()
 		s.UDPSockets, s.UDPSteering = len(l.socks.UDP), l.socks.steered()
+		s.UDPUnprocessed = l.quic.lost.packets.Load()
+		for i, sock := range l.socks.UDP {
+			if b, err := backlogOf(sock); err == nil { // else it is closed, or none
+				s.UDPDropped += b.dropped
+				if i == 0 || b.buffer < s.UDPBuffer {
+					s.UDPBuffer = b.buffer
+				}
+			}
+		}
 		if l.socks.unsteered != nil {
 			s.UDPUnsteered = l.socks.unsteered.Error()
 		}

@@ -247,6 +247,9 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, "spillway_certificates_refused_total", v.CertificatesRefused)
 	gauge(w, "spillway_keys_unsaved", flag(v.KeysUnsaved))
 	gauge(w, "spillway_upload_window_bytes", v.UploadWindow)
+	gauge(w, "spillway_udp_buffer_bytes", v.UDPBuffer)
+	counter(w, `spillway_udp_dropped_total{queue="socket"}`, v.UDPDropped)
+	counter(w, `spillway_udp_dropped_total{queue="handshakes"}`, v.UDPUnprocessed)
 	for _, steering := range edge.Steerings {
 		sockets := 0
 		if steering == v.UDPSteering {
