@@ -34,6 +34,7 @@ type node struct {
 	log     *slog.Logger
 	path    string
 	started time.Time
+	memory  int64 // bytes that the process may use
 
 	cache     *cache.Cache
 	disk      *disk.Tier // nil: there is none

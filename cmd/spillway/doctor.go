@@ -92,8 +92,8 @@ func examine(ctx context.Context, path, address string) []doctor.Finding {
 	var s nodeState
 	switch err := admin.NewClient(cmp.Or(address, c.Admin)).Status(ctx, &s); {
 	case err == nil:
-		n.Process, n.Connections = s.PID, s.Admission.ConnectionsLimit
-		all = append(all, running(&s), admits(&s, c.Admission.Kernel))
+		n.Process, n.Connections, n.ReceiveBuffer = s.PID, s.Admission.ConnectionsLimit, s.Visits.UDPBuffer
+		all = append(all, running(&s), admits(&s, c.Admission.Kernel), remembers(s.Memory))
 	case errors.Is(err, admin.ErrNotRunning):
 		all = append(all, doctor.Finding{What: "node", Verdict: doctor.OK, Result: "does not run; the rights and limits below are those of this command"})
 	default:

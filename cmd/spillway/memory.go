@@ -1,9 +1,13 @@
 package main
 
 import (
+	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 
+	"spillway/cmd/spillway/doctor"
 	"spillway/edge/admit"
 )
 
@@ -32,12 +36,69 @@ func leaveToCache(bytes int64) {
 }
 
 // tuneMemory sets the garbage collector for a node, unless the environment
-// does.
-func tuneMemory() {
+// does. It returns how many bytes the process may use, as far as the machine and
+// its control group say.
+func tuneMemory() int64 {
+	given := admit.Given()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(memoryShare * float64(admit.Memory())))
+		debug.SetMemoryLimit(int64(memoryShare * float64(given)))
 	}
+	return given
+}
+
+// memoryState says what the collector was told, and by whom.
+type memoryState struct {
+	// Given is what the process may use, Limit the runtime's soft limit, in bytes.
+	Given int64 `json:"given_bytes"`
+	Limit int64 `json:"limit_bytes"`
+	// GC is by how many percent of what is live the heap grows between collections;
+	// negative is without end.
+	GC int64 `json:"gc_percent"`
+	// The variables of the environment that set them, or empty.
+	LimitBy string `json:"limit_by,omitempty"`
+	GCBy    string `json:"gc_by,omitempty"`
+}
+
+// memoryNow asks the runtime.
+func memoryNow(given int64) memoryState {
+	samples := []metrics.Sample{{Name: "/gc/gomemlimit:bytes"}, {Name: "/gc/gogc:percent"}}
+	metrics.Read(samples)
+	s := memoryState{Given: given, Limit: int64(samples[0].Value.Uint64()), GC: int64(samples[1].Value.Uint64())}
+	for name, by := range map[string]*string{"GOMEMLIMIT": &s.LimitBy, "GOGC": &s.GCBy} {
+		if os.Getenv(name) != "" {
+			*by = name
+		}
+	}
+	return s
+}
+
+// String is the line of spillway status.
+func (s memoryState) String() string {
+	by := func(variable string) string {
+		if variable == "" {
+			return ""
+		}
+		return " (" + variable + ")"
+	}
+	limit := "any size"
+	if s.Limit < math.MaxInt64 {
+		limit = sizeText(s.Limit)
+	}
+	growth := "not collected by growth"
+	if s.GC >= 0 {
+		growth = fmt.Sprintf("collected after growing by %d %%", s.GC)
+	}
+	return fmt.Sprintf("heap up to %s%s of %s, %s%s", limit, by(s.LimitBy), sizeText(s.Given), growth, by(s.GCBy))
+}
+
+// remembers is what the doctor says of it.
+func remembers(s memoryState) doctor.Finding {
+	f := doctor.Finding{What: "memory", Verdict: doctor.OK, Result: s.String()}
+	if s.Limit > s.Given {
+		f.Verdict, f.Remedy = doctor.Warn, "lower GOMEMLIMIT, or leave it out: the kernel ends the node before the collector works harder"
+	}
+	return f
 }

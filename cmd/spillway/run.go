@@ -68,12 +68,14 @@ func assemble(path string, from *inheritance, log *slog.Logger, summary io.Write
 		log.Warn("configuration", "problem", firstLine(p.String()))
 	}
 	summarize(summary, c, path)
-	tuneMemory()
+	given := tuneMemory()
 	n, err := build(c, path, from, log)
 	if err != nil {
 		return nil, err
 	}
 	leaveToCache(c.Cache.Memory)
+	n.memory = given
+	log.Info("memory", "use", memoryNow(given))
 	return n, n.receive(c.Hash())
 }
 

@@ -27,6 +27,7 @@ type nodeState struct {
 	Uptime    float64     `json:"uptime_seconds"`
 	Ready     string      `json:"ready"` // ok, or why not
 	Config    configState `json:"config"`
+	Memory    memoryState `json:"memory"`
 	Listeners []string    `json:"listeners"`
 	// ECH is what the HTTPS records of the hosts must have as ech, or empty.
 	ECH       string                      `json:"ech_config_list,omitempty"`
@@ -82,6 +83,7 @@ func (n *node) status() nodeState {
 			Path: n.path, Hash: n.config.Hash(), Loaded: n.loaded, Changed: n.changed, Warnings: n.config.Warnings(),
 			Reloads: n.reloads, Refusals: n.refusals, Refused: n.refused,
 		},
+		Memory:    memoryNow(n.memory),
 		Listeners: n.addresses(), ECH: n.listeners.ECHConfigList(), InFlight: n.server.InFlight(), Outcomes: n.server.Outcomes(),
 		Origins: map[string]origin.State{}, Functions: map[string]faas.State{}, Shared: map[string]faas.SharedState{},
 		Budgets: map[string]budget.State{}, Ledger: n.parts.ledger.State(), Routes: n.server.Routes(), Proofs: n.server.Proofs(),

@@ -107,6 +107,7 @@ func (s *nodeState) write(out io.Writer) error {
 	fmt.Fprintf(w, "requests\t%d in flight\n", s.InFlight)
 	fmt.Fprintf(w, "connections\t%d of %d, %d half-open\n", s.Admission.Connections, s.Admission.ConnectionsLimit, s.Admission.HalfOpen)
 	fmt.Fprintf(w, "admission\t%s\n", admissionLine(&s.Admission))
+	fmt.Fprintf(w, "memory\t%s\n", s.Memory)
 	fmt.Fprintf(w, "cache\t%s of %s, %d entries\n", sizeText(s.Cache.Bytes), sizeText(s.Cache.Limit), s.Cache.Entries)
 	if d := s.Cache.Disk; d != nil {
 		fmt.Fprintf(w, "disk cache\t%s\n", diskText(d))

@@ -145,7 +145,7 @@ func TestMachineCanBeRead(t *testing.T) {
 	if cpu := processCPU(); cpu <= 0 {
 		t.Errorf("process CPU %v", cpu)
 	}
-	if share := heapShare(given(), 0)(); share <= 0 || share > 1 {
+	if share := heapShare(Given(), 0)(); share <= 0 || share > 1 {
 		t.Errorf("memory %v", share)
 	}
 	delay := schedulerDelay()

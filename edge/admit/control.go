@@ -79,7 +79,7 @@ type pin struct {
 
 func (k *control) begin(c *Controller) {
 	k.mode, k.reason, k.log = UserSpace, NotRefused, slog.New(slog.DiscardHandler)
-	k.senses.gauges = gauges{cpu: processCPU, delay: schedulerDelay(), memory: heapShare(given(), 0)}
+	k.senses.gauges = gauges{cpu: processCPU, delay: schedulerDelay(), memory: heapShare(Given(), 0)}
 	k.senses.look(reading{}, c.cores)
 	k.budget.follow(Normal, k.senses.pace)
 	c.enact(Normal)
@@ -92,7 +92,7 @@ func (c *Controller) Use(s Surroundings) {
 	k.kernel, k.refusal, k.spent, k.log = s.Kernel, s.Refusal, s.Spent, s.Log
 	k.refuse(s.NoKernel)
 	if s.Cache > 0 {
-		k.senses.memory = heapShare(given(), s.Cache)
+		k.senses.memory = heapShare(Given(), s.Cache)
 	}
 	if s.Kernel == nil {
 		return

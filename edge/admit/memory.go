@@ -20,10 +20,11 @@ func connectionsFor(bytes int64) int64 {
 
 // Memory returns how many bytes the process may use: the least of what the
 // machine has, its control group allows, and the runtime is told.
-func Memory() int64 { return min(given(), debug.SetMemoryLimit(-1)) }
+func Memory() int64 { return min(Given(), debug.SetMemoryLimit(-1)) }
 
-// given is the least of what the machine has and its control group allows.
-func given() int64 {
+// Given is the least of what the machine has and its control group allows, whatever the
+// runtime is told.
+func Given() int64 {
 	least := int64(1 << 30) // where nothing can be read, a small machine
 	if m, ok := machineMemory(); ok {
 		least = m

@@ -53,7 +53,10 @@ type Node struct {
 	GSO bool
 	// Connections is how many it may hold.
 	Connections int64
-	Folders     []Folder
+	// ReceiveBuffer is what each UDP socket of the running node has, in bytes; zero while
+	// it does not run.
+	ReceiveBuffer int64
+	Folders       []Folder
 	// Pin is the setting admission.pin.
 	Pin string
 	// Certificates are the files of the certificates.
@@ -73,7 +76,7 @@ func Examine(n Node, now time.Time) []Finding {
 	all := []Finding{m.kernel(), m.privileges(n)}
 	all = append(all, Interfaces()...)
 	if len(n.UDP) > 0 {
-		all = append(all, m.limit(receiveBuffer), m.limit(sendBuffer), gso(n.GSO))
+		all = append(all, m.receives(n.ReceiveBuffer), m.limit(sendBuffer), gso(n.GSO))
 	}
 	all = append(all, m.limit(synCookies), m.limit(acceptQueue), m.conntrack(), m.files(n.Connections), clock())
 	all = append(all, m.ports("tcp", n.TCP)...)

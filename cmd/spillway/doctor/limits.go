@@ -48,6 +48,16 @@ func (m machine) limit(l limit) Finding {
 	}
 }
 
+// receives looks at what a UDP socket holds of packets that the node has not read yet. A
+// node with CAP_NET_ADMIN takes what it wants.
+func (m machine) receives(has int64) Finding {
+	const wanted = 7 << 20 // edge.ReceiveBuffer
+	if has < wanted {
+		return m.limit(receiveBuffer)
+	}
+	return ok("UDP receive buffer", "%d MiB for each socket", has>>20)
+}
+
 // conntrack looks at the firewall's table of connections: when it is full, the
 // kernel drops packets of new ones before anybody sees them.
 func (m machine) conntrack() Finding {
