@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -544,6 +545,11 @@ func writePair(t *testing.T, dir, name string, from, until time.Time) (certFile,
 	if err != nil {
 		t.Fatal(err)
 	}
+	return writePairOf(t, key, dir, name, from, until)
+}
+
+func writePairOf(t *testing.T, key crypto.Signer, dir, name string, from, until time.Time) (certFile, keyFile string) {
+	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until, DNSNames: []string{"img.example.com"}}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

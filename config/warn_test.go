@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"os"
 	"path/filepath"
 	"strings"
@@ -229,4 +231,25 @@ func TestReferenceWarnsOfNothing(t *testing.T) {
 	for _, p := range c.Warnings() {
 		t.Error(p)
 	}
+}
+
+// An RSA key is warned of unless visitors are shown another one.
+func TestWarnsOfRSA(t *testing.T) {
+	dir, from, until := t.TempDir(), time.Now().Add(-time.Hour), time.Now().Add(90*24*time.Hour)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, slowKey := writePairOf(t, key, dir, "slow", from, until)
+	fast, fastKey := writePair(t, dir, "fast", from, until)
+	f := func(tls string, want int) {
+		t.Helper()
+		if got := strings.Count(warnings(t, tls), "this is an RSA key: each new visitor costs"); got != want {
+			t.Errorf("%s: %d warnings of RSA, want %d", tls, got, want)
+		}
+	}
+	f("tls: {cert: "+slow+", key: "+slowKey+"}", 1)
+	f("tls: {cert: "+fast+", key: "+fastKey+"}", 0)
+	f("tls: {cert: "+slow+", key: "+slowKey+", certificates: [{cert: "+fast+", key: "+fastKey+"}]}", 0)
+	f("tls: {cert: "+fast+", key: "+fastKey+", certificates: [{cert: "+slow+", key: "+slowKey+"}]}", 0)
 }

@@ -90,7 +90,7 @@ func Examine(n Node, now time.Time) []Finding {
 	for _, file := range n.Certificates {
 		all = append(all, certificate(file, now))
 	}
-	return all
+	return append(all, signing(n.Certificates)...)
 }
 
 // Worst returns the verdict on all.

@@ -1,9 +1,11 @@
 package doctor
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -282,4 +284,45 @@ func TestWorst(t *testing.T) {
 	f(OK, OK)
 	f(Warn, OK, Warn, OK)
 	f(Fail, Warn, Fail, Warn)
+}
+
+func TestSigning(t *testing.T) {
+	slow, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fast, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(key crypto.Signer, names ...string) string {
+		t.Helper()
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "cert.pem")
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	f := func(warned int, files ...string) {
+		t.Helper()
+		all := signing(files)
+		if len(all) != warned {
+			t.Errorf("%d findings, want %d: %v", len(all), warned, all)
+		}
+		for _, found := range all {
+			check(t, found, Warn, "RSA: each new visitor costs")
+		}
+	}
+	both := write(slow, "a.test", "b.test")
+	f(0)
+	f(0, "/nonexistent", write(fast, "a.test"))
+	f(1, both)
+	f(1, both, write(fast, "a.test")) // b.test has none
+	f(0, both, write(fast, "b.test"), write(fast, "a.test"))
+	f(1, write(slow)) // for an address
 }
