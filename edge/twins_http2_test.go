@@ -1,0 +1,212 @@
+package edge_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"spillway/edge/edgetest"
+)
+
+// lastPing follows each input. Its acknowledgement tells that the node has read all.
+var lastPing = [8]byte{'t', 'h', 'e', ' ', 'e', 'n', 'd', '!'}
+
+// FuzzTwinsHTTP2 sends any bytes as frames, in two parts, behind a visitor's preface.
+func FuzzTwinsHTTP2(f *testing.F) {
+	for _, s := range seeds2() {
+		f.Add(s, uint16(0))
+	}
+	plain := head2(1, with(":path", "/plain/a"))
+	f.Add(plain, uint16(5))
+	f.Add(plain, uint16(len(plain)-1))
+	tw := newTwins(f)
+	f.Fuzz(func(t *testing.T, sent []byte, split uint16) {
+		streams := streamsOf(sent)
+		agree(t, tw, func(n *edgetest.Node, patience time.Duration) heard2 {
+			return visit2(t, n, sent, int(split), patience, streams)
+		}, func(on, off heard2) bool { return on.like(off, streams) })
+	})
+}
+
+// streamsOf returns the streams that frames open, and whether more comes for one behind
+// its end, or its reset: then an answer may be overtaken.
+func streamsOf(sent []byte) map[uint32]bool {
+	streams, ended := map[uint32]bool{}, map[uint32]bool{}
+	for len(sent) >= 9 {
+		length := int(sent[0])<<16 | int(sent[1])<<8 | int(sent[2])
+		kind, flags, id := http2.FrameType(sent[3]), http2.Flags(sent[4]), binary.BigEndian.Uint32(sent[5:])&(1<<31-1)
+		_, open := streams[id]
+		switch {
+		case kind == http2.FrameHeaders && !open && id%2 == 1:
+			streams[id] = false
+		case open && (kind == http2.FrameRSTStream || ended[id] && kind != http2.FramePriority && kind != http2.FrameContinuation):
+			streams[id] = true
+		}
+		if kind == http2.FrameHeaders || kind == http2.FrameData {
+			ended[id] = ended[id] || flags.Has(http2.FlagHeadersEndStream)
+		}
+		sent = sent[min(9+length, len(sent)):]
+	}
+	return streams
+}
+
+// A heard2 is what a visitor heard on a connection.
+type heard2 struct {
+	streams map[uint32]*answer2All
+	goAway  string
+}
+
+// An answer2All is the whole of a stream. What comes behind its end says nothing any more.
+type answer2All struct {
+	fields []field
+	heads  int
+	body   []byte
+	end    string
+}
+
+func (h heard2) String() string {
+	text := "GOAWAY: " + h.goAway + "\n"
+	for _, id := range slices.Sorted(maps.Keys(h.streams)) {
+		text += fmt.Sprintf("stream %d: %s\n", id, h.streams[id])
+	}
+	return text
+}
+
+func (a *answer2All) String() string {
+	return fmt.Sprintf("%d field sections, %s\n%s", a.heads, a.end, compared(a.fields, a.body))
+}
+
+// like reports whether two connections have heard the same. What an error of the
+// connection, or more for a stream, cuts off may have been answered before.
+func (h heard2) like(other heard2, streams map[uint32]bool) bool {
+	if h.goAway != other.goAway {
+		return false
+	}
+	for id, disturbed := range streams {
+		a, b := h.streams[id], other.streams[id]
+		cut := disturbed || h.goAway != "no error"
+		if cut && (a == nil || b == nil || a.end != b.end) {
+			continue
+		}
+		if (a == nil) != (b == nil) || a != nil && a.String() != b.String() {
+			return false
+		}
+	}
+	return true
+}
+
+// visit2 sends frames on a connection of their own, and returns what comes. Once nothing
+// has come for as long as the visitor's patience is, it says that no more will follow.
+func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience time.Duration, streams map[uint32]bool) heard2 {
+	t.Helper()
+	c := n.Client.Clone()
+	c.NextProtos = []string{http2.NextProtoTLS}
+	conn, err := tls.Dial("tcp", n.Listeners.Addr().String(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { // the node need not read all before it answers
+		before := frames2(func(f *http2.Framer) {
+			f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+			f.WriteWindowUpdate(0, 1<<24)
+		})
+		split = min(split, len(sent))
+		conn.Write(slices.Concat([]byte(http2.ClientPreface), before, sent[:split]))
+		if split > 0 {
+			time.Sleep(wellAfter)
+		}
+		conn.Write(append(sent[split:len(sent):len(sent)], frames2(func(f *http2.Framer) { f.WritePing(false, lastPing) })...))
+	}()
+	in := http2.NewFramer(nil, conn)
+	in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	got := heard2{streams: map[uint32]*answer2All{}, goAway: "no error"}
+	read := false
+	for waited := false; ; {
+		if read && got.answered(streams) {
+			return got
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if waited {
+			conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // only a failing case gets there
+		}
+		frame, err := in.ReadFrame()
+		if !waited && errors.Is(err, os.ErrDeadlineExceeded) {
+			waited = true
+			conn.CloseWrite()
+			continue
+		} else if err != nil {
+			return got
+		}
+		switch f := frame.(type) {
+		case *http2.PingFrame:
+			read = read || f.IsAck() && f.Data == lastPing
+		case *http2.GoAwayFrame:
+			if f.ErrCode != http2.ErrCodeNo {
+				got.goAway = f.ErrCode.String()
+				return got
+			}
+		default:
+			got.take(frame)
+		}
+	}
+}
+
+// answered reports whether all streams have ended.
+func (h heard2) answered(streams map[uint32]bool) bool {
+	for id := range streams {
+		if a := h.streams[id]; a == nil || a.end == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// take notes a frame of a stream.
+func (h heard2) take(frame http2.Frame) {
+	id := frame.Header().StreamID
+	a := h.streams[id]
+	if a == nil {
+		a = &answer2All{}
+		h.streams[id] = a
+	}
+	if a.end != "" {
+		return
+	}
+	ended := false
+	switch f := frame.(type) {
+	case *http2.MetaHeadersFrame:
+		a.heads++
+		for _, field2 := range f.Fields {
+			a.fields = append(a.fields, field{field2.Name, field2.Value})
+		}
+		ended = f.StreamEnded()
+	case *http2.DataFrame:
+		a.body = append(a.body, f.Data()...)
+		ended = f.StreamEnded()
+	case *http2.RSTStreamFrame:
+		*a = answer2All{end: "reset " + f.ErrCode.String()}
+	}
+	if ended {
+		a.end = "whole"
+	}
+}
+
+// frames2 returns the bytes of frames.
+func frames2(write func(*http2.Framer)) []byte {
+	var b bytes.Buffer
+	f := http2.NewFramer(&b, nil)
+	f.AllowIllegalWrites = true
+	write(f)
+	return b.Bytes()
+}
