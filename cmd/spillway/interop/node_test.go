@@ -42,7 +42,8 @@ type node struct {
 	roots *x509.CertPool
 	ca    string // PEM file
 	spki  string // SHA-256 of the certificate's key, in base64
-	cmd   *exec.Cmd
+	// process is the one that serves, as far as the test knows.
+	process *os.Process
 }
 
 // settings of a node that are not the same in all tests.
@@ -77,23 +78,43 @@ MORE
 		t.Fatal(err)
 	}
 	var output lockedBuffer
-	n.cmd = exec.Command(cmp.Or(s.program, spillway), "run", "--config", file)
-	n.cmd.Stderr = &output
-	if err := n.cmd.Start(); err != nil {
+	cmd := exec.Command(cmp.Or(s.program, spillway), "run", "--config", file)
+	cmd.Stderr = &output
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	n.process = cmd.Process
 	ended := make(chan error, 1)
-	go func() { ended <- n.cmd.Wait() }()
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { n.stop(t, ended, &output) })
-	n.admin = admin.NewClient("unix:" + filepath.Join(n.dir, "a.sock"))
+	n.admin = admin.NewClient(n.adminAddr())
 	n.awaitReady(t, ended, &output)
 	return n
+}
+
+func (n *node) adminAddr() string { return "unix:" + filepath.Join(n.dir, "a.sock") }
+
+// follow returns the process that serves now, which is the one to stop.
+func (n *node) follow(t *testing.T) (pid int) {
+	t.Helper()
+	var state struct {
+		PID int `json:"pid"`
+	}
+	if err := n.admin.Status(t.Context(), &state); err != nil {
+		t.Fatal(err)
+	}
+	process, err := os.FindProcess(state.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.process = process
+	return state.PID
 }
 
 // stop ends the program as an operator does. A race or a panic that it met in
 // its life fails the test.
 func (n *node) stop(t *testing.T, ended <-chan error, output *lockedBuffer) {
-	n.cmd.Process.Signal(syscall.SIGTERM)
+	n.process.Signal(syscall.SIGTERM)
 	select {
 	case err := <-ended:
 		if err != nil {
@@ -101,7 +122,7 @@ func (n *node) stop(t *testing.T, ended <-chan error, output *lockedBuffer) {
 		}
 	case <-time.After(time.Minute):
 		t.Error("the node does not end")
-		n.cmd.Process.Kill()
+		n.process.Kill()
 	}
 	text := output.String()
 	for _, bad := range []string{"DATA RACE", "panic"} {
@@ -206,6 +227,12 @@ func (n *node) tls(protocols ...string) *tls.Config {
 // metric returns the sum of a metric over its labels.
 func (n *node) metric(t *testing.T, name string) float64 {
 	t.Helper()
+	return n.metricOf(t, name, "")
+}
+
+// metricOf returns the sum of a metric over those of its labels that have one.
+func (n *node) metricOf(t *testing.T, name, label string) float64 {
+	t.Helper()
 	body, err := n.admin.Get(context.Background(), "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +240,7 @@ func (n *node) metric(t *testing.T, name string) float64 {
 	sum := 0.0
 	for line := range strings.Lines(string(body)) {
 		metric, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if base, _, _ := strings.Cut(metric, "{"); base != name {
+		if base, labels, _ := strings.Cut(metric, "{"); base != name || !strings.Contains(labels, label) {
 			continue
 		}
 		v, err := strconv.ParseFloat(value, 64)
@@ -223,6 +250,12 @@ func (n *node) metric(t *testing.T, name string) float64 {
 		sum += v
 	}
 	return sum
+}
+
+// hits is how many requests were answered from the cache.
+func (n *node) hits(t *testing.T) float64 {
+	t.Helper()
+	return n.metricOf(t, "spillway_requests_total", `outcome="hit"`)
 }
 
 // await waits until a condition holds, and says what it waited for otherwise.
@@ -281,6 +314,24 @@ func readLog(t *testing.T, file string) []logLine {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// countLines is how many whole lines a file has.
+func countLines(t *testing.T, file string) float64 {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := 0
+	for buf := make([]byte, 1<<20); ; {
+		n, err := f.Read(buf)
+		lines += bytes.Count(buf[:n], []byte("\n"))
+		if err != nil {
+			return float64(lines)
+		}
+	}
 }
 
 // A lockedBuffer takes what a program writes while a test may read it.

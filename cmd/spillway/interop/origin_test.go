@@ -68,6 +68,11 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"`+rest+`"`)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(pattern(n)))
+	case "kept":
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("ETag", `"`+rest+`"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(kept(r.URL.Path)))
 	case "echo":
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Write(body)
@@ -137,6 +142,15 @@ var allPattern = sync.OnceValue(func() []byte {
 	}
 	return b
 })
+
+// kept returns what the origin lets caches keep at a path /kept/SIZE/NAME: the path, again
+// and again.
+func kept(path string) []byte {
+	_, rest, _ := strings.Cut(path, "/kept/")
+	size, _, _ := strings.Cut(rest, "/")
+	n, _ := strconv.Atoi(size)
+	return []byte(strings.Repeat(path+"\n", n/(len(path)+1)+1))[:n]
+}
 
 func gzipped() []byte {
 	var b bytes.Buffer

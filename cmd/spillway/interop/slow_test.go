@@ -114,7 +114,7 @@ func (n *node) deserted(t *testing.T) {
 // memory returns the bytes that the node's process has in memory.
 func (n *node) memory(t *testing.T) int64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", n.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", n.process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

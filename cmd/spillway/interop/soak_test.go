@@ -10,11 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,10 +35,11 @@ type soak struct {
 	first   error // what went wrong first
 }
 
-// TestSoak mixes all clients for minutes, while the configuration is loaded again
-// and again. What was asked for rightly is answered rightly, and at the end the
-// node is as it was at the start: no race, no goroutine and no memory is left
-// behind.
+// TestSoak mixes all clients for minutes, while the configuration is loaded again and the
+// cache purged again and again. What was asked for rightly is answered rightly, and at the
+// end the node is as it was at the start: no race, no goroutine, no memory and no pin is
+// left behind, and each request is counted and logged once. Then processes follow one
+// another while visitors come and go, and none of those is worse off.
 func TestSoak(t *testing.T) {
 	long := soakTime
 	if text := os.Getenv("SOAK_TIME"); text != "" {
@@ -50,15 +51,12 @@ func TestSoak(t *testing.T) {
 	o := newOrigin(t)
 	// The machine may be busy with other things; what is shed for that is no fault.
 	s := &soak{node: startNode(t, settings{server: o.URL, origin: ", limit: {min: 1000}"})}
-	s.run(t, min(long/3, 70*time.Second)) // to fill pools, what is made once, and the recorder's minute
+	s.run(t, min(long/3, 70*time.Second), s.everybody) // to fill pools, what is made once, and the recorder's minute
 	goroutines, heap := s.rest(t)
-	s.run(t, long)
+	s.run(t, long, s.everybody)
 	afterGoroutines, afterHeap := s.rest(t)
-	t.Logf("%d answers; goroutines %d, then %d; heap %d KiB, then %d KiB",
-		s.answers.Load(), goroutines, afterGoroutines, heap>>10, afterHeap>>10)
-	if s.failed.Load() > 0 {
-		t.Errorf("%d of %d answers were wrong; the first: %v", s.failed.Load(), s.answers.Load(), s.first)
-	}
+	t.Logf("%d visits, %.0f hits; goroutines %d, then %d; heap %d KiB, then %d KiB",
+		s.answers.Load(), s.node.hits(t), goroutines, afterGoroutines, heap>>10, afterHeap>>10)
 	if afterGoroutines > goroutines+5 {
 		t.Errorf("goroutines went from %d to %d", goroutines, afterGoroutines)
 	}
@@ -66,35 +64,116 @@ func TestSoak(t *testing.T) {
 	if afterHeap > heap+8<<20 {
 		t.Errorf("the heap went from %d to %d KiB", heap>>10, afterHeap>>10)
 	}
+	s.addsUp(t)
+
+	first := s.node.process.Pid
+	s.run(t, min(long/3, 3*time.Minute), s.whoeverStays)
+	if pid := s.node.follow(t); pid == first {
+		t.Error("no process has followed the first")
+	}
+	s.rest(t)
+	if n := s.failed.Load(); n > 0 {
+		t.Errorf("%d of %d visits went wrong; the first: %v", n, s.answers.Load(), s.first)
+	}
 }
 
-// run lets all clients loose for a while.
-func (s *soak) run(t *testing.T, long time.Duration) {
+// A habit is what some clients do again and again.
+type habit struct {
+	clients int
+	pause   time.Duration
+	do      func(context.Context) error
+}
+
+// run lets clients loose for a while.
+func (s *soak) run(t *testing.T, long time.Duration, habits func() []habit) {
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
 	var clients sync.WaitGroup
-	repeat := func(n int, visit func(context.Context) error) {
-		for range n {
+	for _, h := range habits() {
+		for range h.clients {
 			clients.Go(func() {
 				for ctx.Err() == nil {
-					s.note(visit(context.WithoutCancel(ctx)))
-					time.Sleep(20 * time.Millisecond)
+					s.note(h.do(context.WithoutCancel(ctx)))
+					time.Sleep(h.pause)
 				}
 			})
 		}
 	}
-	for _, proto := range []string{"h1", "h2", "h3"} {
-		repeat(2, func(ctx context.Context) error { return s.browse(ctx, proto) })
-		repeat(1, func(ctx context.Context) error { return s.leaveEarly(ctx, proto) })
-	}
-	repeat(2, s.talk)
-	repeat(2, s.abandonHandshake)
-	repeat(2, s.sendGarbage)
-	repeat(1, func(context.Context) error {
-		time.Sleep(time.Second)
-		return s.node.cmd.Process.Signal(syscall.SIGHUP)
-	})
 	clients.Wait()
+}
+
+const briefly = 20 * time.Millisecond
+
+// everybody is a mix of all clients, good and bad.
+func (s *soak) everybody() []habit {
+	all := []habit{
+		{2, briefly, s.talk},
+		{2, briefly, s.abandonHandshake},
+		{2, briefly, s.sendGarbage},
+		{1, briefly, s.giveUp},
+		{1, time.Second, s.tell("/reload")},
+		{1, 3 * time.Second, s.tell("/purge?all=1")},
+		{1, time.Second, s.tell("/purge?soft=1&prefix=https%3A%2F%2Flocalhost%2Fkept%2F")},
+	}
+	for _, proto := range []string{"h1", "h2", "h3"} {
+		all = append(all, habit{1, briefly, func(ctx context.Context) error { return s.leaveEarly(ctx, proto) }})
+	}
+	return append(all, s.visitors()...)
+}
+
+// whoeverStays are the visitors who ask for nothing that a hand-over may cut off, while
+// one process follows another.
+func (s *soak) whoeverStays() []habit {
+	return append(s.visitors(), habit{1, 10 * time.Second, s.upgrade})
+}
+
+// visitors are the honest ones, over each protocol.
+func (s *soak) visitors() (all []habit) {
+	for _, proto := range []string{"h1", "h2", "h3"} {
+		all = append(all,
+			habit{2, briefly, func(ctx context.Context) error { return s.browse(ctx, proto) }},
+			habit{2, briefly, func(ctx context.Context) error { return s.collect(ctx, proto) }})
+	}
+	return append(all, habit{1, briefly, s.pipeline})
+}
+
+// tell returns what tells the node's administration something.
+func (s *soak) tell(what string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := s.node.admin.Post(ctx, what); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+}
+
+// upgrade has a new process take over from the one that serves.
+func (s *soak) upgrade(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, spillway, "upgrade", "--admin", s.node.adminAddr())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("upgrade: %w: %s", err, out)
+	}
+	return nil
+}
+
+// addsUp compares what the node counted with what it logged. The clients have left.
+func (s *soak) addsUp(t *testing.T) {
+	t.Helper()
+	if pinned := s.node.metric(t, "spillway_cache_pinned_bytes"); pinned != 0 {
+		t.Errorf("%.0f bytes are pinned at rest", pinned)
+	}
+	counted, lost := s.node.metric(t, "spillway_requests_total"), s.node.metric(t, "spillway_access_log_lost_total")
+	lines := 0.0
+	await(t, "the access log has all lines", func() bool {
+		lines = countLines(t, s.node.log)
+		return lines+lost >= counted
+	})
+	if lines+lost != counted {
+		t.Errorf("%.0f requests counted, %.0f lines logged and %.0f lost", counted, lines, lost)
+	}
+	if hits := s.node.hits(t); hits < counted/4 {
+		t.Errorf("%.0f hits of %.0f requests", hits, counted)
+	}
 }
 
 func (s *soak) note(err error) {
