@@ -25,8 +25,9 @@ check: setup ## format, vet, lint, modules: everything but the tests
 test: setup ## the tests, with the race detector, in random order, and conformance
 	@scripts/test
 	@$(MAKE) --no-print-directory conformance
+	@$(MAKE) --no-print-directory conformance ARGS="-fast-path off"
 
-conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-test ID"
+conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-fast-path off", ARGS="-test ID"
 	@scripts/setup test
 	@go run ./scripts/conformance $(ARGS)
 

@@ -8,12 +8,14 @@
 package edgetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -45,8 +47,10 @@ type Setup struct {
 }
 
 // New returns the setup of a node with the product's defaults, a self-signed
-// certificate and keys in memory.
+// certificate and keys in memory. SPILLWAY_FAST_PATH=off in the environment puts the same
+// tests to a node that has every request answered by the protocols' libraries.
 func New(h http.Handler) Setup {
+	fastPath := cmp.Or(os.Getenv("SPILLWAY_FAST_PATH"), "on")
 	return Setup{
 		Handler: h,
 		Latency: 20 * time.Millisecond,
@@ -61,7 +65,9 @@ func New(h http.Handler) Setup {
 			},
 			Limits:   edge.LimitsConfig{HeaderBytes: 32 << 10, BodyBytes: 100 << 20, Streams: 100},
 			Overflow: edge.OverflowConfig{Buffer: 64 << 20},
-			HTTP3:    edge.HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour},
+			HTTP1:    edge.HTTP1Config{FastPath: fastPath},
+			HTTP2:    edge.HTTP2Config{FastPath: fastPath},
+			HTTP3:    edge.HTTP3Config{Enabled: true, GSO: true, ECN: true, AltSvcMaxAge: time.Hour, FastPath: fastPath},
 		},
 	}
 }

@@ -7,7 +7,7 @@
 // depends on one that did not pass counts as not passed. What has surprised is run
 // a second time, since tests tell time in seconds and a busy machine may lose one.
 //
-//	go run ./scripts/conformance [-http3] [-program bin/spillway]
+//	go run ./scripts/conformance [-http2 | -http3] [-fast-path off] [-program bin/spillway]
 //	go run ./scripts/conformance -test ID       shows both sides of one test
 package main
 
@@ -27,10 +27,12 @@ import (
 
 // options say what is run against what.
 type options struct {
-	program string // the node's
-	folder  string // of this command, with its testdata and node_modules
-	http3   bool
-	test    string // one test alone, by its id
+	program  string // the node's
+	folder   string // of this command, with its testdata and node_modules
+	http2    bool
+	http3    bool
+	fastPath string // of all protocols: on or off
+	test     string // one test alone, by its id
 }
 
 // limit is the longest that a run of the suite takes on a machine that is busy with
@@ -41,7 +43,9 @@ func main() {
 	var o options
 	flag.StringVar(&o.program, "program", "bin/spillway", "the node's program")
 	flag.StringVar(&o.folder, "folder", "scripts/conformance", "where the suite is installed")
+	flag.BoolVar(&o.http2, "http2", false, "put the tests to the node over HTTP/2")
 	flag.BoolVar(&o.http3, "http3", false, "put the tests to the node over HTTP/3")
+	flag.StringVar(&o.fastPath, "fast-path", "on", "on, or off: every hit goes through the libraries")
 	flag.StringVar(&o.test, "test", "", "run the one test with this `id`, and show both sides of it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -136,10 +140,10 @@ func start(ctx context.Context, o options, s suite) (base string, stop func(), e
 		return "", nil, err
 	}
 	parts = append(parts, node)
-	if !o.http3 {
+	if !o.http2 && !o.http3 {
 		return "https://" + addr, stop, nil
 	}
-	front, base, err := startFront(addr)
+	front, base, err := startFront(addr, o.http3)
 	if err != nil {
 		return "", nil, err
 	}

@@ -78,6 +78,9 @@ func startNode(ctx context.Context, o options, dir, origin string) (*part, strin
 	socket := "unix:" + filepath.Join(dir, "admin.sock")
 	cmd := exec.Command(o.program, "run", "--config", filepath.Join(o.folder, "testdata", "spillway.yaml"))
 	cmd.Env = append(os.Environ(), "SPILLWAY_ADMIN="+socket, "SPILLWAY_ORIGINS__SUITE__SERVERS="+strings.Join(servers, ","))
+	for _, protocol := range []string{"HTTP1", "HTTP2", "HTTP3"} {
+		cmd.Env = append(cmd.Env, "SPILLWAY_"+protocol+"__FAST_PATH="+o.fastPath)
+	}
 	client := admin.NewClient(socket)
 	p, err := startProgram(ctx, cmd, func() bool {
 		_, err := client.Get(ctx, "/readyz")
