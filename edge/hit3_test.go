@@ -1,0 +1,246 @@
+package edge_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"spillway/edge"
+	"spillway/edge/edgetest"
+)
+
+// A parted3 is a node that counts apart which requests over HTTP/3 took the fast path,
+// with hits at /plain/small and /plain/large.
+type parted3 struct {
+	*edgetest.Node
+	fast, path atomic.Int64
+	server     *edge.Server
+}
+
+var largeBody = strings.Repeat("0123456789abcdef", 100<<10/16)
+
+func newParted3(t testing.TB, change func(*edge.Config)) *parted3 {
+	w := newWorldWith(t, "h3", 4, func(c *edge.Config, _ []edge.RouteConfig) { c.Expose = "outcome" })
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Cache-Control", "max-age=3600")
+		rw.Header().Set("Content-Type", "text/plain")
+		body := "kept"
+		if r.URL.Path == "/plain/large" {
+			body = largeBody
+		}
+		io.WriteString(rw, body)
+	})
+	p := &parted3{server: w.server}
+	s := edgetest.New(edge.Parted{Server: w.server, Fast: &p.fast, Path: &p.path})
+	change(&s.Config)
+	p.Node = s.Start(t)
+	conn, v := p.dial(t), p.Visitor(t, "h3")
+	for _, path := range []string{"/plain/small", "/plain/large"} {
+		s := open3(t, conn)
+		s.Write(appendHeaders(nil, askFor(path)))
+		s.Close()
+		resp, err := v.Client.Get(v.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if got := taken3(s); !strings.HasPrefix(got, "200 origin ") {
+			t.Fatalf("%s: %s", path, got)
+		}
+	}
+	p.took()
+	return p
+}
+
+// took returns how many requests took the fast path since the last time, and how many
+// the library's.
+func (p *parted3) took() [2]int64 { return [2]int64{p.fast.Swap(0), p.path.Swap(0)} }
+
+// dial opens a connection whose streams the test writes.
+func (p *parted3) dial(t testing.TB) *quic.Conn {
+	t.Helper()
+	conn := p.DialQUIC(t)
+	control, err := conn.OpenUniStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	control.Write(appendFrame([]byte{controlStream}, settingsFrame, nil))
+	return conn
+}
+
+func open3(t testing.TB, conn *quic.Conn) *quic.Stream {
+	t.Helper()
+	s, err := conn.OpenStreamSync(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetDeadline(time.Now().Add(20 * time.Second)) // only a failing test gets there
+	return s
+}
+
+// taken3 reads a stream's answer to its end.
+func taken3(s *quic.Stream) string {
+	b, err := io.ReadAll(s)
+	if reset, ok := errors.AsType[*quic.StreamError](err); ok {
+		return fmt.Sprintf("reset %#x", uint64(reset.ErrorCode))
+	} else if err != nil {
+		return err.Error()
+	}
+	status, fields, body, err := message3(b)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s %s %d bytes", status, fields["spillway"], len(body))
+}
+
+// TestHits3Visitors: hits take the fast path for the library's own client, whatever their
+// size, and have what hits have.
+func TestHits3Visitors(t *testing.T) {
+	p := newParted3(t, func(*edge.Config) {})
+	v := p.Visitor(t, "h3")
+	for range 50 {
+		for path, want := range map[string]string{"/plain/small": "kept", "/plain/large": largeBody} {
+			resp := v.Get(t, path)
+			if got := read(t, resp); got != want || resp.Header.Get("Spillway") != "hit" {
+				t.Fatalf("%s: %d bytes, %v", path, len(got), resp.Header)
+			}
+		}
+	}
+	// A request's end may come late, and then the library answers.
+	if took := p.took(); took[0] == 0 || took[0]+took[1] != 100 {
+		t.Errorf("%d took the fast path and the library's", took)
+	}
+}
+
+// TestHits3Off: the switch leaves all requests to the library.
+func TestHits3Off(t *testing.T) {
+	p := newParted3(t, func(c *edge.Config) { c.HTTP3.FastPath = "off" })
+	if got := read(t, p.Visitor(t, "h3").Get(t, "/plain/large")); got != largeBody {
+		t.Errorf("%d bytes", len(got))
+	}
+	if got, want := p.took(), [2]int64{0, 1}; got != want {
+		t.Errorf("%d took the fast path and the library's, want %d", got, want)
+	}
+}
+
+// An ending3 is a way to send a request stream for a hit, what comes of it and how many
+// requests go either way.
+type ending3 struct {
+	name string
+	send func(s *quic.Stream)
+	want string
+	took [2]int64
+}
+
+const (
+	smallHit = "200 hit 4 bytes"
+	largeHit = "200 hit 102400 bytes"
+)
+
+// endings3 are the ways. Those that pause do so with pause.
+func endings3(pause func()) []ending3 {
+	whole := appendHeaders(nil, askFor("/plain/small"))
+	other := func(fields []field) func(*quic.Stream) {
+		return func(s *quic.Stream) { s.Write(appendHeaders(nil, fields)); s.Close() }
+	}
+	library, none, fast := [2]int64{0, 1}, [2]int64{}, [2]int64{1, 0}
+	return []ending3{
+		{"whole", other(askFor("/plain/small")), smallHit, fast},
+		{"large", other(askFor("/plain/large")), largeHit, fast},
+		{"Chromium", other(chromium("/plain/small")), smallHit, fast},
+		{"Firefox", other(firefox("/plain/small")), smallHit, fast},
+		{"the end comes late", func(s *quic.Stream) { s.Write(whole); pause(); s.Close() }, smallHit, library},
+		{"the header comes in two parts", func(s *quic.Stream) { s.Write(whole[:9]); pause(); s.Write(whole[9:]); s.Close() }, smallHit, library},
+		{"with DATA", func(s *quic.Stream) { s.Write(appendFrame(whole, dataFrame, []byte("a"))); s.Close() }, smallHit, library},
+		{"with a frame that nobody knows", func(s *quic.Stream) {
+			s.Write(append(appendFrame(nil, 0x21, []byte("grease")), whole...))
+			s.Close()
+		}, smallHit, library},
+		{"a frame that nobody knows follows", func(s *quic.Stream) { s.Write(appendFrame(whole, 0x21, nil)); s.Close() }, smallHit, library},
+		{"garbage follows", func(s *quic.Stream) { s.Write(append(whole, 0xff)); s.Close() }, smallHit, library},
+		{"larger than a glance", other(askFor("/plain/small", "cookie", strings.Repeat("a", 4<<10))), smallHit, library},
+		{"HEAD", other(append([]field{{":method", "HEAD"}}, askFor("/plain/small")[1:]...)), "200 hit 0 bytes", library},
+		{"a part", other(askFor("/plain/small", "range", "bytes=0-0")), "206 hit 1 bytes", library},
+		{"malformed", other(askFor("/plain/small", "connection", "close")), "reset 0x10e", none},
+		{"no field section", func(s *quic.Stream) { s.Write(appendFrame(nil, headersFrame, []byte{1, 2, 3})); s.Close() }, "reset 0x200", none},
+		{"nothing", func(s *quic.Stream) { s.Close() }, "reset 0x10d", none},
+		{"given up", func(s *quic.Stream) { s.Write(whole[:9]); s.CancelWrite(0x10c) }, "reset 0x10d", none},
+	}
+}
+
+// TestHits3Endings: whatever way a request comes, it is answered as http3 would have
+// it. Those that came whole take the fast path, and nobody waits for the others.
+func TestHits3Endings(t *testing.T) {
+	p := newParted3(t, func(*edge.Config) {})
+	conn := p.dial(t)
+	ask := func() string {
+		s := open3(t, conn)
+		s.Write(appendHeaders(nil, askFor("/plain/small")))
+		s.Close()
+		return taken3(s)
+	}
+	for _, e := range endings3(func() {
+		if got := ask(); got != smallHit {
+			t.Errorf("another stream: %s", got)
+		}
+		p.took()
+	}) {
+		var took [2]int64
+		for range 100 { // the end may be late by chance
+			s := open3(t, conn)
+			e.send(s)
+			if got := taken3(s); got != e.want {
+				t.Errorf("%s: got %q, want %q", e.name, got, e.want)
+			}
+			if took = p.took(); took == e.took {
+				break
+			}
+		}
+		if took != e.took {
+			t.Errorf("%s: %d took the fast path and the library's, want %d", e.name, took, e.took)
+		}
+	}
+	if got := ask(); got != smallHit {
+		t.Errorf("after all: %s", got)
+	}
+	if n := p.server.InFlight(); n != 0 {
+		t.Errorf("%d in flight", n)
+	}
+}
+
+// TestHits3Credit: however streams end, the visitor gets another for each of them.
+func TestHits3Credit(t *testing.T) {
+	for _, streams := range []int{1, 3} {
+		t.Run(fmt.Sprint(streams), func(t *testing.T) {
+			p := newParted3(t, func(c *edge.Config) { c.Limits.Streams = streams })
+			conn := p.dial(t)
+			left := 1000
+			if testing.Short() {
+				left = 100
+			}
+			for left > 0 {
+				for _, e := range endings3(func() {}) {
+					if strings.HasPrefix(e.want, "reset") && left%10 != 0 {
+						continue // too many would be an attack
+					}
+					s := open3(t, conn)
+					e.send(s)
+					if left%7 == 0 {
+						s.CancelRead(0x10c)
+					} else if got := taken3(s); got != e.want {
+						t.Fatalf("%s, %d left: got %q, want %q", e.name, left, got, e.want)
+					}
+					left--
+				}
+			}
+		})
+	}
+}
