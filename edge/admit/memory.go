@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// perConnection is what an idle HTTP/3 connection holds, measured; HTTP/2 and
-// HTTP/1.1 need half of it.
-const perConnection = 80 << 10
+// perConnection is what an idle HTTP/3 connection holds with the collector as the node
+// sets it, measured (BenchmarkIdleHTTP3 of cmd/spillway); HTTP/2 and HTTP/1.1 need half
+// of it.
+const perConnection = 96 << 10
 
 // connectionsFor returns how many connections fit into half of the memory. The
 // other half belongs to the cache and to bodies.

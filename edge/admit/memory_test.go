@@ -35,6 +35,6 @@ func TestConnectionsFor(t *testing.T) {
 			t.Errorf("%d bytes: %d, want %d", bytes, got, want)
 		}
 	}
-	f(1<<30, 6553)
+	f(1<<30, 5461)
 	f(64<<20, 1000)
 }
