@@ -51,10 +51,10 @@ func seeds2() (all [][]byte) {
 		all = append(all, head2(1, visitors[name]), asked2(1, plainly2(visitors[name]), true))
 	}
 	for _, fields := range unusual() {
-		all = append(all, head2(1, fields))
+		all = append(all, head2(1, fields), asked2(1, plainly2(fields), true))
 	}
 	hit := with(":path", "/plain/a")
-	plain := head2(1, hit)
+	plain := asked2(1, plainly2(hit), true)
 	one := func(write func(*http2.Framer)) []byte { return frames2(write) }
 	more := func(write func(*http2.Framer)) { all = append(all, append(slices.Clone(plain), frames2(write)...)) }
 	before := func(write func(*http2.Framer)) { all = append(all, append(frames2(write), plain...)) }
