@@ -3,7 +3,6 @@ package edge
 import (
 	"bytes"
 	"net/http"
-	"sync/atomic"
 	_ "unsafe" // for go:linkname
 
 	"github.com/quic-go/qpack"
@@ -31,26 +30,6 @@ var HeadersOnly = headersOnly
 
 // AppendSection encodes the fields of an answer.
 var AppendSection = appendSection
-
-// A Parted server counts apart which requests took the fast path.
-type Parted struct {
-	*Server
-	Fast, Path *atomic.Int64
-}
-
-// ServeHTTP implements http.Handler.
-func (p Parted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.Path.Add(1)
-	p.Server.ServeHTTP(w, r)
-}
-
-func (p Parted) hit(r *http.Request) *exchange {
-	x := p.Server.hit(r)
-	if x != nil {
-		p.Fast.Add(1)
-	}
-	return x
-}
 
 // StaticTable are the field sections with one entry of the static table each.
 func StaticTable() (sections [][]byte) {

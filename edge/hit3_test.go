@@ -1,33 +1,34 @@
 package edge_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 
 	"spillway/edge"
-	"spillway/edge/edgetest"
 )
 
-// A parted3 is a node that counts apart which requests over HTTP/3 took the fast path,
-// with hits at /plain/small and /plain/large.
-type parted3 struct {
-	*edgetest.Node
-	fast, path atomic.Int64
-	server     *edge.Server
-}
+// A parted3 is a world with hits at /plain/small and /plain/large.
+type parted3 struct{ *world }
 
 var largeBody = strings.Repeat("0123456789abcdef", 100<<10/16)
 
-func newParted3(t testing.TB, change func(*edge.Config)) *parted3 {
-	w := newWorldWith(t, "h3", 4, func(c *edge.Config, _ []edge.RouteConfig) { c.Expose = "outcome" })
+func newParted3(t testing.TB, change func(*edge.Config)) parted3 {
+	w := newWorldWith(t, "h3", 4, func(c *edge.Config, _ []edge.RouteConfig) {
+		c.Expose = "outcome"
+		change(c)
+	})
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Cache-Control", "max-age=3600")
 		rw.Header().Set("Content-Type", "text/plain")
@@ -37,11 +38,8 @@ func newParted3(t testing.TB, change func(*edge.Config)) *parted3 {
 		}
 		io.WriteString(rw, body)
 	})
-	p := &parted3{server: w.server}
-	s := edgetest.New(edge.Parted{Server: w.server, Fast: &p.fast, Path: &p.path})
-	change(&s.Config)
-	p.Node = s.Start(t)
-	conn, v := p.dial(t), p.Visitor(t, "h3")
+	p, v := parted3{w}, w.visitor
+	conn := p.dial(t)
 	for _, path := range []string{"/plain/small", "/plain/large"} {
 		s := open3(t, conn)
 		s.Write(appendHeaders(nil, askFor(path)))
@@ -62,12 +60,15 @@ func newParted3(t testing.TB, change func(*edge.Config)) *parted3 {
 
 // took returns how many requests took the fast path since the last time, and how many
 // the library's.
-func (p *parted3) took() [2]int64 { return [2]int64{p.fast.Swap(0), p.path.Swap(0)} }
+func (p parted3) took() [2]int64 {
+	fast := p.fast.Swap(0)
+	return [2]int64{fast, p.arrived.Swap(0) - fast}
+}
 
 // dial opens a connection whose streams the test writes.
-func (p *parted3) dial(t testing.TB) *quic.Conn {
+func (p parted3) dial(t testing.TB) *quic.Conn {
 	t.Helper()
-	conn := p.DialQUIC(t)
+	conn := p.node.DialQUIC(t)
 	control, err := conn.OpenUniStream()
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func taken3(s *quic.Stream) string {
 // size, and have what hits have.
 func TestHits3Visitors(t *testing.T) {
 	p := newParted3(t, func(*edge.Config) {})
-	v := p.Visitor(t, "h3")
+	v := p.visitor
 	for range 50 {
 		for path, want := range map[string]string{"/plain/small": "kept", "/plain/large": largeBody} {
 			resp := v.Get(t, path)
@@ -123,7 +124,7 @@ func TestHits3Visitors(t *testing.T) {
 // TestHits3Off: the switch leaves all requests to the library.
 func TestHits3Off(t *testing.T) {
 	p := newParted3(t, func(c *edge.Config) { c.HTTP3.FastPath = "off" })
-	if got := read(t, p.Visitor(t, "h3").Get(t, "/plain/large")); got != largeBody {
+	if got := read(t, p.visitor.Get(t, "/plain/large")); got != largeBody {
 		t.Errorf("%d bytes", len(got))
 	}
 	if got, want := p.took(), [2]int64{0, 1}; got != want {
@@ -243,4 +244,143 @@ func TestHits3Credit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHits3GivenUp: a visitor who gives up large hits by the hundred is sent away, as he
+// is for other requests, and leaves nothing behind.
+func TestHits3GivenUp(t *testing.T) {
+	p := newParted3(t, func(*edge.Config) {})
+	conn := p.node.DialQUICWith(t, &quic.Config{InitialStreamReceiveWindow: 1 << 10, MaxStreamReceiveWindow: 1 << 10})
+	for range 10_000 {
+		s, err := conn.OpenStreamSync(t.Context())
+		if err != nil {
+			break
+		}
+		s.Write(appendHeaders(nil, askFor("/plain/large")))
+		s.Close()
+		s.Read(make([]byte, 1)) // the answer has begun
+		s.CancelRead(0x10c)
+	}
+	<-conn.Context().Done()
+	if end, ok := errors.AsType[*quic.ApplicationError](context.Cause(conn.Context())); !ok || end.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad) {
+		t.Errorf("closed with %v, want H3_EXCESSIVE_LOAD", context.Cause(conn.Context()))
+	}
+	await(t, "nothing in flight", func() bool { return p.server.InFlight() == 0 })
+}
+
+// TestHits3Stall: a visitor who does not take a large hit is cut off.
+func TestHits3Stall(t *testing.T) {
+	p := newParted3(t, func(c *edge.Config) { c.Timeouts.Stall = 300 * time.Millisecond })
+	conn := p.node.DialQUICWith(t, &quic.Config{InitialStreamReceiveWindow: 1 << 10, MaxStreamReceiveWindow: 1 << 10})
+	s := open3(t, conn)
+	s.Write(appendHeaders(nil, askFor("/plain/large")))
+	s.Close()
+	await(t, "a stall", func() bool { return p.node.Listeners.State().Stalls == 1 })
+	if got := taken3(s); got != "reset 0x10c" {
+		t.Errorf("the stream ended with %s", got)
+	}
+	await(t, "nothing in flight", func() bool { return p.server.InFlight() == 0 })
+}
+
+// TestHits3IsNoIdleConnection: what a fast path answers counts as a request.
+func TestHits3IsNoIdleConnection(t *testing.T) {
+	p := newParted3(t, func(c *edge.Config) { c.Timeouts.Header = 200 * time.Millisecond })
+	conn := p.dial(t)
+	p.took()
+	for p.fast.Load() == 0 {
+		s := open3(t, conn)
+		s.Write(appendHeaders(nil, askFor("/plain/small")))
+		s.Close()
+		if got := taken3(s); got != smallHit {
+			t.Fatal(got)
+		}
+	}
+	time.Sleep(500 * time.Millisecond) // several sweeps, and more than a first header may take
+	if err := context.Cause(conn.Context()); err != nil {
+		t.Errorf("the connection ended: %v", err)
+	}
+}
+
+// TestHits3Priority: of two large hits that share a narrow window the urgent one is
+// there first.
+func TestHits3Priority(t *testing.T) {
+	p := newParted3(t, func(*edge.Config) {})
+	conn := p.node.DialQUICWith(t, &quic.Config{
+		InitialStreamReceiveWindow: 1 << 20, MaxStreamReceiveWindow: 1 << 20,
+		InitialConnectionReceiveWindow: 16 << 10, MaxConnectionReceiveWindow: 16 << 10,
+	})
+	var ended []string
+	streams := map[string]*quic.Stream{}
+	p.took()
+	for _, said := range []string{"u=7", "u=1"} {
+		s := open3(t, conn)
+		s.Write(appendHeaders(nil, askFor("/plain/large", "priority", said)))
+		s.Close()
+		streams[said] = s
+		if said == "u=7" {
+			s.Read(make([]byte, 1)) // it fills the window
+		}
+	}
+	await(t, "both requests", func() bool { return p.arrived.Load() == 2 })
+	done := make(chan string, 2)
+	for said, s := range streams {
+		go func() { taken3(s); done <- said }()
+	}
+	for range 2 {
+		ended = append(ended, <-done)
+	}
+	if !slices.Equal(ended, []string{"u=1", "u=7"}) {
+		t.Errorf("ended in the order %v", ended)
+	}
+}
+
+// TestHits3Leave: over a hand-over and a shutdown every request is answered or rejected
+// for another try, hits like all others.
+func TestHits3Leave(t *testing.T) {
+	eachWay(t, func(t *testing.T, leave departure) {
+		t.Parallel()
+		p := newParted3(t, func(*edge.Config) {})
+		var begun sync.WaitGroup
+		var asking sync.WaitGroup
+		var answered atomic.Int64
+		for i := range 8 {
+			conn := p.dial(t)
+			begun.Add(1)
+			asking.Go(func() {
+				for n := 0; ; n++ {
+					s, err := conn.OpenStreamSync(t.Context())
+					if err != nil {
+						break
+					}
+					path, want := "/plain/small", smallHit
+					if (i+n)%5 == 0 {
+						path, want = "/plain/large", largeHit
+					}
+					s.SetDeadline(time.Now().Add(20 * time.Second))
+					s.Write(appendHeaders(nil, askFor(path)))
+					s.Close()
+					if got := taken3(s); got == "reset 0x10b" { // H3_REQUEST_REJECTED
+						break
+					} else if got != want {
+						t.Errorf("request %d of %d: %s", n, i, got)
+					}
+					answered.Add(1)
+					if n == 0 {
+						begun.Done()
+					}
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		begun.Wait()
+		done := leave(t.Context(), p.node)
+		asking.Wait()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if p.fast.Load() == 0 {
+			t.Error("none of them took the fast path")
+		}
+		t.Logf("%d answered, %d of them fast", answered.Load(), p.fast.Load())
+	})
 }

@@ -222,11 +222,14 @@ func (n *Node) Dial(t testing.TB, q *quic.Config) (*quic.Conn, error) {
 
 // DialQUIC opens an HTTP/3 connection on real sockets that carries what the test
 // writes. It is closed when the test ends.
-func (n *Node) DialQUIC(t testing.TB) *quic.Conn {
+func (n *Node) DialQUIC(t testing.TB) *quic.Conn { return n.DialQUICWith(t, &quic.Config{}) }
+
+// DialQUICWith is DialQUIC with settings of the test's own.
+func (n *Node) DialQUICWith(t testing.TB, q *quic.Config) *quic.Conn {
 	t.Helper()
 	c := n.Client.Clone()
 	c.NextProtos = []string{http3.NextProtoH3}
-	conn, err := quic.DialAddr(t.Context(), n.Listeners.Addr().String(), c, &quic.Config{})
+	conn, err := quic.DialAddr(t.Context(), n.Listeners.Addr().String(), c, q)
 	if err != nil {
 		t.Fatal(err)
 	}
