@@ -86,6 +86,7 @@ type connection struct {
 	tcp    net.Conn
 	window atomic.Int64 // of QUIC
 	served atomic.Bool  // the handshake is complete
+	open   atomic.Int64 // streams of HTTP/3 that have goroutines
 
 	// Of QUIC: its HTTP/3 side, once there is one, and how many streams flowed to it only.
 	h3   atomic.Pointer[http3.RawServerConn]

@@ -113,6 +113,7 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	body := x.body()
 	g.frame(x, len(body))
 	if len(g.out)+len(body) > atOnce {
+		h.c.open.Add(1)
 		h.sends.Go(func() { h.send(str, x, g, body) })
 		return true
 	}
@@ -150,6 +151,7 @@ func (h *hits3) send(str *quic.Stream, x *exchange, g *glance, body []byte) {
 	l, c := h.q.l, h.c
 	l.handlers.Add(1)
 	defer l.handlers.Add(-1)
+	defer c.open.Add(-1)
 	w := &guard{ResponseWriter: streamWriter{str}, l: l, conn: c, step: l.rules.Load().step, parted: true}
 	c.enter(w)
 	_, err := w.Write(g.out)

@@ -57,14 +57,16 @@ func (q *quicServer) serve(c *connection) error {
 		str, err := c.quic.AcceptStream(wait)
 		switch {
 		case err == nil && closed:
-			str.ReleaseStreamCredit()
-			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
-			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+			reject(str)
+		case err == nil && q.sheds(c):
+			next = str.StreamID() + 4
+			reject(str)
 		case err == nil:
 			next = str.StreamID() + 4
 			if hits != nil && hits.answer(str) {
 				break
 			}
+			c.open.Add(1)
 			streams.Go(func() { q.request(c, h3, str) })
 		case c.quic.Context().Err() != nil:
 			return context.Cause(c.quic.Context())
@@ -86,9 +88,33 @@ func (q *quicServer) serve(c *connection) error {
 	}
 }
 
+// reject tells the visitor that nothing was done for a request, and that it may be sent
+// again (RFC 9114 section 4.1.1).
+func reject(str *quic.Stream) {
+	str.ReleaseStreamCredit()
+	str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+	str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+}
+
+// leastStreams is what a visitor may have in flight on one connection whatever the node's
+// trouble: with it a page loads on, one part after the other. Not a knob.
+const leastStreams = 8
+
+// sheds reports whether a new stream is rejected before it is read: when the node is
+// overwhelmed, and the connection has its share in flight. A header costs the most of what
+// can still be saved then, and what is rejected unread may be asked for again.
+func (q *quicServer) sheds(c *connection) bool {
+	if c.open.Load() < leastStreams*c.carries || !q.l.admit.Overwhelmed() {
+		return false
+	}
+	q.l.conns.shedStreams.Add(1)
+	return true
+}
+
 // request handles one stream. Its deadline is for the header, and lifted when
 // that is complete (see Listeners.ServeHTTP).
 func (q *quicServer) request(c *connection, h3 *http3.RawServerConn, str *quic.Stream) {
+	defer c.open.Add(-1)
 	begun := time.Now()
 	str.SetReadDeadline(begun.Add(q.l.c.Timeouts.Header))
 	h3.HandleRequestStream(str)

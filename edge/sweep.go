@@ -20,7 +20,7 @@ type registry struct {
 	mu  sync.Mutex
 	all []*connection
 
-	headerTimeouts, idleTimeouts, crowded, stalls, excesses, unaccepted atomic.Uint64
+	headerTimeouts, idleTimeouts, crowded, stalls, excesses, unaccepted, shedStreams atomic.Uint64
 }
 
 func (r *registry) add(c *connection) {
@@ -250,6 +250,9 @@ type ListenState struct {
 	// Excesses counts connections closed because their requests were given up too
 	// often, or because they brought too much that was no request.
 	Excesses uint64 `json:"excesses"`
+	// ShedStreams counts streams of HTTP/3 that were rejected unread because the node was
+	// overwhelmed.
+	ShedStreams uint64 `json:"shed_streams"`
 	// Unaccepted counts failures to accept a TCP connection, such as for want of
 	// file descriptors.
 	Unaccepted uint64 `json:"unaccepted"`
@@ -288,6 +291,7 @@ func (l *Listeners) State() ListenState {
 		ProxyHeaders:   l.proxied.refused.Load(),
 		Excesses:       l.conns.excesses.Load(),
 		Unaccepted:     l.conns.unaccepted.Load(),
+		ShedStreams:    l.conns.shedStreams.Load(),
 
 		CertificateExpiry:   l.tls.current.Load().expiry,
 		CertificatesRefused: l.tls.certs.refused.Load(),

@@ -242,6 +242,7 @@ func writeAdmissionMetrics(w io.Writer, s *nodeState) {
 	counter(w, `spillway_connections_closed_total{reason="excess"}`, v.Excesses)
 	counter(w, `spillway_connections_closed_total{reason="proxy-header"}`, v.ProxyHeaders)
 	counter(w, "spillway_stalls_total", v.Stalls)
+	counter(w, "spillway_streams_shed_total", v.ShedStreams)
 	counter(w, "spillway_accept_failures_total", v.Unaccepted)
 	gauge(w, "spillway_certificate_expiry_timestamp_seconds", v.CertificateExpiry.Unix())
 	counter(w, "spillway_certificates_refused_total", v.CertificatesRefused)

@@ -106,6 +106,10 @@ func (c *Controller) short(now time.Duration) bool {
 // should take on no work that can be avoided.
 func (c *Controller) Short() bool { return c.enforce && c.short(c.now()) }
 
+// Overwhelmed reports whether the node is at its last level, [Closed], and should not
+// even look at work that can come again.
+func (c *Controller) Overwhelmed() bool { return c.enforce && c.force.Load().at(c.now()) >= Closed }
+
 // Room returns how much there is for connections that are idle: 1 while fewer than three
 // quarters of the connections that the node may hold are taken, and memory is plenty; 0
 // when all are, or memory is short. Idle connections are closed by it to let others in.
