@@ -135,7 +135,7 @@ func (q *quicServer) request(c *connection, h3 *http3.RawServerConn, str *quic.S
 func (q *quicServer) takeUni(c *connection) {
 	h3 := c.h3.Load()
 	for h3 != nil {
-		str, err := c.quic.AcceptUniStream(atOnce)
+		str, err := c.quic.AcceptUniStream(canceled)
 		if err != nil {
 			return
 		}
@@ -150,8 +150,8 @@ func (q *quicServer) takeUni(c *connection) {
 // left to the sweep.
 const early quic.StreamID = 4 * 8
 
-// atOnce is the context of who does not wait.
-var atOnce = func() context.Context {
+// canceled is the context of who does not wait.
+var canceled = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
