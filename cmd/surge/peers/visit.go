@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 	"github.com/spf13/cobra"
 )
 
@@ -87,74 +86,6 @@ func (v *visitor) timed(act func()) time.Duration {
 	took := time.Since(began)
 	fmt.Fprintln(v.out, visitEnds)
 	return took
-}
-
-// A link is a connection, over a socket of its own as every visitor has.
-type link struct {
-	conn   *quic.Conn
-	client *http3.ClientConn
-	close  func()
-}
-
-// dial connects. What comes with the first packet is dialed early.
-func (v *visitor) dial(ctx context.Context, early bool) (*link, error) {
-	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return nil, err
-	}
-	transport := &quic.Transport{Conn: socket}
-	dial := transport.Dial
-	if early {
-		dial = transport.DialEarly
-	}
-	conn, err := dial(ctx, v.target, &tls.Config{
-		// The servers' certificate is our own.
-		InsecureSkipVerify: true, ServerName: serverName, NextProtos: []string{http3.NextProtoH3}, ClientSessionCache: v.sessions,
-		CurvePreferences: []tls.CurveID{tls.X25519}, // as h2load, and unlike browsers
-	}, &quic.Config{MaxIdleTimeout: 5 * time.Minute, DisablePathMTUDiscovery: true})
-	if err != nil {
-		return nil, errors.Join(err, transport.Close(), socket.Close())
-	}
-	return &link{conn, new(http3.Transport).NewClientConn(conn), func() {
-		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
-		transport.Close()
-		socket.Close()
-	}}, nil
-}
-
-// page is one visit: a connection, a request, and the end of both.
-func (v *visitor) page(ctx context.Context, early bool) (quic.ConnectionState, error) {
-	l, err := v.dial(ctx, early)
-	if err != nil {
-		return quic.ConnectionState{}, err
-	}
-	defer l.close()
-	method := http.MethodGet
-	if early {
-		method = http3.MethodGet0RTT
-	}
-	err = ask(ctx, l.client, method, v.Bytes)
-	return l.conn.ConnectionState(), err
-}
-
-// gather connects all that stay. Each has asked once.
-func (v *visitor) gather(ctx context.Context) (all []*link, leave func(), err error) {
-	leave = func() {
-		for _, l := range all {
-			l.close()
-		}
-	}
-	for range v.Connections {
-		l, err := v.dial(ctx, false)
-		if err != nil {
-			return all, leave, fmt.Errorf("connection %d: %w", len(all)+1, err)
-		}
-		all = append(all, l)
-		if err := ask(ctx, l.client, http.MethodGet, v.Bytes); err != nil {
-			return all, leave, fmt.Errorf("connection %d: %w", len(all), err)
-		}
-	}
-	return all, leave, nil
 }
 
 // keep lets each of some do a thing again and again for the time of the work, and
@@ -304,7 +235,7 @@ func (v *visitor) stay(ctx context.Context) (t tally, err error) {
 	})
 	defer leave()
 	for _, l := range all {
-		if l.conn.Context().Err() == nil {
+		if l != nil && l.conn.Context().Err() == nil {
 			t.Answers++
 		}
 	}

@@ -35,16 +35,19 @@ func Pinned(core int, s Spec) Spec {
 // FreeAddress is a port of loopback that nobody has, neither of TCP nor of UDP, for
 // programs that do not say which one they were given.
 func FreeAddress() (string, error) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var failed error
+	for range 20 { // of TCP, a port may be in use that is free of UDP
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		address := conn.LocalAddr().String()
+		l, err := net.Listen("tcp", address)
+		if failed = errors.Join(err, conn.Close()); err == nil {
+			return address, errors.Join(failed, l.Close())
+		}
 	}
-	defer conn.Close()
-	l, err := net.Listen("tcp", conn.LocalAddr().String())
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
+	return "", failed
 }
 
 // Version is the first number with a dot that a program says when asked with args.
