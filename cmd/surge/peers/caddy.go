@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,11 @@ func lookCaddy(b *bed) (version, missing string) {
 	if _, err := os.Stat(path); err != nil {
 		return "", path + " is missing: scripts/setup peers builds it"
 	}
-	return program.Version(path, "version"), ""
+	info, err := buildinfo.ReadFile(path)
+	if err != nil {
+		return "", err.Error()
+	}
+	return info.Main.Version, ""
 }
 
 const caddyProgram = "caddy"

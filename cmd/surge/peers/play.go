@@ -70,7 +70,11 @@ func inShort(text string) string {
 // measure plays one trial at one contender, which is started unless it runs.
 func (b *bed) measure(t trial, c *contender, at **server) (m measurement, err error) {
 	if *at == nil {
+		// Twice: its port may have been taken since it was found free.
 		if *at, err = b.start(c); err != nil {
+			*at, err = b.start(c)
+		}
+		if err != nil {
 			return m, err
 		}
 	}
