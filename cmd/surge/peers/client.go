@@ -39,28 +39,20 @@ func (b *bed) clientOf(t trial) string {
 func (b *bed) load(t trial, s *server) (m measurement, err error) {
 	w := t.work
 	w.For = cmp.Or(w.For, b.each)
-	if t.beside.Shape != "" {
-		beside := t.beside
-		beside.For = b.each + 3*warmUp
-		cmd, err := b.command(b.client, beside, s.address)
-		if err != nil {
-			return m, err
-		}
-		if err := cmd.Start(); err != nil {
-			return m, err
-		}
-		defer func() {
-			cmd.Process.Kill()
-			_ = cmd.Wait()
-		}()
-		time.Sleep(warmUp)
-	}
 	client := b.clientOf(t)
 	cmd, err := b.command(client, w, s.address)
 	if err != nil {
 		return m, err
 	}
 	run := &running{pid: s.process.Pid()}
+	if t.beside.Shape != "" {
+		beside := t.beside
+		beside.For = b.each + warmUp
+		if run.beside, err = b.command(b.client, beside, s.address); err != nil {
+			return m, err
+		}
+		defer run.endBeside()
+	}
 	var out string
 	if out, err = run.watch(cmd, client, w); err != nil {
 		return m, err
@@ -141,6 +133,14 @@ func read(pid int) (r reading, err error) {
 type running struct {
 	pid           int // of the server
 	before, after reading
+	beside        *exec.Cmd // begins with what counts: the connections of that are there
+}
+
+func (r *running) endBeside() {
+	if r.beside.Process != nil {
+		r.beside.Process.Kill()
+		_ = r.beside.Wait()
+	}
 }
 
 // settle is how long a server may still be busy with visitors who have left.
@@ -173,7 +173,9 @@ func (r *running) watch(cmd *exec.Cmd, client string, w work) (out string, err e
 		line := lines.Text()
 		switch {
 		case !whole && strings.HasPrefix(line, begins):
-			r.before, err = read(r.pid)
+			if r.before, err = read(r.pid); err == nil && r.beside != nil {
+				err = r.beside.Start()
+			}
 		case !whole && strings.HasPrefix(line, ends):
 			r.after, err = read(r.pid)
 		default:

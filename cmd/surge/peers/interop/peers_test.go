@@ -29,7 +29,7 @@ func TestPeers(t *testing.T) {
 	page := filepath.Join(dir, "peers.html")
 	cmd := exec.Command(filepath.Join(dir, "surge"), "peers", "--json", "--strict", "--rounds", "1", "--each", "300ms", "--report", page, "--tools", dir,
 		"--contender", "spillway", "--contender", "quic-go alone", "--contender", "Caddy", "--contender", "twin", "--lane", "twin:log.access=off",
-		"--part", "m1", "--part", "resumed", "--part", "early", "--part", "burst", "--part", "mixed")
+		"--part", "m1", "--part", "resumed", "--part", "early", "--part", "burst", "--part", "calm")
 	var diagnostics strings.Builder
 	cmd.Stderr = &diagnostics
 	out, err := cmd.Output()
@@ -53,7 +53,7 @@ func TestPeers(t *testing.T) {
 	if result.Client != "surge" {
 		t.Errorf("the client is %s, without any h2load", result.Client)
 	}
-	want := map[string]int{"m1": 3, "resumed": 3, "early": 3, "burst-time": 3, "burst": 3, "mixed-p50": 2, "mixed-p99": 2}
+	want := map[string]int{"m1": 3, "resumed": 3, "early": 3, "burst-time": 3, "burst": 3, "calm-p99": 2}
 	for _, row := range result.Rows {
 		figures := 0
 		for _, c := range row.Cells {
