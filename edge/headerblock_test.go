@@ -137,9 +137,24 @@ func TestStreamRequest(t *testing.T) {
 		}
 	}
 	for _, more := range [][]string{
-		{":protocol", "websocket"}, {":status", "200"}, {"Accept", "a"}, {"a b", ""}, {"", ""}, {"a", "b\n"}, {"a", "\x00"}, {"te", "gzip"},
-		{"connection", "close"}, {"keep-alive", "1"}, {"proxy-connection", "a"}, {"transfer-encoding", "chunked"}, {"upgrade", "h2c"},
-		{"host", "edge.test"}, {"content-length", "0"}, {"expect", "100-continue"}, {"trailer", "x"}, {"é", "a"},
+		{":protocol", "websocket"},
+		{":status", "200"},
+		{"Accept", "a"},
+		{"a b", ""},
+		{"", ""},
+		{"a", "b\n"},
+		{"a", "\x00"},
+		{"te", "gzip"},
+		{"connection", "close"},
+		{"keep-alive", "1"},
+		{"proxy-connection", "a"},
+		{"transfer-encoding", "chunked"},
+		{"upgrade", "h2c"},
+		{"host", "edge.test"},
+		{"content-length", "0"},
+		{"expect", "100-continue"},
+		{"trailer", "x"},
+		{"é", "a"},
 		{"long", strings.Repeat("x", 1000)},
 	} {
 		refused(plain(more...))

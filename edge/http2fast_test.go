@@ -3,6 +3,9 @@ package edge_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -262,4 +265,222 @@ func TestFastHTTP2Chooses(t *testing.T) {
 		c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: c.block.Bytes()[:3], EndStream: true})
 		c.WriteContinuation(3, true, c.block.Bytes()[3:])
 	}, "200 1000 end")
+}
+
+// What comes for a stream that was answered here is what comes for a closed one (RFC
+// 9113 section 5.1), and so it is with streams that were left out.
+func TestFastHTTP2ClosedStreams(t *testing.T) {
+	f := func(name string, want http2.ErrCode, say func(c *talker)) {
+		t.Helper()
+		w := newFastWorld(t, asIs)
+		c := talk(t, w)
+		c.settle(t)
+		c.next = 7 // 3 and 5 are left out
+		c.get("/plain/10")
+		c.send(t)
+		if h := c.answered(1); h.answers[7] != "200 10 end" || w.fast.Load() != 1 {
+			t.Fatalf("%s: %+v, %d of the fast path", name, h, w.fast.Load())
+		}
+		say(c)
+		c.WritePing(false, [8]byte{1})
+		c.get("/plain/10/new")
+		c.send(t)
+		h := c.hear(func(h *heard) bool { return len(h.goAways) > 0 || h.ponged && h.answers[c.next-2] == "200 10 end" })
+		if want == http2.ErrCodeNo {
+			if len(h.goAways) > 0 || !h.ponged || len(h.resets) > 0 {
+				t.Errorf("%s: %+v", name, h)
+			}
+		} else if len(h.goAways) != 1 || h.goAways[0].ErrCode != want {
+			t.Errorf("%s: %+v, want %s", name, h, want)
+		}
+	}
+	for _, stream := range []uint32{3, 7} {
+		f("window", http2.ErrCodeNo, func(c *talker) {
+			c.WriteWindowUpdate(stream, math.MaxInt32)
+			c.WriteWindowUpdate(stream, math.MaxInt32)
+		})
+		f("reset", http2.ErrCodeNo, func(c *talker) { c.WriteRSTStream(stream, http2.ErrCodeCancel) })
+		f("priority", http2.ErrCodeNo, func(c *talker) { c.WritePriority(stream, http2.PriorityParam{StreamDep: 1}) })
+		f("priority update", http2.ErrCodeNo, func(c *talker) { c.WritePriorityUpdate(stream, "u=1") })
+		f("body", http2.ErrCodeStreamClosed, func(c *talker) { c.WriteData(stream, true, []byte("x")) })
+		f("empty body", http2.ErrCodeStreamClosed, func(c *talker) { c.WriteData(stream, true, nil) })
+		f("header", http2.ErrCodeProtocol, func(c *talker) { c.next = stream; c.get("/plain/10") })
+		f("half a header", http2.ErrCodeProtocol, func(c *talker) {
+			c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x82}})
+		})
+		f("malformed window", http2.ErrCodeFrameSize, func(c *talker) { c.WriteRawFrame(http2.FrameWindowUpdate, 0, stream, []byte{1}) })
+		f("malformed reset", http2.ErrCodeFrameSize, func(c *talker) { c.WriteRawFrame(http2.FrameRSTStream, 0, stream, []byte{1}) })
+	}
+	f("window of an idle stream", http2.ErrCodeProtocol, func(c *talker) { c.WriteWindowUpdate(9, 1) })
+	f("reset of an idle stream", http2.ErrCodeProtocol, func(c *talker) { c.WriteRSTStream(9, 1) })
+	f("too large a window", http2.ErrCodeFlowControl, func(c *talker) { c.WriteWindowUpdate(0, math.MaxInt32) })
+	f("no window", http2.ErrCodeProtocol, func(c *talker) { c.WriteWindowUpdate(0, 0) })
+	f("no sense", http2.ErrCodeCompression, func(c *talker) {
+		c.WriteHeaders(http2.HeadersFrameParam{StreamID: 9, BlockFragment: []byte{0xff, 0xff, 0x01}, EndHeaders: true, EndStream: true})
+	})
+}
+
+// Whatever of the table a request refers to or changes, and whoever answers the ones
+// before, it is understood.
+func TestFastHTTP2FollowsTheTable(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	for seed := range uint64(4) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		c := talk(t, w)
+		c.settle(t)
+		before := w.fast.Load()
+		for range 15 {
+			want := map[uint32]string{}
+			for range 1 + random.IntN(20) {
+				size := []string{"0", "10", "1000", "16384"}[random.IntN(4)]
+				path := "/plain/" + size
+				if random.IntN(3) == 0 {
+					path += "/new"
+				}
+				var more []string
+				for range random.IntN(3) {
+					more = append(more, fmt.Sprint("x-", random.IntN(5)), strings.Repeat("v", random.IntN(300)*random.IntN(3)))
+				}
+				if random.IntN(50) == 0 {
+					c.encoder.SetMaxDynamicTableSize(uint32(random.IntN(4097)))
+				}
+				want[c.get(path, more...)] = "200 " + size + " end"
+			}
+			c.WriteWindowUpdate(0, 20<<14)
+			c.send(t)
+			if h := c.answered(len(want)); !maps.Equal(h.answers, want) {
+				t.Fatalf("seed %d: got %v, want %v", seed, h.answers, want)
+			}
+		}
+		if w.fast.Load() == before {
+			t.Errorf("seed %d: nothing was answered by the fast path", seed)
+		}
+	}
+}
+
+// Who has granted a window is never sent more, by whomever, and gets all that he asks
+// for as he grants on.
+func TestFastHTTP2KeepsToTheWindow(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	for _, granted := range []uint32{1, 60_000, 1 << 20} {
+		c := talk(t, w)
+		c.grants = granted
+		c.settle(t)
+		window := int64(65535+granted) - 10
+		want := map[uint32]string{}
+		for i := range 90 { // 1.4 MiB, a third of it by the library alone
+			path := "/plain/16384"
+			if i%3 == 0 {
+				path += "/new"
+			}
+			want[c.get(path)] = "200 16384 end"
+		}
+		c.send(t)
+		h := c.hear(func(h *heard) bool { return h.data >= window })
+		if h.data != window {
+			t.Fatalf("%d bytes in a window of %d", h.data, window)
+		}
+		c.WritePing(false, [8]byte{})
+		c.send(t)
+		if after := c.hear(func(h *heard) bool { return h.ponged }); after.data > 0 {
+			t.Fatalf("%d bytes more than granted", after.data)
+		}
+		c.WriteWindowUpdate(0, 2<<20)
+		c.send(t)
+		if rest := c.hear(func(r *heard) bool { return h.data+r.data == 90<<14 }); h.data+rest.data != 90<<14 {
+			t.Errorf("%d bytes in all", h.data+rest.data)
+		}
+	}
+	if w.fast.Load() == 0 {
+		t.Error("nothing was answered by the fast path")
+	}
+}
+
+// Who has granted much and says nothing more gets all of it for one answer of the
+// library, although the fast path has had a share.
+func TestFastHTTP2LendsItsShare(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	c := talk(t, w, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	c.grants = 900_000 - 65535
+	c.settle(t)
+	c.get("/plain/1000000/new")
+	c.send(t)
+	if h := c.hear(func(h *heard) bool { return h.data >= 899_990 }); h.data != 899_990 {
+		t.Errorf("%d bytes", h.data)
+	}
+}
+
+// A request that is given up before its answer was sent is not answered, and costs what
+// it would without a fast path (CVE-2023-44487).
+func TestFastHTTP2RapidReset(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	c := talk(t, w)
+	c.settle(t)
+	kept := c.get("/plain/10")
+	given := c.get("/plain/10")
+	c.WriteRSTStream(given, http2.ErrCodeCancel)
+	after := c.get("/plain/1000")
+	c.send(t)
+	h := c.answered(2)
+	if want := map[uint32]string{kept: "200 10 end", after: "200 1000 end"}; !maps.Equal(h.answers, want) {
+		t.Errorf("got %v, want %v", h.answers, want)
+	}
+	go func() {
+		for range 1000 {
+			c.WriteRSTStream(c.get("/plain/10"), http2.ErrCodeCancel)
+			if _, err := c.conn.Write(c.out.Bytes()); err != nil {
+				return
+			}
+			c.out.Reset()
+		}
+	}()
+	h = c.hear(func(h *heard) bool { return len(h.goAways) > 0 })
+	if len(h.goAways) == 0 || h.goAways[0].ErrCode != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("%+v", h)
+	}
+}
+
+// The library is to know that a connection is not idle.
+func TestFastHTTP2TellsTheLibrary(t *testing.T) {
+	w := newFastWorld(t, func(c *edge.Config) { c.Timeouts.Idle = 4 * time.Second })
+	c := talk(t, w)
+	c.settle(t)
+	began := w.arrived.Load()
+	await(t, "both have answered", func() bool {
+		c.get("/plain/10")
+		c.send(t)
+		c.answered(1)
+		return w.fast.Load() > 0 && w.arrived.Load()-began > w.fast.Load()
+	})
+}
+
+// From a hand-over on the library answers, which says what the last request is.
+func TestFastHTTP2HandOver(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	c := talk(t, w)
+	c.settle(t)
+	c.get("/plain/10")
+	c.send(t)
+	c.answered(1)
+	if n := w.fast.Load(); n != 1 {
+		t.Fatalf("%d answers of the fast path", n)
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.node.Listeners.HandOver(t.Context()) }()
+	if h := c.hear(func(h *heard) bool { return len(h.goAways) > 0 }); len(h.goAways) != 1 || h.goAways[0].LastStreamID != math.MaxInt32 {
+		t.Fatalf("%+v", h)
+	}
+	last := c.get("/plain/10")
+	c.send(t)
+	h := c.hear(func(h *heard) bool { return false })
+	if h.answers[last] != "200 10 end" || len(h.goAways) != 1 || h.goAways[0].LastStreamID != last {
+		t.Errorf("%+v", h)
+	}
+	if n := w.fast.Load(); n != 1 {
+		t.Errorf("%d answers of the fast path", n)
+	}
+	w.visitor.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

@@ -14,7 +14,7 @@ func TestSendWindow(t *testing.T) {
 		var w sendWindow
 		w.init()
 		granted, sent, told := int64(firstWindow), int64(0), int64(firstWindow) // told: what the library may in all
-		library := int64(0)                                                    // what it has sent of that
+		library := int64(0)                                                     // what it has sent of that
 		give := func() {
 			n := w.give(false)
 			if n < 0 {
