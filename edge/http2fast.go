@@ -237,6 +237,8 @@ func (f *fastHTTP2) minds(h head) bool {
 	switch h.kind {
 	case http2.FrameHeaders, http2.FrameSettings, http2.FrameWindowUpdate, http2.FrameRSTStream:
 		return true
+	case http2.FrameGoAway:
+		f.off = true // the library answers no more
 	}
 	return false
 }

@@ -65,13 +65,18 @@ func talk(t testing.TB, w *world, settings ...http2.Setting) *talker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := newTalker(conn)
+	c.out.WriteString(http2.ClientPreface)
+	c.WriteSettings(settings...)
+	return c
+}
+
+func newTalker(conn net.Conn) *talker {
 	c := &talker{conn: conn, next: 1, grants: 1 << 20}
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.Framer = http2.NewFramer(&c.out, conn)
 	c.AllowIllegalWrites = true
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.out.WriteString(http2.ClientPreface)
-	c.WriteSettings(settings...)
 	return c
 }
 
