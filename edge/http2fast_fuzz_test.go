@@ -72,31 +72,40 @@ func FuzzFastHTTP2(f *testing.F) {
 		f.Add(c.out.Bytes())
 	}
 	nodes := []*world{newFastWorld(f, asIs), newFastWorld(f, func(c *edge.Config) { c.HTTP2.FastPath = "off" })}
+	var open sync.WaitGroup // the library's goroutines outlast an error by a second
+	f.Cleanup(open.Wait)
 	f.Fuzz(func(t *testing.T, input []byte) {
 		said, twice := wholeFrames(input)
-		var ears []*ear
-		for _, w := range nodes {
-			c := talk(t, w)
-			c.opening()
-			c.out.Write(said)
-			c.WritePing(false, [8]byte{1})
-			c.send(t)
-			ears = append(ears, listen(c))
-			defer c.conn.Close()
-		}
-		same := func() error { return differ(ears[0], ears[1], twice) }
-		if err := settled(same); err != nil {
-			t.Fatalf("%x: %v", said, err)
-		}
-		for _, e := range ears { // what was still to come has come by then
-			e.c.out.Reset()
-			e.c.WritePing(false, [8]byte{2})
-			e.c.conn.Write(e.c.out.Bytes()) // it may be closed
-		}
-		if err := settled(same); err != nil {
-			t.Fatalf("%x, later: %v", said, err)
-		}
+		sayToBoth(t, nodes, said, twice, &open)
 	})
+}
+
+// sayToBoth says the same to both nodes, and asks that it hears the same.
+func sayToBoth(t *testing.T, nodes []*world, said []byte, twice bool, open *sync.WaitGroup) {
+	var ears []*ear
+	for _, w := range nodes {
+		c := talk(t, w)
+		c.opening()
+		c.out.Write(said)
+		c.WritePing(false, [8]byte{1})
+		c.send(t)
+		e := newEar(c)
+		open.Go(e.listen)
+		defer e.leave()
+		ears = append(ears, e)
+	}
+	same := func() error { return differ(ears[0], ears[1], twice) }
+	if err := settled(same); err != nil {
+		t.Fatalf("%x: %v", said, err)
+	}
+	for _, e := range ears { // what was still to come has come by then
+		e.c.out.Reset()
+		e.c.WritePing(false, [8]byte{2})
+		e.c.conn.Write(e.c.out.Bytes()) // it may be closed
+	}
+	if err := settled(same); err != nil {
+		t.Fatalf("%x, later: %v", said, err)
+	}
 }
 
 // opening says what makes the next requests ones for the fast path.
@@ -106,19 +115,21 @@ func (c *talker) opening() {
 }
 
 // wholeFrames cuts what a frame lacks the rest of, and reports whether a stream is named
-// by more than one frame: what comes of that depends on how far its answer is.
+// by more than one frame, or one below another, or all by settings: what comes of that
+// depends on how far the answers are, and whether the frame is malformed besides.
 func wholeFrames(b []byte) (whole []byte, twice bool) {
 	streams := map[uint32]int{1: 1}
-	n := 0
+	n, last := 0, uint32(1)
 	for requests := 0; len(b)-n >= 9 && requests < 50; requests++ {
 		size := 9 + int(b[n])<<16 + int(b[n+1])<<8 + int(b[n+2])
 		if len(b)-n < size {
 			break
 		}
 		id := uint32(b[n+5]&0x7f)<<24 | uint32(b[n+6])<<16 | uint32(b[n+7])<<8 | uint32(b[n+8])
-		if streams[id]++; id != 0 && streams[id] > 1 || b[n+3] == byte(http2.FramePriorityUpdate) {
+		if streams[id]++; id != 0 && (streams[id] > 1 || id < last) || b[n+3] == byte(http2.FramePriorityUpdate) || b[n+3] == byte(http2.FrameSettings) && last > 1 {
 			twice = true
 		}
+		last = max(last, id)
 		n += size
 	}
 	return b[:n], twice
@@ -143,22 +154,36 @@ type ear struct {
 	sizes   map[uint32]int
 	resets  map[uint32]http2.ErrCode
 	end     http2.ErrCode
-	ended   bool // by an error
+	ended   bool // by the node
 	pongs   int
 }
 
-func listen(c *talker) *ear {
-	e := &ear{c: c, answers: map[uint32]string{}, sizes: map[uint32]int{}, resets: map[uint32]http2.ErrCode{}}
-	go func() {
-		for {
-			frame, err := c.ReadFrame()
-			if stream := (http2.StreamError{}); err != nil && !errors.As(err, &stream) {
-				return
-			}
-			e.hear(frame)
+func newEar(c *talker) *ear {
+	return &ear{c: c, answers: map[uint32]string{}, sizes: map[uint32]int{}, resets: map[uint32]http2.ErrCode{}}
+}
+
+// listen hears all until the connection ends.
+func (e *ear) listen() {
+	defer e.c.conn.Close()
+	for {
+		frame, err := e.c.ReadFrame()
+		if stream := (http2.StreamError{}); err != nil && !errors.As(err, &stream) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.ended = true // without a word, if there was none
+			return
 		}
-	}()
-	return e
+		e.hear(frame)
+	}
+}
+
+// leave ends the connection, if the node does not.
+func (e *ear) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ended {
+		e.c.conn.Close()
+	}
 }
 
 func (e *ear) hear(frame http2.Frame) {

@@ -1,0 +1,131 @@
+package edge
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// takesRequest follows the state of the compression, and answers a hit.
+func (f *fastHTTP2) takesRequest(h head, payload []byte) bool {
+	opens := h.stream%2 == 1 && h.stream > f.last
+	if !f.off {
+		block, sound := headerBlock(h, payload)
+		plain := sound && keepsTable(block)
+		f.fields = f.fields[:0]
+		_, err := f.decoder.Write(block)
+		err = errors.Join(err, f.decoder.Close())
+		if f.off = !sound || err != nil; plain && opens && !f.off && f.answers(h) {
+			f.last = h.stream
+			return true
+		}
+	}
+	f.know(h.stream)
+	return false
+}
+
+// headerBlock is that of a HEADERS frame (RFC 9113 section 6.2), without padding and
+// priority. It is not sound where the library would not take it.
+func headerBlock(h head, payload []byte) (block []byte, sound bool) {
+	padding := 0
+	if h.flags&http2.FlagHeadersPadded != 0 {
+		if len(payload) == 0 {
+			return nil, false
+		}
+		padding, payload = int(payload[0]), payload[1:]
+	}
+	if h.flags&http2.FlagHeadersPriority != 0 {
+		if len(payload) < 5 || binary.BigEndian.Uint32(payload)&math.MaxInt32 == h.stream {
+			return nil, false // a stream cannot depend on itself
+		}
+		payload = payload[5:]
+	}
+	if padding > len(payload) {
+		return nil, false
+	}
+	return payload[:len(payload)-padding], true
+}
+
+// answers answers a request, if it is a hit. Its fields have been decoded.
+func (f *fastHTTP2) answers(h head) bool {
+	if h.flags&http2.FlagHeadersEndStream == 0 || !f.hold() {
+		return false
+	}
+	r := f.batch.request()
+	if !r.read(f.fields, uint32(f.l.c.Limits.HeaderBytes), f.remote, &f.tls) {
+		return false
+	}
+	x := f.l.hits.hitWithin(&r.Request, int(min(mostFrame, int64(f.most), f.window.left())))
+	if x == nil {
+		return false
+	}
+	var altSvc []string
+	if !f.l.short.Load() {
+		altSvc = f.l.rules.Load().altSvc
+	}
+	f.window.take(f.batch.answer(h.stream, x, altSvc))
+	if len(f.batch.frames) >= mostBatch {
+		f.flush()
+	}
+	return true
+}
+
+// hold keeps the library from writing, until flush. It does not where the library must
+// have the request: while the visitors are told to go (RFC 9113 section 6.8), and once
+// in a while, for else it would find an idle connection.
+func (f *fastHTTP2) hold() bool {
+	if f.batch != nil {
+		return true
+	}
+	if f.refused || f.l.leaving() || time.Since(f.when) >= f.l.c.Timeouts.Idle/fallbackParts || !f.conn.hold() {
+		f.refused = true
+		return false
+	}
+	f.l.handlers.Add(1)
+	f.batch = batches.Get().(*batch)
+	return true
+}
+
+// flush sends the answers in one write. It may block until the visitor takes them: then
+// nothing more is read of him, and the sweep ends it (see tcpConn.Write).
+func (f *fastHTTP2) flush() {
+	b := f.batch
+	if b == nil {
+		return
+	}
+	f.batch = nil
+	var err error
+	if len(b.frames) > 0 {
+		_, err = f.conn.Conn.Write(b.frames)
+	}
+	f.conn.release()
+	for range b.answers {
+		f.of.answered()
+	}
+	b.finish(err)
+	f.l.handlers.Add(-1)
+	if err != nil {
+		f.err = err
+	}
+}
+
+// withdraw takes an answer back that was not sent yet, because the visitor gives the
+// request up. That counts as it would have if the library had begun on it.
+func (f *fastHTTP2) withdraw(stream uint32) {
+	if f.batch == nil {
+		return
+	}
+	body, ok := f.batch.withdraw(stream, context.Canceled)
+	if !ok {
+		return
+	}
+	f.window.take(-body)
+	f.of.charge(churnWork)
+	if f.of.giveUp() {
+		f.l.excess(f.of)
+	}
+}
