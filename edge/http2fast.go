@@ -54,7 +54,6 @@ type fastHTTP2 struct {
 	decoder *hpack.Decoder
 	fields  []hpack.HeaderField
 	batch   *batch // not nil: the server's writes are held
-	refused bool   // it could not be, for what is read now
 
 	window sendWindow  // also counts, from another goroutine, what the server writes
 	woken  atomic.Bool // the reader is to look at the window: see wake
@@ -164,7 +163,6 @@ func headOf(b []byte) head {
 
 // look goes through what was read, as far as it is complete.
 func (f *fastHTTP2) look() {
-	f.refused = false
 	for f.err == nil && len(f.in) > 0 {
 		if f.rest > 0 {
 			n := min(f.rest, len(f.in))

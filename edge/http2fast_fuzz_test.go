@@ -126,7 +126,7 @@ func wholeFrames(b []byte) (whole []byte, twice bool) {
 			break
 		}
 		id := uint32(b[n+5]&0x7f)<<24 | uint32(b[n+6])<<16 | uint32(b[n+7])<<8 | uint32(b[n+8])
-		if streams[id]++; id != 0 && (streams[id] > 1 || id < last) || b[n+3] == byte(http2.FramePriorityUpdate) || b[n+3] == byte(http2.FrameSettings) && last > 1 {
+		if streams[id]++; id != 0 && (streams[id] > 1 || id < last) || b[n+3] == byte(http2.FramePriorityUpdate) || b[n+3] == byte(http2.FrameGoAway) || b[n+3] == byte(http2.FrameSettings) && last > 1 {
 			twice = true
 		}
 		last = max(last, id)

@@ -81,8 +81,7 @@ func (f *fastHTTP2) hold() bool {
 	if f.batch != nil {
 		return true
 	}
-	if f.refused || f.l.leaving() || time.Since(f.when) >= f.l.c.Timeouts.Idle/fallbackParts || !f.conn.hold() {
-		f.refused = true
+	if f.l.leaving() || time.Since(f.when) >= f.l.c.Timeouts.Idle/fallbackParts || !f.conn.hold() {
 		return false
 	}
 	f.l.handlers.Add(1)
