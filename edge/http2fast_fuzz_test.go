@@ -72,8 +72,11 @@ func FuzzFastHTTP2(f *testing.F) {
 		f.Add(c.out.Bytes())
 	}
 	nodes := []*world{newFastWorld(f, asIs), newFastWorld(f, func(c *edge.Config) { c.HTTP2.FastPath = "off" })}
-	var open sync.WaitGroup // the library's goroutines outlast an error by a second
-	f.Cleanup(open.Wait)
+	var open sync.WaitGroup
+	f.Cleanup(func() {
+		open.Wait()
+		time.Sleep(1200 * time.Millisecond) // the library's goroutines outlast an error by a second
+	})
 	f.Fuzz(func(t *testing.T, input []byte) {
 		said, twice := wholeFrames(input)
 		sayToBoth(t, nodes, said, twice, &open)
