@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"sync/atomic"
@@ -74,4 +75,23 @@ func (s *Server) HitInto() func(*http.Request) (ok bool) {
 		x.finish(len(x.body()), nil)
 		return true
 	}
+}
+
+// An Echo is a server's hits, and repeats all else that it is asked for.
+type Echo struct {
+	*Server
+	Served *atomic.Int64 // through the libraries
+}
+
+// ServeHTTP implements http.Handler.
+func (e Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.Served.Add(1)
+	if x := e.hit(r); x != nil {
+		x.finish(0, nil)
+		e.Server.ServeHTTP(w, r)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	w.Header()["Content-Type"] = []string{"text/plain"}
+	fmt.Fprintf(w, "%s %s %q %q %d %q %v\n", r.Method, r.RequestURI, r.Host, r.Header, r.ContentLength, body, err)
 }

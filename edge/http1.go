@@ -3,6 +3,7 @@ package edge
 import (
 	"crypto/tls"
 	"io"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -35,6 +36,9 @@ type hitConn struct {
 	// opaque: where requests begin is not known any more.
 	opaque bool
 	known  bool // a request came
+	// posted: the last request that net/http had is a POST, behind which it would take
+	// an empty line too many. It must see what follows, so that it does not later.
+	posted bool
 	// until is the read deadline that was set here, if any. slow: it is for a head of
 	// which a part has come.
 	until time.Time
@@ -99,13 +103,19 @@ func (h *hitConn) next(p []byte) (int, error) {
 		switch {
 		case found == whole:
 			return h.ask(p[:have], size, failure)
-		case found == unclear, have == len(p), failure != nil:
+		case h.known && have < leastRequest && failure != nil:
+			return 0, failure
+		case found == unclear && (have >= leastRequest || !h.known), have == len(p), failure != nil:
 			h.opaque = true
 			return have, failure
 		}
 		h.await(used > 0, have > 0)
 	}
 }
+
+// leastRequest is how many bytes net/http waits for behind a request before it takes
+// them for another one, and how many it may be left alone with.
+const leastRequest = 4
 
 // ask gives net/http the request at the beginning of b, and keeps the rest back.
 func (h *hitConn) ask(b []byte, size int, failure error) (int, error) {
@@ -160,7 +170,7 @@ func (h *hitConn) SetWriteDeadline(t time.Time) error {
 // hit looks up what a head asks for.
 func (h *hitConn) hit(head *head) *exchange {
 	// The last answer of a hand-over says that it is the last.
-	if head.altered || h.l.leaving() {
+	if head.altered || h.posted || h.l.leaving() {
 		return nil
 	}
 	r := &head.request
@@ -183,6 +193,7 @@ func (h *hitConn) answer(b []byte) (used, size int, found reading, err error) {
 		x := h.hit(head)
 		if x == nil {
 			h.body, size = head.body, head.size
+			h.posted = head.request.Method == http.MethodPost
 			break
 		}
 		h.known = true

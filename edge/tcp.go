@@ -40,7 +40,7 @@ type tcpServer struct {
 }
 
 func newTCPServer(l *Listeners) (*tcpServer, error) {
-	t := &tcpServer{l: l, ready: make(chan net.Conn), fast: l.hits != nil && l.c.HTTP1.FastPath == "on"}
+	t := &tcpServer{l: l, ready: make(chan net.Conn), fast: l.hits != nil && l.c.HTTP1.FastPath != "off"}
 	t.closed, t.close = context.WithCancel(l.life)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
