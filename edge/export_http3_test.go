@@ -41,3 +41,10 @@ func StaticTable() (sections [][]byte) {
 
 // NewGlance returns Glance that makes one request after the other, in one place.
 func NewGlance() func(p []byte, limit int) bool { return new(request3).parse }
+
+// A Panicky handler panics when it is asked for a hit.
+type Panicky struct{ http.Handler }
+
+func (Panicky) hit(*http.Request) *exchange { panic("a hit") }
+
+func (p Panicky) hitWithin(r *http.Request, _ int) *exchange { return p.hit(r) }

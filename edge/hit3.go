@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -87,6 +88,7 @@ func (q *quicServer) hitsOf(c *connection, sends *sync.WaitGroup) *hits3 {
 // runs in the goroutine that accepts streams, so that what came in one datagram is
 // answered in one.
 func (h *hits3) answer(str *quic.Stream) (done bool) {
+	defer h.survive(str, &done)
 	str.SetReadDeadline(time.Now().Add(h.wait))
 	g := glances.Get().(*glance)
 	n, err := str.Peek(g.in[:])
@@ -152,6 +154,7 @@ func (h *hits3) send(str *quic.Stream, x *exchange, g *glance, body []byte) {
 	l.handlers.Add(1)
 	defer l.handlers.Add(-1)
 	defer c.open.Add(-1)
+	defer h.survive(str, new(bool))
 	w := &guard{ResponseWriter: streamWriter{str}, l: l, conn: c, step: l.rules.Load().step, parted: true}
 	c.enter(w)
 	_, err := w.Write(g.out)
@@ -185,6 +188,19 @@ func end(str *quic.Stream, err error) {
 		return
 	}
 	str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+}
+
+// survive ends a stream whose answer panicked, and no other, as http3 does. It is deferred.
+func (h *hits3) survive(str *quic.Stream, done *bool) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	h.q.l.log.Error("panic answering a hit", "arg", p, "trace", string(debug.Stack()))
+	str.ReleaseStreamCredit()
+	str.CancelRead(quic.StreamErrorCode(http3.ErrCodeInternalError))
+	str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
+	*done = true
 }
 
 // consume reads a stream to its end, which has come.

@@ -1,10 +1,12 @@
 package edge_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"spillway/edge"
+	"spillway/edge/edgetest"
 )
 
 // A parted3 is a world with hits at /plain/small and /plain/large.
@@ -383,4 +386,59 @@ func TestHits3Leave(t *testing.T) {
 		}
 		t.Logf("%d answered, %d of them fast", answered.Load(), p.fast.Load())
 	})
+}
+
+// TestHits3Panic: a panic costs its stream only, and is logged.
+func TestHits3Panic(t *testing.T) {
+	var log bytes.Buffer
+	s := edgetest.New(edge.Panicky{Handler: http.HandlerFunc(echoProto)})
+	s.Config.Limits.Streams = 1
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	n := s.Start(t)
+	conn := n.DialQUIC(t)
+	for range 3 {
+		// One whose end came late is not looked at.
+		str := open3(t, conn)
+		str.Write(appendHeaders(nil, askFor("/")))
+		str.Close()
+		if got := taken3(str); got != "reset 0x102" && !strings.HasPrefix(got, "200") { // H3_INTERNAL_ERROR
+			t.Error(got)
+		}
+	}
+	if got := read(t, n.Visitor(t, "h1").Get(t, "/")); !strings.HasPrefix(got, "HTTP/1.1") {
+		t.Errorf("got %q", got)
+	}
+	n.Stop(t)
+	if !strings.Contains(log.String(), "panic answering a hit") {
+		t.Errorf("the log says %q", &log)
+	}
+}
+
+// BenchmarkHits3 is a hit over HTTP/3 with the client's part, whatever answers it.
+func BenchmarkHits3(b *testing.B) {
+	for _, fast := range []string{"on", "off"} {
+		for _, path := range []string{"/plain/small", "/plain/large"} {
+			b.Run(fast+path, func(b *testing.B) {
+				p := newParted3(b, func(c *edge.Config) { c.HTTP3.FastPath = fast })
+				conn := p.dial(b)
+				ask := appendHeaders(nil, askFor(path))
+				buf := make([]byte, 64<<10)
+				b.ReportAllocs()
+				for b.Loop() {
+					s, err := conn.OpenStream()
+					if err != nil {
+						s = open3(b, conn)
+					}
+					s.Write(ask)
+					s.Close()
+					for err = nil; err == nil; {
+						_, err = s.Read(buf)
+					}
+					if err != io.EOF {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }
