@@ -29,7 +29,7 @@ var largeBody = strings.Repeat("0123456789abcdef", 100<<10/16)
 
 func newParted3(t testing.TB, change func(*edge.Config)) parted3 {
 	w := newWorldWith(t, "h3", 4, func(c *edge.Config, _ []edge.RouteConfig) {
-		c.Expose = "outcome"
+		c.Expose, c.HTTP3.FastPath = "outcome", "on"
 		change(c)
 	})
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
@@ -392,7 +392,7 @@ func TestHits3Leave(t *testing.T) {
 func TestHits3Panic(t *testing.T) {
 	var log bytes.Buffer
 	s := edgetest.New(edge.Panicky{Handler: http.HandlerFunc(echoProto)})
-	s.Config.Limits.Streams = 1
+	s.Config.Limits.Streams, s.Config.HTTP3.FastPath = 1, "on"
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
 	n := s.Start(t)
 	conn := n.DialQUIC(t)
