@@ -103,7 +103,7 @@ func (h *hanger) survived(t *testing.T, n *edgetest.Node, most int64) {
 }
 
 // await waits until something is so that needs no more than the scheduler.
-func await(t *testing.T, what string, so func() bool) {
+func await(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
