@@ -19,6 +19,11 @@ import (
 // A thousand visitors come in one moment in which the node does not read, as before its
 // first: all of their hellos are there when it does, and each begins a handshake.
 func TestBurstOfVisitorsLosesNoInitial(t *testing.T) {
+	t.Run("one datagram each", func(t *testing.T) { burst(t, 1, tls.X25519) })
+	t.Run("two, with post-quantum keys", func(t *testing.T) { burst(t, 2, tls.X25519MLKEM768) })
+}
+
+func burst(t *testing.T, datagramsEach int, keys tls.CurveID) {
 	const visitors = 1000
 	s := edgetest.New(http.HandlerFunc(echoProto))
 	s.Admit.Enforce = false
@@ -26,7 +31,7 @@ func TestBurstOfVisitorsLosesNoInitial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hellos := firstFlights(t, visitors, 1, tls.X25519)
+	hellos := firstFlights(t, visitors, datagramsEach, keys)
 	sender, err := net.Dial("udp", socks.UDP[0].LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -88,15 +88,18 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 			"sockets", len(l.socks.UDP), "error", l.socks.unsteered)
 	}
 	for i, conn := range l.socks.UDP {
-		sock, awaitPlace := withRetryPlaces(conn)
+		sock, watched := watch(conn)
 		q.sockets = append(q.sockets, &quicSocket{transport: &quic.Transport{
 			Conn:                  sock,
 			ConnectionIDGenerator: socketIDs{steering.IDs, steering.slot(i)},
 			TokenGeneratorKey:     &token,
 			StatelessResetKey:     reset,
-			VerifySourceAddress:   func(a net.Addr) bool { return q.mustProve(a, awaitPlace) },
-			ConnContext:           q.admit,
-			Tracer:                &q.lost,
+			VerifySourceAddress:   func(a net.Addr) bool { return q.mustProve(a, watched) },
+			ConnContext: func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+				watched.took(info.RemoteAddr)
+				return q.admit(ctx, info)
+			},
+			Tracer: &q.lost,
 		}})
 	}
 	return q, nil
@@ -104,11 +107,12 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 
 // mustProve reports whether a new client must prove its address, by a Retry. It runs
 // on the socket's one goroutine for new connections.
-func (q *quicServer) mustProve(a net.Addr, awaitPlace func()) bool {
+func (q *quicServer) mustProve(a net.Addr, sock *watchedSocket) bool {
+	sock.took(a)
 	if !q.l.admit.Retry(addrPort(a).Addr()) {
 		return false
 	}
-	awaitPlace()
+	sock.await()
 	return true
 }
 

@@ -3,7 +3,10 @@ package edge
 import (
 	"encoding/binary"
 	"net"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/ipv4"
 )
 
 const (
@@ -14,28 +17,45 @@ const (
 	retryPatience = 10 * time.Millisecond
 )
 
-// A retrySocket is a UDP socket that sees when a Retry is sent, so that no more of
-// them come into being than there are places. Whoever waits holds up nothing but
-// other new connections, of which a thousand can wait. It has all methods of the
-// *net.UDPConn, so that quic-go keeps its batches, offloads and ECN.
-type retrySocket struct {
+// A watchedSocket is a UDP socket that sees when a Retry is sent, so that no more of them
+// come into being than there are places, and how many first packets were read (see
+// intake). Whoever waits for a place holds up nothing but other new connections, of which a
+// thousand can wait. It has all methods of the *net.UDPConn, so that quic-go keeps its
+// batches, offloads and ECN. Nil watches nothing.
+type watchedSocket struct {
 	*net.UDPConn
+	batch  *ipv4.PacketConn
 	places chan struct{} // that are taken
+	intake intake
+	// What follows is the reader's: whether it gave out held packets last, and whether the
+	// read deadline is its own. Ending is set when quic-go wants it to end.
+	heldLast, polls bool
+	ending          atomic.Bool
 }
 
-// withRetryPlaces returns what quic-go is to send by, and what waits for a place. The
-// conn of a test that is no socket has none.
-func withRetryPlaces(conn net.PacketConn) (net.PacketConn, func()) {
+// watch returns what quic-go is to send and read by, and who watches it: nobody does the
+// conn of a test that is no socket.
+func watch(conn net.PacketConn) (net.PacketConn, *watchedSocket) {
 	udp, ok := conn.(*net.UDPConn)
 	if !ok {
-		return conn, func() {}
+		return conn, nil
 	}
-	s := &retrySocket{udp, make(chan struct{}, retryPlaces)}
-	return s, s.await
+	s := &watchedSocket{UDPConn: udp, batch: ipv4.NewPacketConn(udp), places: make(chan struct{}, retryPlaces)}
+	return s, s
+}
+
+// took notes that quic-go has come to the first packet with this address.
+func (s *watchedSocket) took(from net.Addr) {
+	if s != nil {
+		s.intake.took(from, time.Now())
+	}
 }
 
 // await waits for a place.
-func (s *retrySocket) await() {
+func (s *watchedSocket) await() {
+	if s == nil {
+		return
+	}
 	select {
 	case s.places <- struct{}{}:
 		return
@@ -50,7 +70,7 @@ func (s *retrySocket) await() {
 }
 
 // WriteMsgUDP implements quic.OOBCapablePacketConn.
-func (s *retrySocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+func (s *watchedSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	if isRetry(b) {
 		select {
 		case <-s.places:
@@ -60,16 +80,24 @@ func (s *retrySocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int
 	return s.UDPConn.WriteMsgUDP(b, oob, addr)
 }
 
-// isRetry reports whether a packet is a Retry (RFC 9000 section 17.2.5), which version
-// 2 numbers otherwise (RFC 9369 section 3.2).
-func isRetry(packet []byte) bool {
-	const version2 = 0x6b3343cf
+// The types of packets with long headers (RFC 9000 section 17.2), which version 2 numbers
+// otherwise (RFC 9369 section 3.2).
+const version2 = 0x6b3343cf
+
+// isRetry reports whether a packet is a Retry.
+func isRetry(packet []byte) bool { return isLong(packet, 0xf0, 0xc0) }
+
+// isInitial reports whether a packet is an Initial.
+func isInitial(packet []byte) bool { return isLong(packet, 0xc0, 0xd0) }
+
+// isLong reports whether a packet has a long header of this type, as it begins in version 1
+// or 2.
+func isLong(packet []byte, v1, v2 byte) bool {
 	if len(packet) < 5 || packet[0]&0x80 == 0 {
 		return false
 	}
-	kind := byte(0xf0)
 	if binary.BigEndian.Uint32(packet[1:]) == version2 {
-		kind = 0xc0
+		v1 = v2
 	}
-	return packet[0]&0xf0 == kind
+	return packet[0]&0xf0 == v1
 }

@@ -1,0 +1,82 @@
+package edge
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+)
+
+// packet is a message as the socket brings it: an Initial, or one of a connection.
+func packet(initial bool, n int) ipv4.Message {
+	b := make([]byte, 1452)
+	copy(b, fmt.Sprintf("@\x00\x00\x00\x01 %d", n))
+	if initial {
+		b[0] = 0xc0
+	}
+	return ipv4.Message{Buffers: [][]byte{b}, OOB: make([]byte, 64), N: leastInitial, Addr: &net.UDPAddr{Port: n}}
+}
+
+func ports(messages []ipv4.Message) (all []int) {
+	for _, m := range messages {
+		all = append(all, m.Addr.(*net.UDPAddr).Port)
+	}
+	return all
+}
+
+func batch(n int) (messages []ipv4.Message) {
+	for range n {
+		messages = append(messages, packet(false, 0))
+	}
+	return messages
+}
+
+func TestIntakeHoldsWhatHasNoRoom(t *testing.T) {
+	var i intake
+	now := time.Now()
+	var given []net.Addr
+	for n := range intakeRoom {
+		m := []ipv4.Message{packet(true, n)}
+		if i.sieve(m, now) != 1 {
+			t.Fatalf("packet %d of %d is held", n, intakeRoom)
+		}
+		given = append(given, m[0].Addr)
+	}
+	// First packets wait, and nobody else does.
+	mixed := []ipv4.Message{packet(true, 1001), packet(false, 1), packet(true, 1002), packet(false, 2)}
+	if n := i.sieve(mixed, now); !slices.Equal(ports(mixed[:n]), []int{1, 2}) || string(mixed[1].Buffers[0][6:7]) != "2" {
+		t.Errorf("%v go on", ports(mixed[:n]))
+	}
+	if n := i.release(batch(8), now); n != 0 {
+		t.Errorf("%d are given out without room", n)
+	}
+	// One that was worked off stands for all before.
+	i.took(given[1], now)
+	out := batch(8)
+	if n := i.release(out, now); !slices.Equal(ports(out[:n]), []int{1001, 1002}) || i.holds() {
+		t.Errorf("%v are given out", ports(out[:n]))
+	}
+}
+
+func TestIntakeFailsOpen(t *testing.T) {
+	var i intake
+	now := time.Now()
+	for n := range intakeRoom + heldMost + 10 {
+		i.sieve([]ipv4.Message{packet(true, n)}, now)
+	}
+	if len(i.held) != heldMost {
+		t.Errorf("%d are held, at most %d may be", len(i.held), heldMost)
+	}
+	// What was given belonged to connections, and nobody is shown.
+	late := now.Add(intakeStuck + 1)
+	if n := i.release(batch(8), late); n != 8 {
+		t.Errorf("%d are given out of a queue that is taken for full for ever", n)
+	}
+	// Those who waited for too long are gone.
+	if n := i.release(batch(8), now.Add(heldFor+1)); n != 0 || i.holds() {
+		t.Errorf("%d are given out too late", n)
+	}
+}
