@@ -18,18 +18,11 @@ import (
 // HTTP/3.
 func TestChromium(t *testing.T) {
 	program := need(t, "chromium", "chromium")
-	for _, c := range []struct {
-		proto, socket string
-		args          []string
-	}{
-		{"http/1.1", "HTTP/1.1", []string{"--disable-quic", "--disable-http2"}},
-		{"h2", "HTTP/2.0", []string{"--disable-quic"}},
-		{"h3", "HTTP/1.1", []string{"--origin-to-force-quic-on=localhost:PORT", "--host-resolver-rules=MAP localhost 127.0.0.1"}},
-	} {
+	for _, c := range []struct{ proto, socket string }{{"http/1.1", "HTTP/1.1"}, {"h2", "HTTP/2.0"}, {"h3", "HTTP/1.1"}} {
 		t.Run(c.proto, func(t *testing.T) {
 			o := newOrigin(t)
 			n := startNode(t, settings{server: o.URL})
-			seen := visit(t, o, chromium(t, program, n, "/page", c.args...))
+			seen := visit(t, o, chromium(t, program, n, "/page", chromiumSpeaks[c.proto]...))
 			checkPage(t, o, seen, c.proto)
 			for _, line := range n.logged(t) {
 				if line.Path == "/socket" && line.Proto != c.socket {
@@ -38,6 +31,13 @@ func TestChromium(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chromiumSpeaks are the arguments by which Chromium speaks a protocol.
+var chromiumSpeaks = map[string][]string{
+	"http/1.1": {"--disable-quic", "--disable-http2"},
+	"h2":       {"--disable-quic"},
+	"h3":       {"--origin-to-force-quic-on=localhost:PORT", "--host-resolver-rules=MAP localhost 127.0.0.1"},
 }
 
 // chromium opens a page of the node. PORT in an argument is the node's.
@@ -56,9 +56,16 @@ func chromium(t *testing.T, program string, n *node, page string, more ...string
 // TestFirefox opens the page over HTTP/3, which Firefox is told that the node
 // speaks, as Chromium is.
 func TestFirefox(t *testing.T) {
-	program, certutil := need(t, "firefox-esr", "firefox-esr"), need(t, "certutil", "libnss3-tools")
 	o := newOrigin(t)
 	n := startNode(t, settings{server: o.URL})
+	seen := visit(t, o, firefox(t, n, "/page", true))
+	checkPage(t, o, seen, "h3")
+}
+
+// firefox opens a page of the node, over HTTP/3 or else over HTTP/2.
+func firefox(t *testing.T, n *node, page string, http3 bool) *exec.Cmd {
+	t.Helper()
+	program, certutil := need(t, "firefox-esr", "firefox-esr"), need(t, "certutil", "libnss3-tools")
 	profile := t.TempDir()
 	for _, args := range [][]string{
 		{"-N", "-d", "sql:" + profile, "--empty-password"},
@@ -68,21 +75,20 @@ func TestFirefox(t *testing.T) {
 			t.Fatalf("certutil %v: %v\n%s", args, err, out)
 		}
 	}
-	prefs := fmt.Sprintf(`user_pref("network.http.http3.enable", true);
+	prefs := fmt.Sprintf(`user_pref("network.http.http3.enable", %[1]t);
 user_pref("network.http.http3.disable_when_third_party_roots_found", false);
-user_pref("network.http.http3.alt-svc-mapping-for-testing", "localhost;h3=:%s");
-user_pref("network.http.http3.force-use-alt-svc-mapping-for-testing", true);
+user_pref("network.http.http3.alt-svc-mapping-for-testing", "localhost;h3=:%[2]s");
+user_pref("network.http.http3.force-use-alt-svc-mapping-for-testing", %[1]t);
 user_pref("network.dns.disableIPv6", true);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("app.update.enabled", false);
-`, n.port)
+`, http3, n.port)
 	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "--headless", "--no-remote", "--profile", profile, n.url+"/page")
+	cmd := exec.Command(program, "--headless", "--no-remote", "--profile", profile, n.url+page)
 	cmd.Env = append(os.Environ(), "HOME="+profile)
-	seen := visit(t, o, cmd)
-	checkPage(t, o, seen, "h3")
+	return cmd
 }
 
 // visit runs a browser until its page has reported.

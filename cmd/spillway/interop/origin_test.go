@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,6 +102,10 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "page":
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, strings.Replace(page, "ODD", odd, 1))
+	case "hits":
+		paths, _ := json.Marshal(hitPaths)
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, strings.Replace(hitsPage, "PATHS", string(paths), 1))
 	case "report":
 		o.reports <- body
 	default:

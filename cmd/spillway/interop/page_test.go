@@ -45,3 +45,22 @@ async function main() {
 }
 main()
 </script>`
+
+// hitsPage fetches what the node has kept, all at once, and reports what the browser saw
+// of each but for what time and chance change.
+const hitsPage = `<!doctype html><title>hits</title><script>
+const hex = b => [...new Uint8Array(b)].map(x => x.toString(16).padStart(2, '0')).join('')
+const changing = ['date', 'age', 'x-request-id', 'alt-svc']
+const lasting = ([name, value]) => changing.includes(name) ? name : name + ': ' + value.replace(/ttl=[0-9]+/, 'ttl')
+const look = async path => {
+  const r = await fetch(path)
+  const sum = hex(await crypto.subtle.digest('SHA-256', await r.arrayBuffer()))
+  return [path, [r.status, sum, ...[...r.headers].map(lasting).sort()].join('|')]
+}
+async function main() {
+  const seen = Object.fromEntries(await Promise.all(PATHS.map(p => look(p).catch(e => [p, 'error: ' + e]))))
+  seen.protocols = [...new Set(performance.getEntriesByType('resource').map(e => e.nextHopProtocol))].sort().join()
+  await fetch('/report', {method: 'POST', body: JSON.stringify(seen)})
+}
+main()
+</script>`
