@@ -34,38 +34,66 @@ func FuzzTwinsHTTP2(f *testing.F) {
 	f.Add(plain, uint16(len(plain)-1))
 	tw := newTwins(f)
 	f.Fuzz(func(t *testing.T, sent []byte, split uint16) {
-		streams := streamsOf(sent)
+		sent, streams := completed2(sent), streamsOf(sent)
 		agree(t, tw, func(n *edgetest.Node, patience time.Duration) heard2 {
 			return visit2(t, n, sent, int(split), patience, streams)
 		}, func(on, off heard2) bool { return on.like(off, streams) })
 	})
 }
 
-// streamsOf returns the streams that frames open, and whether more comes for one behind
-// its end, or its reset: then an answer may be overtaken.
-func streamsOf(sent []byte) map[uint32]bool {
-	streams, ended := map[uint32]bool{}, map[uint32]bool{}
-	for len(sent) >= 9 {
-		length := int(sent[0])<<16 | int(sent[1])<<8 | int(sent[2])
-		kind, flags, id := http2.FrameType(sent[3]), http2.Flags(sent[4]), binary.BigEndian.Uint32(sent[5:])&(1<<31-1)
-		_, open := streams[id]
+// completed2 completes the last frame, so that what follows is one.
+func completed2(sent []byte) []byte {
+	parts := partsOf2(sent, true)
+	last := parts[len(parts)-1]
+	if missing := 9 - len(last); len(last) > 0 && missing > 0 {
+		last = append(last[:len(last):len(last)], make([]byte, missing)...)
+		sent = append(sent[:len(sent):len(sent)], make([]byte, missing)...)
+	}
+	if len(last) >= 9 {
+		missing := 9 + (int(last[0])<<16 | int(last[1])<<8 | int(last[2])) - len(last)
+		if missing <= 16<<10 { // a larger frame is refused
+			sent = append(sent[:len(sent):len(sent)], make([]byte, missing)...)
+		}
+	}
+	return sent
+}
+
+// A stream2 is what an input does with a stream.
+type stream2 struct {
+	// ended: the visitor has said all, so that an answer has to come.
+	ended bool
+	// disturbed: more comes behind that, or a reset, which may overtake the answer.
+	disturbed bool
+}
+
+// streamsOf returns the streams that frames open.
+func streamsOf(sent []byte) map[uint32]*stream2 {
+	streams := map[uint32]*stream2{}
+	for _, frame := range partsOf2(sent, true) {
+		if len(frame) < 9 {
+			continue
+		}
+		kind, flags, id := http2.FrameType(frame[3]), http2.Flags(frame[4]), binary.BigEndian.Uint32(frame[5:])&(1<<31-1)
+		s := streams[id]
 		switch {
-		case kind == http2.FrameHeaders && !open && id%2 == 1:
-			streams[id] = false
-		case open && (kind == http2.FrameRSTStream || ended[id] && kind != http2.FramePriority && kind != http2.FrameContinuation):
-			streams[id] = true
+		case s == nil && kind == http2.FrameHeaders && id%2 == 1:
+			s = &stream2{}
+			streams[id] = s
+		case s == nil:
+			continue
+		case kind == http2.FrameRSTStream || s.ended && kind != http2.FramePriority && kind != http2.FrameContinuation:
+			s.disturbed = true
 		}
 		if kind == http2.FrameHeaders || kind == http2.FrameData {
-			ended[id] = ended[id] || flags.Has(http2.FlagHeadersEndStream)
+			s.ended = s.ended || flags.Has(http2.FlagHeadersEndStream)
 		}
-		sent = sent[min(9+length, len(sent)):]
 	}
 	return streams
 }
 
 // partsOf2 cuts frames from one another, or returns all as one part.
 func partsOf2(sent []byte, cut bool) (parts [][]byte) {
-	for cut && len(sent) >= 9 {
+	for cut && len(sent) > 9 {
 		n := min(9+(int(sent[0])<<16|int(sent[1])<<8|int(sent[2])), len(sent))
 		parts, sent = append(parts, sent[:n]), sent[n:]
 	}
@@ -103,14 +131,18 @@ func (a *answer2All) String() string {
 //
 // RFC 9113 section 5.1 has the whole connection end for a frame on a stream that has ended,
 // and so has the fast path. The library resets the stream only.
-func (h heard2) like(other heard2, streams map[uint32]bool) bool {
-	strict := h.goAway == "STREAM_CLOSED" && other.goAway == "no error" && slices.Contains(slices.Collect(maps.Values(streams)), true)
+func (h heard2) like(other heard2, streams map[uint32]*stream2) bool {
+	disturbed := false
+	for _, s := range streams {
+		disturbed = disturbed || s.disturbed
+	}
+	strict := h.goAway == "STREAM_CLOSED" && other.goAway == "no error" && disturbed
 	if h.goAway != other.goAway && !strict {
 		return false
 	}
-	for id, disturbed := range streams {
+	for id, s := range streams {
 		a, b := h.streams[id], other.streams[id]
-		cut := disturbed || h.goAway != "no error"
+		cut := !s.ended || s.disturbed || h.goAway != "no error"
 		if cut && (a == nil || b == nil || a.end != b.end) {
 			continue
 		}
@@ -123,7 +155,7 @@ func (h heard2) like(other heard2, streams map[uint32]bool) bool {
 
 // visit2 sends frames on a connection of their own, and returns what comes. Once nothing
 // has come for as long as the visitor's patience is, it says that no more will follow.
-func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience time.Duration, streams map[uint32]bool) heard2 {
+func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience time.Duration, streams map[uint32]*stream2) heard2 {
 	t.Helper()
 	c := n.Client.Clone()
 	c.NextProtos = []string{http2.NextProtoTLS}
@@ -150,7 +182,7 @@ func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 			time.Sleep(wellAfter)
 		}
 		// A patient visitor lets each frame have its effect before the next.
-		for _, part := range partsOf2(sent[split:], split == 0 && patience > time.Second/100) {
+		for _, part := range partsOf2(sent[split:], split == 0 && patience > 20*time.Millisecond) {
 			conn.Write(part)
 			if len(part) < len(sent) {
 				time.Sleep(patience / 10)
@@ -194,10 +226,10 @@ func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 	}
 }
 
-// answered reports whether all streams have ended.
-func (h heard2) answered(streams map[uint32]bool) bool {
-	for id := range streams {
-		if a := h.streams[id]; a == nil || a.end == "" {
+// answered reports whether all streams have ended that must.
+func (h heard2) answered(streams map[uint32]*stream2) bool {
+	for id, s := range streams {
+		if a := h.streams[id]; s.ended && (a == nil || a.end == "") {
 			return false
 		}
 	}

@@ -108,7 +108,7 @@ func (tw *twins) prime(t testing.TB) {
 func agree[V any](t *testing.T, tw *twins, visit func(*edgetest.Node, time.Duration) V, same func(on, off V) bool) {
 	t.Helper()
 	var ons, offs []V
-	for _, patience := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second} {
+	for _, patience := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second} {
 		tw.prime(t)
 		offs = append(offs, visit(tw.off, patience))
 		tw.prime(t)
