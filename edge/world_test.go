@@ -39,6 +39,7 @@ type world struct {
 	app     *origin.Origin
 	paid    map[string]*faas.Function
 	cache   *cache.Cache
+	gate    *admit.Controller // of requests
 	node    *edgetest.Node
 	visitor *edgetest.Visitor
 	arrived atomic.Int64 // requests that the listeners handed over, or found to be hits
@@ -152,8 +153,9 @@ func newCachingWorld(
 	change(&setup.Config, routes)
 	w.config, w.routes, w.origins = setup.Config, routes, map[string]origin.Config{"app": oc}
 	w.backends = edge.Backends{Origins: map[string]*origin.Origin{"app": o}, Functions: functions}
+	w.gate = admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2)
 	w.server, err = edge.NewServer(w.config, w.sites(), w.origins, w.backends, w.cache,
-		admit.New(admit.Config{Enforce: true, HandshakesPerCore: 500, HalfOpen: 1000}, 2), metrics.NewSet(), log)
+		w.gate, metrics.NewSet(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
