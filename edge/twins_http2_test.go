@@ -130,14 +130,15 @@ func (a *answer2All) String() string {
 // connection, or more for a stream, cuts off may have been answered before.
 //
 // RFC 9113 section 5.1 has the whole connection end for a frame on a stream that has ended,
-// and so has the fast path. The library resets the stream only.
+// and so has the fast path. The library resets the stream only. And of several errors either
+// may name another.
 func (h heard2) like(other heard2, streams map[uint32]*stream2) bool {
 	disturbed := false
 	for _, s := range streams {
 		disturbed = disturbed || s.disturbed
 	}
 	strict := h.goAway == "STREAM_CLOSED" && other.goAway == "no error" && disturbed
-	if h.goAway != other.goAway && !strict {
+	if (h.goAway == "no error") != (other.goAway == "no error") && !strict {
 		return false
 	}
 	for id, s := range streams {
