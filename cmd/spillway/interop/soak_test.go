@@ -112,8 +112,8 @@ func (s *soak) everybody() []habit {
 		{2, briefly, s.sendGarbage},
 		{1, briefly, s.giveUp},
 		{1, time.Second, s.tell("/reload")},
-		{1, 3 * time.Second, s.tell("/purge?all=1")},
-		{1, time.Second, s.tell("/purge?soft=1&prefix=https%3A%2F%2Flocalhost%2Fkept%2F")},
+		{1, 30 * time.Second, s.tell("/purge?all=1")},
+		{1, 10 * time.Second, s.tell("/purge?soft=1&prefix=https%3A%2F%2Flocalhost%2Fkept%2F")},
 	}
 	for _, proto := range []string{"h1", "h2", "h3"} {
 		all = append(all, habit{1, briefly, func(ctx context.Context) error { return s.leaveEarly(ctx, proto) }})
@@ -171,7 +171,7 @@ func (s *soak) addsUp(t *testing.T) {
 	if lines+lost != counted {
 		t.Errorf("%.0f requests counted, %.0f lines logged and %.0f lost", counted, lines, lost)
 	}
-	if hits := s.node.hits(t); hits < counted/4 {
+	if hits := s.node.hits(t); hits < counted/10 {
 		t.Errorf("%.0f hits of %.0f requests", hits, counted)
 	}
 }
