@@ -113,7 +113,7 @@ func (f *fastHTTP2) Read(p []byte) (int, error) {
 func (f *fastHTTP2) fill() {
 	size := mostRead
 	if len(f.in) >= frameHeader {
-		size = max(size, frameHeader+headOf(f.in).length)
+		size = max(size, frameHeader+frameHeadOf(f.in).length)
 	}
 	room := f.room
 	if len(room) != size {
@@ -146,16 +146,16 @@ func (f *fastHTTP2) wake() {
 	}
 }
 
-// A head is that of a frame (RFC 9113 section 4.1).
-type head struct {
+// A frameHead is that of a frame (RFC 9113 section 4.1).
+type frameHead struct {
 	length int
 	kind   http2.FrameType
 	flags  http2.Flags
 	stream uint32
 }
 
-func headOf(b []byte) head {
-	return head{
+func frameHeadOf(b []byte) frameHead {
+	return frameHead{
 		length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]), kind: http2.FrameType(b[3]), flags: http2.Flags(b[4]),
 		stream: binary.BigEndian.Uint32(b[5:]) & math.MaxInt32,
 	}
@@ -173,7 +173,7 @@ func (f *fastHTTP2) look() {
 		if len(f.in) < frameHeader {
 			break
 		}
-		h := headOf(f.in)
+		h := frameHeadOf(f.in)
 		if !f.begun {
 			f.begun, f.off = true, h.kind != http2.FrameSettings
 		}
@@ -218,7 +218,7 @@ func (f *fastHTTP2) give() {
 
 // minds reports whether a frame is to be looked at whole. It also keeps account of those
 // that are not.
-func (f *fastHTTP2) minds(h head) bool {
+func (f *fastHTTP2) minds(h frameHead) bool {
 	switch {
 	case h.length > mostFrame: // the library refuses it
 		return false
@@ -241,7 +241,7 @@ func (f *fastHTTP2) minds(h head) bool {
 }
 
 // misplaced is the error of a frame that may not come on a closed stream.
-func (f *fastHTTP2) misplaced(h head) error {
+func (f *fastHTTP2) misplaced(h frameHead) error {
 	if f.open || !f.closed(h.stream) {
 		return nil
 	}
@@ -268,7 +268,7 @@ func (f *fastHTTP2) know(stream uint32) {
 }
 
 // takes reports whether a frame is none of the library's business.
-func (f *fastHTTP2) takes(h head, payload []byte) bool {
+func (f *fastHTTP2) takes(h frameHead, payload []byte) bool {
 	switch h.kind {
 	case http2.FrameHeaders:
 		return f.takesRequest(h, payload)

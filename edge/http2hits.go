@@ -11,7 +11,7 @@ import (
 )
 
 // takesRequest follows the state of the compression, and answers a hit.
-func (f *fastHTTP2) takesRequest(h head, payload []byte) bool {
+func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
 	opens := h.stream%2 == 1 && h.stream > f.last
 	if !f.off {
 		block, sound := headerBlock(h, payload)
@@ -30,7 +30,7 @@ func (f *fastHTTP2) takesRequest(h head, payload []byte) bool {
 
 // headerBlock is that of a HEADERS frame (RFC 9113 section 6.2), without padding and
 // priority. It is not sound where the library would not take it.
-func headerBlock(h head, payload []byte) (block []byte, sound bool) {
+func headerBlock(h frameHead, payload []byte) (block []byte, sound bool) {
 	padding := 0
 	if h.flags&http2.FlagHeadersPadded != 0 {
 		if len(payload) == 0 {
@@ -51,7 +51,7 @@ func headerBlock(h head, payload []byte) (block []byte, sound bool) {
 }
 
 // answers answers a request, if it is a hit. Its fields have been decoded.
-func (f *fastHTTP2) answers(h head) bool {
+func (f *fastHTTP2) answers(h frameHead) bool {
 	if h.flags&http2.FlagHeadersEndStream == 0 || !f.hold() {
 		return false
 	}

@@ -27,7 +27,7 @@ func ports(messages []ipv4.Message) (all []int) {
 	return all
 }
 
-func batch(n int) (messages []ipv4.Message) {
+func burst(n int) (messages []ipv4.Message) {
 	for range n {
 		messages = append(messages, packet(false, 0))
 	}
@@ -50,12 +50,12 @@ func TestIntakeHoldsWhatHasNoRoom(t *testing.T) {
 	if n := i.sieve(mixed, now); !slices.Equal(ports(mixed[:n]), []int{1, 2}) || string(mixed[1].Buffers[0][6:7]) != "2" {
 		t.Errorf("%v go on", ports(mixed[:n]))
 	}
-	if n := i.release(batch(8), now); n != 0 {
+	if n := i.release(burst(8), now); n != 0 {
 		t.Errorf("%d are given out without room", n)
 	}
 	// One that was worked off stands for all before.
 	i.took(given[1], now)
-	out := batch(8)
+	out := burst(8)
 	if n := i.release(out, now); !slices.Equal(ports(out[:n]), []int{1001, 1002}) || i.holds() {
 		t.Errorf("%v are given out", ports(out[:n]))
 	}
@@ -72,11 +72,11 @@ func TestIntakeFailsOpen(t *testing.T) {
 	}
 	// What was given belonged to connections, and nobody is shown.
 	late := now.Add(intakeStuck + 1)
-	if n := i.release(batch(8), late); n != 8 {
+	if n := i.release(burst(8), late); n != 8 {
 		t.Errorf("%d are given out of a queue that is taken for full for ever", n)
 	}
 	// Those who waited for too long are gone.
-	if n := i.release(batch(8), now.Add(heldFor+1)); n != 0 || i.holds() {
+	if n := i.release(burst(8), now.Add(heldFor+1)); n != 0 || i.holds() {
 		t.Errorf("%d are given out too late", n)
 	}
 }
