@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
+	"testing"
+	"time"
 )
 
 // Patient is what the path uses for streams of messages.
@@ -94,4 +96,12 @@ func (e Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	w.Header()["Content-Type"] = []string{"text/plain"}
 	fmt.Fprintf(w, "%s %s %q %q %d %q %v\n", r.Method, r.RequestURI, r.Host, r.Header, r.ContentLength, body, err)
+}
+
+// HoldFirstPackets has sockets hold first packets back for as long as d, until the test
+// ends.
+func HoldFirstPackets(t testing.TB, d time.Duration) {
+	was := heldFor
+	heldFor = d
+	t.Cleanup(func() { heldFor = was })
 }

@@ -52,8 +52,8 @@ type fastHTTP2 struct {
 	most   int       // the least that the window of a new stream ever was
 
 	decoder *hpack.Decoder
-	fields  []hpack.HeaderField
-	batch   *batch // not nil: the server's writes are held
+	fields  []hpack.HeaderField // of the present block, as far as mostFields
+	batch   *batch              // not nil: the server's writes are held
 
 	window sendWindow  // also counts, from another goroutine, what the server writes
 	woken  atomic.Bool // the reader is to look at the window: see wake
@@ -80,7 +80,7 @@ func newFastHTTP2(l *Listeners, c *connection, conn *frameConn) *fastHTTP2 {
 		rest: len(http2.ClientPreface), when: time.Now(), most: firstWindow,
 	}
 	f.window.init()
-	f.decoder = hpack.NewDecoder(tableSize, func(h hpack.HeaderField) { f.fields = append(f.fields, h) })
+	f.decoder = hpack.NewDecoder(tableSize, f.collect)
 	f.decoder.SetMaxStringLength(int(l.c.Limits.HeaderBytes))
 	return f
 }

@@ -27,6 +27,7 @@ import (
 func newFastWorld(t testing.TB, change func(*edge.Config)) *world {
 	w := newWorldWith(t, "h2", 100, func(c *edge.Config, _ []edge.RouteConfig) {
 		c.Expose = "off" // no field that differs from answer to answer
+		c.HTTP2.FastPath = "on"
 		change(c)
 	})
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {

@@ -8,7 +8,20 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
+
+// mostFields is how many fields a request may have that is answered here, those of
+// RFC 9113 section 8.3.1 among them: a frame of indexes makes 16,384, and what they take
+// stays with the connection.
+const mostFields = maxFields + 4
+
+// collect is given each field that the decoder finds.
+func (f *fastHTTP2) collect(h hpack.HeaderField) {
+	if len(f.fields) <= mostFields {
+		f.fields = append(f.fields, h)
+	}
+}
 
 // takesRequest follows the state of the compression, and answers a hit.
 func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
@@ -19,7 +32,7 @@ func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
 		f.fields = f.fields[:0]
 		_, err := f.decoder.Write(block)
 		err = errors.Join(err, f.decoder.Close())
-		if f.off = !sound || err != nil; plain && opens && !f.off && f.answers(h) {
+		if f.off = !sound || err != nil; plain && opens && !f.off && len(f.fields) <= mostFields && f.answers(h) {
 			f.last = h.stream
 			return true
 		}
