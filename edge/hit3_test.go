@@ -401,7 +401,7 @@ func TestHits3Leave(t *testing.T) {
 func TestHits3Panic(t *testing.T) {
 	var log bytes.Buffer
 	s := edgetest.New(edge.Panicky{Handler: http.HandlerFunc(echoProto)})
-	s.Config.Limits.Streams, s.Config.HTTP3.FastPath = 1, "on"
+	s.Config.Limits.Streams, s.Config.HTTP3.FastPath, s.Config.HTTP1.FastPath = 1, "on", "off"
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
 	n := s.Start(t)
 	conn := n.DialQUIC(t)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,12 +31,12 @@ type hitConn struct {
 
 	held []byte // read, and kept back from net/http
 	// asked: net/http has a request, and has not answered it. body is what it has yet
-	// to be given of it.
-	asked bool
-	body  int64
-	// opaque: where requests begin is not known any more.
-	opaque bool
-	known  bool // a request came
+	// to be given of it. opaque: where requests begin is not known any more. Of a
+	// connection that it will close net/http may begin a read while it lifts the last
+	// deadline.
+	asked, opaque atomic.Bool
+	body          atomic.Int64
+	known         bool // a request came
 	// posted: the last request that net/http had is a POST, behind which it would take
 	// an empty line too many. It must see what follows, so that it does not later.
 	posted bool
@@ -52,13 +53,13 @@ func newHitConn(l *Listeners, c *connection, conn *tls.Conn) *hitConn {
 // Read implements net.Conn.
 func (h *hitConn) Read(p []byte) (int, error) {
 	switch {
-	case h.opaque:
+	case h.opaque.Load():
 		return h.take(p)
-	case h.body > 0:
-		n, err := h.take(p[:min(int64(len(p)), h.body)])
-		h.body -= int64(n)
+	case h.body.Load() > 0:
+		n, err := h.take(p[:min(int64(len(p)), h.body.Load())])
+		h.body.Add(-int64(n))
 		return n, err
-	case h.asked:
+	case h.asked.Load():
 		return 0, h.watch(p)
 	}
 	return h.next(p)
@@ -106,7 +107,7 @@ func (h *hitConn) next(p []byte) (int, error) {
 		case h.known && have < leastRequest && failure != nil:
 			return 0, failure
 		case found == unclear && (have >= leastRequest || !h.known), have == len(p), failure != nil:
-			h.opaque = true
+			h.opaque.Store(true)
 			return have, failure
 		}
 		h.await(used > 0, have > 0)
@@ -119,7 +120,8 @@ const leastRequest = 4
 
 // ask gives net/http the request at the beginning of b, and keeps the rest back.
 func (h *hitConn) ask(b []byte, size int, failure error) (int, error) {
-	h.asked, h.known = true, true
+	h.asked.Store(true)
+	h.known = true
 	if size < len(b) {
 		h.held = slices.Concat(b[size:], h.held)
 		failure = nil // comes again
@@ -147,7 +149,7 @@ func (h *hitConn) await(answered, begun bool) {
 // SetReadDeadline implements net.Conn. net/http gives a head its time when it sees the
 // beginning, which may have come long before.
 func (h *hitConn) SetReadDeadline(t time.Time) error {
-	if h.opaque && h.slow {
+	if h.opaque.Load() && h.slow {
 		if t.IsZero() {
 			h.slow = false
 		} else if t.After(h.until) {
@@ -160,9 +162,11 @@ func (h *hitConn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline implements net.Conn. Each request has one, and net/http lifts it when
 // the answer has been written.
 func (h *hitConn) SetWriteDeadline(t time.Time) error {
-	if t.IsZero() && h.asked && h.c.unguarded() {
-		h.asked = false
-		h.opaque = h.opaque || h.body > 0 // it should have closed the connection
+	if t.IsZero() && h.asked.Load() && h.c.unguarded() {
+		if h.body.Load() > 0 {
+			h.opaque.Store(true) // it should have closed the connection
+		}
+		h.asked.Store(false)
 	}
 	return h.Conn.SetWriteDeadline(t)
 }
@@ -192,7 +196,8 @@ func (h *hitConn) answer(b []byte) (used, size int, found reading, err error) {
 		}
 		x := h.hit(head)
 		if x == nil {
-			h.body, size = head.body, head.size
+			h.body.Store(head.body)
+			size = head.size
 			h.posted = head.request.Method == http.MethodPost
 			break
 		}
