@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,11 +116,12 @@ type answer2All struct {
 }
 
 func (h heard2) String() string {
-	text := "GOAWAY: " + h.goAway + "\n"
+	var text strings.Builder
+	text.WriteString("GOAWAY: " + h.goAway + "\n")
 	for _, id := range slices.Sorted(maps.Keys(h.streams)) {
-		text += fmt.Sprintf("stream %d: %s\n", id, h.streams[id])
+		fmt.Fprintf(&text, "stream %d: %s\n", id, h.streams[id])
 	}
-	return text
+	return text.String()
 }
 
 func (a *answer2All) String() string {
