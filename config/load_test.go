@@ -92,7 +92,7 @@ func TestProblems(t *testing.T) {
 	// The names of keys.
 	f("cach: {}", "f:1:1: cach: no setting has this name; did you mean cache?")
 	f("cache: {memroy: 1GiB}", "f:1:9: cache.memroy: no setting has this name; did you mean memory?")
-	f("http3: {bogus: 1}", "f:1:9: http3.bogus: no setting has this name; keys here are enabled, gso, ecn, alt_svc_max_age")
+	f("http3: {bogus: 1}", "f:1:9: http3.bogus: no setting has this name; keys here are enabled, gso, ecn, fast_path, alt_svc_max_age")
 	f("functions: {a: {provider: process, function: a, url: 'http://a'}}",
 		"f:1:49: functions.a.url: this key belongs to provider web, not to process; remove it")
 	f("functions: {a: {url: 'http://a'}}", "f:1:13: functions.a.provider: this key is missing; add provider: web, lambda or process")

@@ -21,6 +21,31 @@ type link struct {
 	close  func()
 }
 
+// An unshared cache gives a session of his own to each of the many visitors who come back
+// by one ticket: quic-go writes into what it gets.
+type unshared struct{ tls.ClientSessionCache }
+
+// Get implements tls.ClientSessionCache.
+func (c unshared) Get(key string) (*tls.ClientSessionState, bool) {
+	known, ok := c.ClientSessionCache.Get(key)
+	if !ok {
+		return nil, false
+	}
+	ticket, state, err := known.ResumptionState()
+	if err != nil {
+		return nil, false
+	}
+	b, err := state.Bytes()
+	if err != nil {
+		return nil, false
+	}
+	if state, err = tls.ParseSessionState(b); err != nil {
+		return nil, false
+	}
+	own, err := tls.NewResumptionState(ticket, state)
+	return own, err == nil
+}
+
 // dial connects. What comes with the first packet is dialed early.
 func (v *visitor) dial(ctx context.Context, early bool) (*link, error) {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})

@@ -180,7 +180,7 @@ func (v *visitor) paced(n int, do func(i int, due time.Time)) {
 // comeBack lets visitors come who have been there: each connection is resumed, or it
 // is an error.
 func (v *visitor) comeBack(ctx context.Context) (t tally, err error) {
-	v.sessions = tls.NewLRUClientSessionCache(1)
+	v.sessions = unshared{tls.NewLRUClientSessionCache(1)}
 	if err := v.remember(ctx); err != nil {
 		return t, err
 	}
