@@ -53,29 +53,32 @@ func (f *field) stop() {
 }
 
 // newField starts all peers but those that are not installed.
-func newField(ctx context.Context) (f *field, err error) {
+func newField(ctx context.Context) (*field, error) {
 	dir, err := os.MkdirTemp("", "surge-bench-")
 	if err != nil {
 		return nil, err
 	}
-	f = &field{ctx: ctx, dir: dir, source: NewSource()}
-	defer func() {
-		if err != nil {
-			f.stop()
-		}
-	}()
-	if err := os.Chmod(dir, 0o755); err != nil { // peers run as nobody, below it
+	f := &field{ctx: ctx, dir: dir, source: NewSource()}
+	if err := f.startAll(); err != nil {
+		f.stop()
 		return nil, err
+	}
+	return f, nil
+}
+
+func (f *field) startAll() error {
+	if err := os.Chmod(f.dir, 0o755); err != nil { // peers run as nobody, below it
+		return err
 	}
 	for _, name := range []string{bare, "spillway", "nginx", "varnish"} {
 		switch err := f.start(name); {
 		case errors.Is(err, program.ErrMissing):
 			f.skipped = append(f.skipped, fmt.Sprintf("%s %v: scripts/setup bench installs it", name, program.ErrMissing))
 		case err != nil:
-			return nil, fmt.Errorf("start %s: %w", name, err)
+			return fmt.Errorf("start %s: %w", name, err)
 		}
 	}
-	return f, nil
+	return nil
 }
 
 func (f *field) start(name string) error {

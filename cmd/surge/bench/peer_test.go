@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,18 @@ func TestUnknownPeer(t *testing.T) {
 	f := &field{dir: t.TempDir()}
 	if err := f.start("apache"); err == nil || errors.Is(err, program.ErrMissing) {
 		t.Errorf("a peer that does not exist: %v", err)
+	}
+}
+
+// The programs that are ours lie beside the one that runs, and beside this one there
+// is none: what was begun is ended.
+func TestFieldWithoutOurPrograms(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	if _, err := newField(t.Context()); err == nil {
+		t.Error("there is no node, and nothing is said")
+	}
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, error %v", left, err)
 	}
 }
 
