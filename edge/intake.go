@@ -144,24 +144,19 @@ func put(m *ipv4.Message, data, oob []byte, flags int, addr net.Addr) {
 // there and those that were held it goes by turns.
 func (s *watchedSocket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 	for {
-		holds := s.intake.holds()
-		if holds && !s.ending.Load() {
+		polls := false
+		if s.intake.holds() {
 			s.heldLast = !s.heldLast
 			if s.heldLast {
 				if n := s.intake.release(messages, time.Now()); n > 0 {
 					return n, nil
 				}
 			}
-			s.polls = true
-			_ = s.UDPConn.SetReadDeadline(time.Now().Add(intakePoll)) // of a closed socket the read tells
+			polls = s.limitRead(time.Now().Add(intakePoll))
 		}
 		n, err := s.batch.ReadBatch(messages, flags)
-		if s.polls && !s.ending.Load() {
-			s.polls = false
-			_ = s.UDPConn.SetReadDeadline(time.Time{})
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				continue
-			}
+		if polls && s.limitRead(time.Time{}) && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
 		}
 		if err != nil {
 			return n, err
@@ -172,8 +167,23 @@ func (s *watchedSocket) ReadBatch(messages []ipv4.Message, flags int) (int, erro
 	}
 }
 
+// limitRead has a read end at t, at no time if that is zero, and reports whether it does.
+// When quic-go wants its reading to end that stands: it waits for it, and nothing else may
+// come that would end a read.
+func (s *watchedSocket) limitRead(t time.Time) (limited bool) {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	if s.ending {
+		return false
+	}
+	_ = s.UDPConn.SetReadDeadline(t) // of a closed socket the read tells
+	return true
+}
+
 // SetReadDeadline is how quic-go ends its reading.
 func (s *watchedSocket) SetReadDeadline(t time.Time) error {
-	s.ending.Store(!t.IsZero())
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	s.ending = !t.IsZero()
 	return s.UDPConn.SetReadDeadline(t)
 }

@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -78,5 +80,35 @@ func TestIntakeFailsOpen(t *testing.T) {
 	// Those who waited for too long are gone.
 	if n := i.release(burst(8), now.Add(heldFor+1)); n != 0 || i.holds() {
 		t.Errorf("%d are given out too late", n)
+	}
+}
+
+// quic-go ends its reading by a deadline, and waits for the read. The reader's own
+// deadlines do not lift that one, whenever it comes.
+func TestIntakeLetsReadingEnd(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, s := watch(conn)
+	if !s.limitRead(time.Now().Add(time.Hour)) {
+		t.Error("the reader has no deadline of its own")
+	}
+	if err := s.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if s.limitRead(time.Time{}) {
+		t.Error("the reader has lifted quic-go's deadline")
+	}
+	s.intake.held = []heldPacket{{addr: conn.LocalAddr(), since: time.Now()}}
+	var end error
+	for range 3 {
+		if _, end = s.ReadBatch(burst(1), 0); end != nil {
+			break
+		}
+	}
+	if !errors.Is(end, os.ErrDeadlineExceeded) {
+		t.Errorf("the reading ended with: %v", end)
 	}
 }

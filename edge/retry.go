@@ -3,7 +3,7 @@ package edge
 import (
 	"encoding/binary"
 	"net"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -27,10 +27,11 @@ type watchedSocket struct {
 	batch  *ipv4.PacketConn
 	places chan struct{} // that are taken
 	intake intake
-	// What follows is the reader's: whether it gave out held packets last, and whether the
-	// read deadline is its own. Ending is set when quic-go wants it to end.
-	heldLast, polls bool
-	ending          atomic.Bool
+	// heldLast is the reader's: it gave out held packets last.
+	heldLast bool
+
+	deadline sync.Mutex // of reads
+	ending   bool       // quic-go has set it
 }
 
 // watch returns what quic-go is to send and read by, and who watches it: nobody does the
