@@ -62,8 +62,9 @@ func backlogOf(c net.PacketConn) (backlog, error) {
 	return backlog{buffer: int64(info[rcvbuf]) / 2, dropped: uint64(info[drops])}, nil
 }
 
-// unprocessed counts the packets of new visitors that quic-go drops because it has a
-// thousand others before it (as DOS prevention).
+// unprocessed counts the packets of new visitors that are lost: those that quic-go drops
+// because it has a thousand others before it (as DOS prevention), and those that an intake
+// cannot hold, or cannot any longer.
 type unprocessed struct {
 	packets atomic.Uint64
 }

@@ -98,10 +98,10 @@ func (e Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %q %q %d %q %v\n", r.Method, r.RequestURI, r.Host, r.Header, r.ContentLength, body, err)
 }
 
-// HoldFirstPackets has sockets hold first packets back for as long as d, until the test
-// ends.
+// HoldFirstPackets has sockets hold first packets back for as long as d, however long
+// quic-go shows nobody, until the test ends.
 func HoldFirstPackets(t testing.TB, d time.Duration) {
-	was := heldFor
-	heldFor = d
-	t.Cleanup(func() { heldFor = was })
+	held, stuck := heldFor, intakeStuck
+	heldFor, intakeStuck = d, d
+	t.Cleanup(func() { heldFor, intakeStuck = held, stuck })
 }

@@ -22,18 +22,19 @@ const (
 	// intakePoll is how often the node looks whether there is room again, while no packets
 	// come that would make it look.
 	intakePoll = 2 * time.Millisecond
-	// intakeStuck is how long quic-go may show nobody before its queue is taken for empty:
-	// then what was given to it belonged to connections.
-	intakeStuck = 100 * time.Millisecond
 	// leastInitial is the length of a datagram that may begin a connection (RFC 9000
 	// section 14.1).
 	leastInitial = 1200
 )
 
-// heldFor is how long they wait: as long as a handshake may be silent. Clients send them
-// again meanwhile, which finds the connection that the first has made. Tests on slow
-// machines have it longer.
-var heldFor = quicHandshakeTimeout
+var (
+	// heldFor is how long they wait: as long as a handshake may be silent. Clients send them
+	// again meanwhile, which finds the connection that the first has made.
+	heldFor = quicHandshakeTimeout
+	// intakeStuck is how long quic-go may show nobody before its queue is taken for empty:
+	// then what was given to it belonged to connections, or to nobody.
+	intakeStuck = 100 * time.Millisecond
+)
 
 // An intake holds first packets back for which quic-go has no room, so that a burst of
 // visitors is neither lost nor in the way of those who are here.
@@ -46,6 +47,7 @@ type intake struct {
 	given []net.Addr // of packets that quic-go has not come to
 	moved time.Time  // when it came to one
 	held  []heldPacket
+	lost  *unprocessed // counts what found no place, or waited for too long
 }
 
 type heldPacket struct {
@@ -102,9 +104,11 @@ func (i *intake) sieve(messages []ipv4.Message, now time.Time) int {
 }
 
 func (i *intake) hold(m *ipv4.Message, now time.Time) {
-	if len(i.held) < heldMost { // else it is lost, as it would be without
-		i.held = append(i.held, heldPacket{slices.Clone(m.Buffers[0][:m.N]), slices.Clone(m.OOB[:m.NN]), m.Flags, m.Addr, now})
+	if len(i.held) >= heldMost { // it is lost, as it would be without
+		i.lost.packets.Add(1)
+		return
 	}
+	i.held = append(i.held, heldPacket{slices.Clone(m.Buffers[0][:m.N]), slices.Clone(m.OOB[:m.NN]), m.Flags, m.Addr, now})
 }
 
 // release gives out packets that were held, the first first, as there is room.
@@ -114,7 +118,9 @@ func (i *intake) release(messages []ipv4.Message, now time.Time) int {
 	n := 0
 	for len(i.held) > 0 && n < len(messages) {
 		p := i.held[0]
-		if now.Sub(p.since) <= heldFor {
+		if now.Sub(p.since) > heldFor {
+			i.lost.packets.Add(1)
+		} else {
 			if !i.give(p.addr, now) {
 				break
 			}

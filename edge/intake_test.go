@@ -64,13 +64,13 @@ func TestIntakeHoldsWhatHasNoRoom(t *testing.T) {
 }
 
 func TestIntakeFailsOpen(t *testing.T) {
-	var i intake
+	i := intake{lost: new(unprocessed)}
 	now := time.Now()
 	for n := range intakeRoom + heldMost + 10 {
 		i.sieve([]ipv4.Message{packet(true, n)}, now)
 	}
-	if len(i.held) != heldMost {
-		t.Errorf("%d are held, at most %d may be", len(i.held), heldMost)
+	if lost := i.lost.packets.Load(); len(i.held) != heldMost || lost != 10 {
+		t.Errorf("%d are held, at most %d may be; %d of 10 lost ones are counted", len(i.held), heldMost, lost)
 	}
 	// What was given belonged to connections, and nobody is shown.
 	late := now.Add(intakeStuck + 1)
@@ -80,6 +80,9 @@ func TestIntakeFailsOpen(t *testing.T) {
 	// Those who waited for too long are gone.
 	if n := i.release(burst(8), now.Add(heldFor+1)); n != 0 || i.holds() {
 		t.Errorf("%d are given out too late", n)
+	}
+	if lost := i.lost.packets.Load(); lost != 10+heldMost-8 {
+		t.Errorf("%d lost ones are counted, there are %d", lost, 10+heldMost-8)
 	}
 }
 
@@ -91,7 +94,7 @@ func TestIntakeLetsReadingEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, s := watch(conn)
+	_, s := watch(conn, new(unprocessed))
 	if !s.limitRead(time.Now().Add(time.Hour)) {
 		t.Error("the reader has no deadline of its own")
 	}

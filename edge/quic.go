@@ -88,7 +88,7 @@ func newQUICServer(l *Listeners) (*quicServer, error) {
 			"sockets", len(l.socks.UDP), "error", l.socks.unsteered)
 	}
 	for i, conn := range l.socks.UDP {
-		sock, watched := watch(conn)
+		sock, watched := watch(conn, &q.lost)
 		q.sockets = append(q.sockets, &quicSocket{transport: &quic.Transport{
 			Conn:                  sock,
 			ConnectionIDGenerator: socketIDs{steering.IDs, steering.slot(i)},

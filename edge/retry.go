@@ -34,14 +34,14 @@ type watchedSocket struct {
 	ending   bool       // quic-go has set it
 }
 
-// watch returns what quic-go is to send and read by, and who watches it: nobody does the
-// conn of a test that is no socket.
-func watch(conn net.PacketConn) (net.PacketConn, *watchedSocket) {
+// watch returns what quic-go is to send and read by, and who watches it, and counts what is
+// lost there: nobody does for the conn of a test that is no socket.
+func watch(conn net.PacketConn, lost *unprocessed) (net.PacketConn, *watchedSocket) {
 	udp, ok := conn.(*net.UDPConn)
 	if !ok {
 		return conn, nil
 	}
-	s := &watchedSocket{UDPConn: udp, batch: ipv4.NewPacketConn(udp), places: make(chan struct{}, retryPlaces)}
+	s := &watchedSocket{UDPConn: udp, batch: ipv4.NewPacketConn(udp), places: make(chan struct{}, retryPlaces), intake: intake{lost: lost}}
 	return s, s
 }
 

@@ -270,8 +270,8 @@ type ListenState struct {
 	UDPSteering  string `json:"udp_steering,omitempty"`
 	UDPUnsteered string `json:"udp_unsteered,omitempty"`
 	// UDPBuffer is the least receive buffer of these sockets, in bytes. UDPDropped counts
-	// packets that did not fit into one, and UDPUnprocessed those of new visitors that did
-	// not fit into quic-go's queue.
+	// packets that did not fit into one, and UDPUnprocessed those of new visitors that were
+	// read and found no place in a queue, or waited there for too long.
 	UDPBuffer      int64  `json:"udp_buffer"`
 	UDPDropped     uint64 `json:"udp_dropped"`
 	UDPUnprocessed uint64 `json:"udp_unprocessed"`
