@@ -20,9 +20,13 @@ import (
 // quic-go asks for, too, but only when it begins to read.
 const ReceiveBuffer = 7 << 20
 
-// enlarge gives a socket its receive buffer: with CAP_NET_ADMIN in any case, else as far
-// as net.core.rmem_max goes.
+// enlarge gives a socket its receive buffer, if it has less: with CAP_NET_ADMIN in any
+// case, else as far as net.core.rmem_max goes. Who opened a socket that is adopted, or set
+// net.core.rmem_default, may want more.
 func enlarge(fd uintptr) error {
+	if doubled, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil && doubled >= 2*ReceiveBuffer {
+		return nil
+	}
 	if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, ReceiveBuffer) == nil {
 		return nil
 	}

@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/sys/unix"
 
 	"spillway/edge"
 	"spillway/edge/edgetest"
@@ -25,6 +27,7 @@ func TestBurstOfVisitorsLosesNoInitial(t *testing.T) {
 
 func burst(t *testing.T, datagramsEach int, keys tls.CurveID) {
 	const visitors = 1000
+	setBuffer(t, listenUDP(t), 3<<20)     // its measure of 2,000 datagrams is 2.2 MiB
 	edge.HoldFirstPackets(t, time.Minute) // handshakes take long on a slow machine
 	s := edgetest.New(http.HandlerFunc(echoProto))
 	s.Admit.Enforce = false
@@ -52,6 +55,82 @@ func burst(t *testing.T, datagramsEach int, keys tls.CurveID) {
 	if got := n.Admit.State().Started; got != visitors || state.UDPDropped > 0 || state.UDPUnprocessed > 0 {
 		t.Errorf("%d of %d visitors, in %d datagrams; dropped by the kernel %d, by the queue of new ones %d; buffer %d",
 			got, visitors, len(hellos), state.UDPDropped, state.UDPUnprocessed, state.UDPBuffer)
+	}
+}
+
+// An adopted socket keeps a larger buffer than the node would give it.
+func TestAdoptedSocketKeepsItsBuffer(t *testing.T) {
+	const large = 2 * edge.ReceiveBuffer
+	udp := listenUDP(t)
+	setBuffer(t, udp, large)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	var files []*os.File
+	for _, sock := range []interface{ File() (*os.File, error) }{udp, tcp.(*net.TCPListener)} {
+		f, err := sock.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	socks, err := edge.AdoptSockets(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socks.Close()
+	if got := bufferOf(t, udp); got < large {
+		t.Errorf("the buffer of %d bytes has become %d", large, got)
+	}
+}
+
+func listenUDP(t *testing.T) *net.UDPConn {
+	t.Helper()
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// setBuffer gives a socket a receive buffer, in bytes as setsockopt takes them, or skips
+// where that is not allowed.
+func setBuffer(t *testing.T, c *net.UDPConn, bytes int) {
+	t.Helper()
+	control(t, c, func(fd int) {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes) // which bufferOf shows
+		}
+	})
+	if bufferOf(t, c) < bytes {
+		t.Skipf("a receive buffer of %d bytes needs CAP_NET_ADMIN, or as much in net.core.rmem_max", bytes)
+	}
+}
+
+func bufferOf(t *testing.T, c *net.UDPConn) (bytes int) {
+	t.Helper()
+	control(t, c, func(fd int) {
+		doubled, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err != nil {
+			t.Error(err)
+		}
+		bytes = doubled / 2
+	})
+	return bytes
+}
+
+func control(t *testing.T, c *net.UDPConn, act func(fd int)) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { act(int(fd)) }); err != nil {
+		t.Fatal(err)
 	}
 }
 
