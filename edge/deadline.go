@@ -178,6 +178,13 @@ func (c *connection) unguarded() bool {
 	return c.guards == nil
 }
 
+// resting reports whether no request has come since the last sweep, and none is handled.
+func (c *connection) resting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.guards == nil && c.starts == c.seen
+}
+
 // A sight is what one sweep has in hand for all connections.
 type sight struct {
 	now time.Duration

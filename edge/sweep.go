@@ -208,9 +208,13 @@ func (l *Listeners) sweepQUIC(c *connection, s sight, idleLimit, leaving time.Du
 	return age, inTheWay
 }
 
-// crowdOut closes an idle connection to make room. A source that never asked for
-// anything owes for it as for a handshake that it left hanging.
+// crowdOut closes an idle connection to make room, unless a request has come while the
+// sweep looked at the others. A source that never asked for anything owes for it as for a
+// handshake that it left hanging.
 func (l *Listeners) crowdOut(c *connection) {
+	if !c.resting() {
+		return
+	}
 	l.conns.crowded.Add(1)
 	if c.fresh() {
 		c.blame(1)

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -61,4 +62,24 @@ func TestClosingsHaveAPace(t *testing.T) {
 	f(1000, time.Second, 250)
 	f(1000, 100*time.Millisecond, 25)
 	f(1000, 0, 1)
+}
+
+// Who asks for something while a sweep looks at the others is not in the way any more.
+func TestWhoAsksIsNotCrowdedOut(t *testing.T) {
+	f := func(what string, change func(*connection), want uint64) {
+		t.Helper()
+		visitor, conn := net.Pipe()
+		defer visitor.Close()
+		defer conn.Close()
+		c := &connection{tcp: conn, starts: 1, seen: 1}
+		change(c)
+		var l Listeners
+		l.crowdOut(c)
+		if got := l.conns.crowded.Load(); got != want {
+			t.Errorf("%s: %d are crowded out, want %d", what, got, want)
+		}
+	}
+	f("idle", func(*connection) {}, 1)
+	f("a request is handled", func(c *connection) { c.enter(&guard{}); c.seen = c.starts }, 0)
+	f("a request was answered", (*connection).answered, 0)
 }
