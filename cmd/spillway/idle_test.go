@@ -44,16 +44,21 @@ func measureIdle(b *testing.B, visitors int) {
 	crowd.come(b, 1)
 	time.Sleep(time.Second)
 	before, routines := s.resident(b), s.goroutines(b)
+	began := time.Now()
 	crowd.come(b, visitors)
 	time.Sleep(10 * time.Second)
+	took := time.Since(began)
 	// Asking for a profile takes memory, too.
 	held := s.resident(b) - before
 	grown := s.goroutines(b) - routines
 	for _, name := range []string{"heap", "goroutine"} {
 		s.keepProfile(b, name)
 	}
-	if crowd.gone() > 0 {
-		b.Fatalf("%d of %d connections are gone", crowd.gone(), visitors)
+	switch gone := crowd.gone(); {
+	case gone > 0 && took >= 20*time.Second: // timeouts.idle, as it is by default
+		b.Skipf("this machine takes %s to make %d connections and let them be idle, and %d were closed meanwhile", took, visitors, gone)
+	case gone > 0:
+		b.Fatalf("%d of %d connections are gone", gone, visitors)
 	}
 	b.ReportMetric(float64(held)/1024/float64(visitors), "KiB/conn")
 	b.ReportMetric(float64(grown)/float64(visitors), "goroutines/conn")
