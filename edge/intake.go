@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -147,21 +148,22 @@ func put(m *ipv4.Message, data, oob []byte, flags int, addr net.Addr) {
 }
 
 // ReadBatch is how quic-go reads many packets by one system call. Between those that are
-// there and those that were held it goes by turns.
+// there and those that were held it goes by turns, and waits for neither while there is
+// one of the other.
 func (s *watchedSocket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 	for {
-		polls := false
+		polls, how := false, flags
 		if s.intake.holds() {
-			s.heldLast = !s.heldLast
-			if s.heldLast {
-				if n := s.intake.release(messages, time.Now()); n > 0 {
-					return n, nil
-				}
+			if s.heldLast = !s.heldLast; !s.heldLast {
+				how |= unix.MSG_DONTWAIT
+			} else if n := s.intake.release(messages, time.Now()); n > 0 {
+				return n, nil
+			} else {
+				polls = s.limitRead(time.Now().Add(intakePoll))
 			}
-			polls = s.limitRead(time.Now().Add(intakePoll))
 		}
-		n, err := s.batch.ReadBatch(messages, flags)
-		if polls && s.limitRead(time.Time{}) && errors.Is(err, os.ErrDeadlineExceeded) {
+		n, err := s.batch.ReadBatch(messages, how)
+		if polls && s.limitRead(time.Time{}) && errors.Is(err, os.ErrDeadlineExceeded) || how != flags && errors.Is(err, unix.EAGAIN) {
 			continue
 		}
 		if err != nil {

@@ -89,12 +89,7 @@ func TestIntakeFailsOpen(t *testing.T) {
 // quic-go ends its reading by a deadline, and waits for the read. The reader's own
 // deadlines do not lift that one, whenever it comes.
 func TestIntakeLetsReadingEnd(t *testing.T) {
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, s := watch(conn, new(unprocessed))
+	s := stillSocket(t, 1)
 	if !s.limitRead(time.Now().Add(time.Hour)) {
 		t.Error("the reader has no deadline of its own")
 	}
@@ -104,7 +99,6 @@ func TestIntakeLetsReadingEnd(t *testing.T) {
 	if s.limitRead(time.Time{}) {
 		t.Error("the reader has lifted quic-go's deadline")
 	}
-	s.intake.held = []heldPacket{{addr: conn.LocalAddr(), since: time.Now()}}
 	var end error
 	for range 3 {
 		if _, end = s.ReadBatch(burst(1), 0); end != nil {
@@ -114,4 +108,31 @@ func TestIntakeLetsReadingEnd(t *testing.T) {
 	if !errors.Is(end, os.ErrDeadlineExceeded) {
 		t.Errorf("the reading ended with: %v", end)
 	}
+}
+
+// What is held is given out at once where there is room, although nothing comes.
+func TestIntakeWaitsForNobody(t *testing.T) {
+	s := stillSocket(t, 24)
+	s.deadline.Lock() // without which the reader cannot wait for a time: else this does not end
+	defer s.deadline.Unlock()
+	for range 3 {
+		if n, err := s.ReadBatch(burst(8), 0); n != 8 || err != nil {
+			t.Errorf("%d are given out, error %v", n, err)
+		}
+	}
+}
+
+// stillSocket is one to which nothing comes, where some packets are held.
+func stillSocket(t *testing.T, held int) *watchedSocket {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_, s := watch(conn, new(unprocessed))
+	for range held {
+		s.intake.held = append(s.intake.held, heldPacket{addr: conn.LocalAddr(), since: time.Now()})
+	}
+	return s
 }
