@@ -99,7 +99,7 @@ func (l *Listeners) sweep() {
 				l.excess(c)
 			}
 		}
-		for _, i := range longestIdle(tired, closings(len(buf), s.tick)) {
+		for _, i := range longestIdle(tired, closings(len(buf), l.admit.Surplus(), s.tick)) {
 			l.crowdOut(i.connection)
 		}
 		clear(tired)
@@ -129,9 +129,11 @@ type idler struct {
 // closings is how many idle connections of so many may be closed to make room after
 // what has passed since the last sweep: a quarter in a second, and one at least. More
 // would go than need be, for the memory that they leave is seen only when the
-// collector has run, and their visitors would come back all at once.
-func closings(connections int, tick time.Duration) int {
-	return max(int(float64(connections)*tick.Seconds()/4), 1)
+// collector has run, and their visitors would come back all at once. Of a surplus, whose
+// number is known, twice as many may go: half of all where the node is full, which is
+// how many can come in a second if leastIdle is left to each.
+func closings(connections int, surplus int64, tick time.Duration) int {
+	return max(int(float64(connections)*tick.Seconds()/4), int(2*surplus), 1)
 }
 
 // longestIdle returns the most of them that may go, those first that have been idle

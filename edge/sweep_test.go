@@ -52,16 +52,19 @@ func TestLongestIdleGoFirst(t *testing.T) {
 }
 
 func TestClosingsHaveAPace(t *testing.T) {
-	f := func(connections int, tick time.Duration, want int) {
+	f := func(connections int, surplus int64, tick time.Duration, want int) {
 		t.Helper()
-		if got := closings(connections, tick); got != want {
-			t.Errorf("%d connections after %v: %d, want %d", connections, tick, got, want)
+		if got := closings(connections, surplus, tick); got != want {
+			t.Errorf("%d connections, %d too many, after %v: %d, want %d", connections, surplus, tick, got, want)
 		}
 	}
-	f(1, time.Second, 1)
-	f(1000, time.Second, 250)
-	f(1000, 100*time.Millisecond, 25)
-	f(1000, 0, 1)
+	f(1, 0, time.Second, 1)
+	f(1000, 0, time.Second, 250)
+	f(1000, 0, 100*time.Millisecond, 25)
+	f(1000, 0, 0, 1)
+	f(1000, 100, time.Second, 250)
+	f(1000, 250, time.Second, 500)
+	f(1000, 250, 100*time.Millisecond, 500)
 }
 
 // Who asks for something while a sweep looks at the others is not in the way any more.

@@ -122,6 +122,15 @@ func (c *Controller) Room() float64 {
 	return min(max(min(free, memory), 0), 1)
 }
 
+// Surplus returns how many connections there are beyond three quarters of those that the
+// node may hold, which are the ones that Room falls by.
+func (c *Controller) Surplus() int64 {
+	if !c.enforce {
+		return 0
+	}
+	return max(c.conns.Load()-c.maxConns*3/4, 0)
+}
+
 // The parts of the memory beside the cache's from which on idle connections have less
 // room, and none. The collector's limit is at about 70 %, where it begins to work hard;
 // at the second, new visitors are asked to prove their addresses.

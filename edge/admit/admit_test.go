@@ -303,7 +303,7 @@ func BenchmarkConnect(b *testing.B) {
 }
 
 func TestRoom(t *testing.T) {
-	f := func(connections int, enforce bool, want float64) {
+	f := func(connections int, enforce bool, want float64, surplus int64) {
 		t.Helper()
 		c := config()
 		c.Connections, c.Enforce = 100, enforce
@@ -313,14 +313,17 @@ func TestRoom(t *testing.T) {
 			h.Done()
 		}
 		if got := k.Room(); got != want {
-			t.Errorf("%d of 100 connections: %v, want %v", connections, got, want)
+			t.Errorf("%d of 100 connections: room %v, want %v", connections, got, want)
+		}
+		if got := k.Surplus(); got != surplus {
+			t.Errorf("%d of 100 connections: surplus %d, want %d", connections, got, surplus)
 		}
 	}
-	f(0, true, 1)
-	f(75, true, 1)
-	f(80, true, 0.8)
-	f(100, true, 0)
-	f(120, false, 1)
+	f(0, true, 1, 0)
+	f(75, true, 1, 0)
+	f(80, true, 0.8, 5)
+	f(100, true, 0, 25)
+	f(120, false, 1, 0)
 }
 
 // Idle connections have less room as memory runs short, in pace with what they hold.
