@@ -47,14 +47,16 @@ func (b *bed) load(t trial, s *server) (m measurement, err error) {
 	run := &running{pid: s.process.Pid()}
 	if t.beside.Shape != "" {
 		beside := t.beside
-		beside.For = b.each + warmUp
+		beside.For = 2 * b.each // until it is ended: what counts may take longer than it should
 		if run.beside, err = b.command(b.client, beside, s.address); err != nil {
 			return m, err
 		}
-		defer run.endBeside()
 	}
-	var out string
-	if out, err = run.watch(cmd, client, w); err != nil {
+	out, err := run.watch(cmd, client, w)
+	if left := run.endBeside(); err == nil {
+		err = left
+	}
+	if err != nil {
 		return m, err
 	}
 	m.CPU, m.Window, m.Memory = run.after.cpu-run.before.cpu, run.after.at.Sub(run.before.at), run.after.memory-run.before.memory
@@ -133,14 +135,33 @@ func read(pid int) (r reading, err error) {
 type running struct {
 	pid           int // of the server
 	before, after reading
-	beside        *exec.Cmd // begins with what counts: the connections of that are there
+	beside        *exec.Cmd  // begins with what counts: the connections of that are there
+	left          chan error // gets how that ended; nil until it has begun
 }
 
-func (r *running) endBeside() {
-	if r.beside.Process != nil {
-		r.beside.Process.Kill()
-		_ = r.beside.Wait()
+func (r *running) startBeside() error {
+	if err := r.beside.Start(); err != nil {
+		return err
 	}
+	r.left = make(chan error, 1)
+	go func() { r.left <- r.beside.Wait() }()
+	return nil
+}
+
+// endBeside ends what is done beside, which lasts longer than what counts. If it has ended
+// by itself, something else was measured.
+func (r *running) endBeside() error {
+	if r.left == nil {
+		return nil
+	}
+	select {
+	case err := <-r.left:
+		return fmt.Errorf("what was to be done beside ended too early: %v", err)
+	default:
+	}
+	_ = r.beside.Process.Kill() // it may have ended just now
+	<-r.left
+	return nil
 }
 
 // settle is how long a server may still be busy with visitors who have left.
@@ -174,7 +195,7 @@ func (r *running) watch(cmd *exec.Cmd, client string, w work) (out string, err e
 		switch {
 		case !whole && strings.HasPrefix(line, begins):
 			if r.before, err = read(r.pid); err == nil && r.beside != nil {
-				err = r.beside.Start()
+				err = r.startBeside()
 			}
 		case !whole && strings.HasPrefix(line, ends):
 			r.after, err = read(r.pid)
