@@ -102,6 +102,8 @@ func TestLimits(t *testing.T) {
 	f(privileged, OK, "7 MiB for each socket", "/proc/sys/net/core/rmem_max", "212992")
 	held := func(m machine) Finding { return m.receives(212992) }
 	f(held, Warn, "212992 bytes, not 7500000", "/proc/sys/net/core/rmem_max", "212992")
+	f(held, Warn, "212992 bytes for each socket, not 7340032", "/proc/sys/net/core/rmem_max", "7500000")
+	f(func(m machine) Finding { return m.receives(0) }, OK, "7500000 bytes", "/proc/sys/net/core/rmem_max", "7500000")
 	f(queue, OK, "16384 connections", "/proc/sys/net/core/somaxconn", "16384")
 	f(queue, Warn, "4096 connections may wait to be accepted, not 16384", "/proc/sys/net/core/somaxconn", "4096")
 	f(cookies, OK, "set to 1", "/proc/sys/net/ipv4/tcp_syncookies", "1")

@@ -48,14 +48,19 @@ func (m machine) limit(l limit) Finding {
 	}
 }
 
-// receives looks at what a UDP socket holds of packets that the node has not read yet. A
-// node with CAP_NET_ADMIN takes what it wants.
+// receives looks at what a UDP socket holds of packets that the node has not read yet; zero
+// is that there is none. A node with CAP_NET_ADMIN takes what it wants, and one that does
+// not run will take what it may.
 func (m machine) receives(has int64) Finding {
-	const wanted = 7 << 20 // edge.ReceiveBuffer
-	if has < wanted {
-		return m.limit(receiveBuffer)
+	const what, wanted = "UDP receive buffer", 7 << 20 // edge.ReceiveBuffer
+	if has >= wanted {
+		return ok(what, "%d MiB for each socket", has>>20)
 	}
-	return ok("UDP receive buffer", "%d MiB for each socket", has>>20)
+	f := m.limit(receiveBuffer)
+	if has > 0 && f.Verdict == OK {
+		return Warn.of(what, "restart the node: its sockets are older than the limit", "%d bytes for each socket, not %d: %s", has, wanted, lateness)
+	}
+	return f
 }
 
 // conntrack looks at the firewall's table of connections: when it is full, the
