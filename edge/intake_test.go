@@ -47,9 +47,10 @@ func TestIntakeHoldsWhatHasNoRoom(t *testing.T) {
 		}
 		given = append(given, m[0].Addr)
 	}
-	// First packets wait, and nobody else does.
-	mixed := []ipv4.Message{packet(true, 1001), packet(false, 1), packet(true, 1002), packet(false, 2)}
-	if n := i.sieve(mixed, now); !slices.Equal(ports(mixed[:n]), []int{1, 2}) || string(mixed[1].Buffers[0][6:7]) != "2" {
+	// First packets wait, and nobody else does: not in versions that quic-go does not speak.
+	mixed := []ipv4.Message{packet(true, 1001), packet(false, 1), packet(true, 1002), packet(false, 2), packet(true, 3)}
+	mixed[4].Buffers[0][4] = 99
+	if n := i.sieve(mixed, now); !slices.Equal(ports(mixed[:n]), []int{1, 2, 3}) || string(mixed[1].Buffers[0][6:7]) != "2" {
 		t.Errorf("%v go on", ports(mixed[:n]))
 	}
 	if n := i.release(burst(8), now); n != 0 {

@@ -81,9 +81,9 @@ func (s *watchedSocket) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn i
 	return s.UDPConn.WriteMsgUDP(b, oob, addr)
 }
 
-// The types of packets with long headers (RFC 9000 section 17.2), which version 2 numbers
-// otherwise (RFC 9369 section 3.2).
-const version2 = 0x6b3343cf
+// The versions of QUIC that quic-go speaks. The types of packets with long headers (RFC 9000
+// section 17.2) have other numbers in version 2 (RFC 9369 section 3.2).
+const version1, version2 = 1, 0x6b3343cf
 
 // isRetry reports whether a packet is a Retry.
 func isRetry(packet []byte) bool { return isLong(packet, 0xf0, 0xc0) }
@@ -92,13 +92,16 @@ func isRetry(packet []byte) bool { return isLong(packet, 0xf0, 0xc0) }
 func isInitial(packet []byte) bool { return isLong(packet, 0xc0, 0xd0) }
 
 // isLong reports whether a packet has a long header of this type, as it begins in version 1
-// or 2.
+// or 2. In others nothing is known of it, and quic-go does little for it.
 func isLong(packet []byte, v1, v2 byte) bool {
 	if len(packet) < 5 || packet[0]&0x80 == 0 {
 		return false
 	}
-	if binary.BigEndian.Uint32(packet[1:]) == version2 {
-		v1 = v2
+	switch binary.BigEndian.Uint32(packet[1:]) {
+	case version1:
+		return packet[0]&0xf0 == v1
+	case version2:
+		return packet[0]&0xf0 == v2
 	}
-	return packet[0]&0xf0 == v1
+	return false
 }
