@@ -72,11 +72,11 @@ func TestVisit(t *testing.T) {
 			t.Errorf("%s: said %q", w.Shape, out.String())
 		}
 	}
-	f(work{Shape: steady, Connections: 2, Streams: 3, For: 300 * time.Millisecond}, 1)
+	f(work{Shape: steady, Connections: 2, Streams: 3, For: time.Second}, 1)
 	f(work{Shape: visitors, Rate: 20, For: 500 * time.Millisecond}, 10)
 	f(work{Shape: visitors, Connections: 7}, 7)
-	f(work{Shape: returning, Connections: 2, For: 300 * time.Millisecond}, 1)
-	f(work{Shape: returning, Connections: 2, For: 300 * time.Millisecond, Early: true}, 1)
+	f(work{Shape: returning, Connections: 2, For: time.Second}, 1)
+	f(work{Shape: returning, Connections: 2, For: time.Second, Early: true}, 1)
 	f(work{Shape: idle, Connections: 5, For: 100 * time.Millisecond}, 5)
 	f(work{Shape: probing, Connections: 2, Rate: 20, For: 500 * time.Millisecond}, 10)
 	if _, err := visit(t.Context(), address, work{Shape: "dancing"}, new(bytes.Buffer)); err == nil {
@@ -100,11 +100,17 @@ func TestVisitSaysWhatIsLacking(t *testing.T) {
 	early := back
 	early.Early = true
 	f(serve(t, func(s *http3.Server) { s.QUICConfig.Allow0RTT = false }), "no early data", early)
+	type connection struct{}
 	impatient := func(s *http3.Server) {
 		s.ConnContext = func(ctx context.Context, c *quic.Conn) context.Context {
-			time.AfterFunc(500*time.Millisecond, func() { c.CloseWithError(0, "") })
-			return ctx
+			return context.WithValue(ctx, connection{}, c)
 		}
+		patient := s.Handler
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			patient.ServeHTTP(w, r)
+			c := r.Context().Value(connection{}).(*quic.Conn)
+			time.AfterFunc(500*time.Millisecond, func() { c.CloseWithError(0, "") }) // the answer has come by then
+		})
 	}
 	f(serve(t, impatient), "connections were closed", work{Shape: idle, Connections: 3, For: 2 * time.Second})
 }
