@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -163,6 +164,53 @@ func TestHitAges(t *testing.T) {
 	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/plain/a", "Cache-Control", "no-cache"))
 	if _, _, body, ok := w.server.Hit(secure("GET", "/plain/a")); !ok || string(body) != "two" {
 		t.Errorf("got %q after the entry was replaced", body)
+	}
+}
+
+// TestHitKeepsNoBody: where slow readers have pinned so much that a body is copied for each
+// request, the copy goes with the answer.
+func TestHitKeepsNoBody(t *testing.T) {
+	const object, hits = 900 << 10, 50
+	w := newCachingWorld(t, "h1", 1, time.Second, cache.Config{
+		Memory: 8 << 20, MaxObject: 1 << 20, CollapseWaiters: 100, CollapseWait: time.Second,
+	}, func(*edge.Config, []edge.RouteConfig) {})
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Cache-Control", "max-age=60")
+		rw.Header().Set("Content-Type", "image/x-raw")
+		rw.Header().Set("Content-Length", fmt.Sprint(object))
+		io.WriteString(rw, page(r.URL.Path, object))
+	})
+	ask := func(n int) *http.Request { return secure("GET", fmt.Sprint("https://edge.test/plain/", n)) }
+	for n := range 7 {
+		w.server.ServeHTTP(httptest.NewRecorder(), ask(n))
+	}
+	for n := range 6 { // who read slowly
+		found := w.cache.Lookup(ask(n), time.Now())
+		defer found.Release()
+	}
+	lent := w.cache.State().FillBytes
+	copied := w.cache.Lookup(ask(6), time.Now())
+	if w.cache.State().FillBytes != lent+object {
+		t.Fatalf("it is no copy: %+v", w.cache.State())
+	}
+	copied.Release()
+	answer, heap := w.server.HitInto(), func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for range hits {
+		if !answer(ask(6)) {
+			t.Fatal("no hit")
+		}
+	}
+	if after := heap(); after > before+hits*object/2 {
+		t.Errorf("%d hits have left %d bytes", hits, after-before)
+	}
+	if s := w.cache.State(); s.FillBytes != lent {
+		t.Errorf("left behind: %+v", s)
 	}
 }
 

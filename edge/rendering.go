@@ -76,8 +76,9 @@ func (x *exchange) appendHead(b []byte, p proto, altSvc []string, encode encoder
 	made := slot.Load()
 	if made == nil || made.of != k {
 		made = &rendering{of: k, head: encode(nil, k.answer.Status(), x.hitFields(altSvc, k.answer))}
-		// A reload in this instant may have changed what the fields are made of.
-		if len(made.head) <= mostRendered && x.s.settings.Load() == k.settings {
+		// A reload in this instant may have changed what the fields are made of. And of what
+		// is no entry of the store, nobody finds the head again.
+		if len(made.head) <= mostRendered && k.found.Stored() && k.answer.Stored() && x.s.settings.Load() == k.settings {
 			slot.Store(made)
 		}
 	}

@@ -114,6 +114,11 @@ func (s *store) copied(e *Entry) *Entry {
 	return &c
 }
 
+// Stored reports whether the entry is as the store has it, and its body in the store's
+// memory. Otherwise the body is on the heap, and stays there as long as the entry is known
+// to anybody.
+func (e *Entry) Stored() bool { return e.hold.shard != nil && e.hold.lent == nil }
+
 // same reports whether two entries are of one record.
 func (e *Entry) same(other *Entry) bool {
 	return e != nil && other != nil && e.hold.shard == other.hold.shard && e.hold.id == other.hold.id
