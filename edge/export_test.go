@@ -64,6 +64,18 @@ func (c Counted) hitWithin(r *http.Request, most int) *exchange {
 	return x
 }
 
+// A Brittle server has hits, and panics when it looks for one of /plain/panic.
+type Brittle struct{ *Server }
+
+func (b Brittle) hit(r *http.Request) *exchange { return b.hitWithin(r, math.MaxInt) }
+
+func (b Brittle) hitWithin(r *http.Request, most int) *exchange {
+	if r.URL.Path == "/plain/panic" {
+		panic("a hit")
+	}
+	return b.Server.hitWithin(r, most)
+}
+
 // HitInto returns what answers a request as a fast path does, into a buffer of its own.
 func (s *Server) HitInto() func(*http.Request) (ok bool) {
 	var b []byte

@@ -36,11 +36,16 @@ func (s *Server) hitWithin(r *http.Request, most int) *exchange {
 		return nil
 	}
 	x := s.begin(nil, r)
-	if x.findHit(settings, most) {
-		return x
+	found := false
+	defer func() {
+		if !found { // or it panicked
+			x.discard()
+		}
+	}()
+	if found = x.findHit(settings, most); !found {
+		return nil
 	}
-	x.discard()
-	return nil
+	return x
 }
 
 // mayHit rules out by its fields what is not worth a lookup here: what the path does
@@ -120,6 +125,13 @@ func (x *exchange) finish(n int, err error) {
 	if err != nil {
 		x.outcome, x.reason = outcome.Canceled, gone(err)
 	}
+	x.s.admit.Leave(x.visitor.addr)
+	x.end()
+}
+
+// abandon ends the exchange of a hit that a panic kept from being written. It counts as
+// any answer that the node broke off.
+func (x *exchange) abandon() {
 	x.s.admit.Leave(x.visitor.addr)
 	x.end()
 }

@@ -209,5 +209,6 @@ func (h *hitConn) answer(b []byte) (used, size int, found reading, err error) {
 			}
 		}
 	}
+	a.head().forget() // of no hit
 	return used, size, found, a.send(h)
 }

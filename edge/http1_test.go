@@ -337,6 +337,37 @@ func TestHTTP1HitsPart(t *testing.T) {
 	}
 }
 
+// TestHTTP1Panics: a panic costs its connection only. The hits before it that were not sent
+// end, and nobody else gets them.
+func TestHTTP1Panics(t *testing.T) {
+	p := newPair(t, func(*edge.Config) {})
+	var n pipedNode
+	n.start(t, edge.Brittle{Server: p.world.server}, "on", func(*edge.Config) {})
+	for range 20 { // on many connections, whatever pools keep
+		before := p.world.server.Outcomes()
+		conn := n.visit(t)
+		io.WriteString(conn, askHit+askHit+"GET /plain/panic HTTP/1.1\r\nHost: edge.test\r\n\r\n"+askHit)
+		if got, _ := io.ReadAll(conn); len(got) > 0 {
+			t.Errorf("got %q before a panic", got)
+		}
+		if got := p.world.server.Outcomes()[outcome.Failed] - before[outcome.Failed]; got != 2 {
+			t.Errorf("%d failed, want 2", got)
+		}
+		other := n.visit(t)
+		io.WriteString(other, strings.Replace(askLarge, "?a", "", 1))
+		resp, err := http.ReadResponse(bufio.NewReader(other), nil)
+		if err != nil || resp.ContentLength != 160<<10 {
+			t.Fatalf("another visitor got %+v, %v", resp, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		other.Close()
+	}
+	p.world.awaitUnpinned(t, "after a panic")
+	if n := p.world.server.InFlight(); n != 0 {
+		t.Errorf("%d in flight", n)
+	}
+}
+
 // TestHTTP1WebSocketAfterHits: a connection that was asked for hits can become another
 // protocol's, whose first bytes may come with the request.
 func TestHTTP1WebSocketAfterHits(t *testing.T) {

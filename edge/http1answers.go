@@ -40,10 +40,12 @@ func (a *answers) add(x *exchange, l *Listeners) (full bool) {
 	if !l.short.Load() {
 		altSvc = l.rules.Load().altSvc
 	}
+	i := a.n
+	a.hits[i] = x // before anything can panic
+	a.n++
 	a.out = append(x.appendHead(a.out, protoHTTP1, altSvc, appendHTTP1), "\r\n"...)
 	body := x.body()
-	a.hits[a.n], a.ends[a.n] = x, len(a.out)+len(body)
-	a.n++
+	a.ends[i] = len(a.out) + len(body)
 	copied := len(body)
 	if copied > record {
 		copied = max(record-len(a.out), 0)
@@ -71,6 +73,7 @@ func (a *answers) send(h *hitConn) error {
 		if i > 0 {
 			h.c.answered()
 		}
+		a.hits[i] = nil
 		size := len(x.body())
 		if missing := a.ends[i] - n; missing > 0 {
 			x.finish(max(size-missing, 0), err)
@@ -79,14 +82,21 @@ func (a *answers) send(h *hitConn) error {
 		}
 		a.heads[i].forget()
 	}
-	clear(a.hits[:a.n])
 	a.n, a.out, a.rest = 0, a.out[:0], nil
 	return err
 }
 
-// free gives what was sent back to the pool, and the head of which there was no hit.
+// free gives what was sent back to the pool. What a panic has left unsent is ended, and
+// must not meet another visitor.
 func (a *answers) free() {
-	a.head().forget()
+	if a.n > 0 {
+		for _, x := range a.hits[:a.n] {
+			if x != nil {
+				x.abandon()
+			}
+		}
+		return
+	}
 	a.cutter.conn, a.guard.conn = nil, nil
 	answersPool.Put(a)
 }
