@@ -107,6 +107,7 @@ func (h *hitConn) next(p []byte) (int, error) {
 		case h.known && have < leastRequest && failure != nil:
 			return 0, failure
 		case found == unclear && (have >= leastRequest || !h.known), have == len(p), failure != nil:
+			h.await(used > 0, have > 0) // net/http may think that this is the first head of all
 			h.opaque.Store(true)
 			return have, failure
 		}

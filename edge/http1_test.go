@@ -261,29 +261,39 @@ func TestHTTP1StaysFast(t *testing.T) {
 // TestHTTP1WaitsAsLong: after hits, a visitor has as much time for the next request as
 // ever, and for the rest of one that has begun.
 func TestHTTP1WaitsAsLong(t *testing.T) {
-	f := func(sent string, change func(*edge.Config)) {
+	// What is sent later comes when all before was answered.
+	f := func(sent, later string, change func(*edge.Config)) {
 		t.Helper()
 		p := newPair(t, change)
 		var answers [2]string
 		for i, n := range []*pipedNode{&p.fast, &p.slow} {
 			conn := n.visit(t)
 			io.WriteString(conn, sent)
+			if later != "" {
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil || resp.ContentLength != int64(len("kept")) {
+					t.Fatal(resp, err)
+				}
+				io.WriteString(conn, later)
+			}
 			got, err := io.ReadAll(conn)
 			if err != nil {
-				t.Errorf("%q: %v after %q", sent, err, got)
+				t.Errorf("%q, %q: %v after %q", sent, later, err, got)
 			}
 			answers[i] = passing.ReplaceAllString(string(got), "")
 		}
 		if answers[0] != answers[1] {
-			t.Errorf("%q: got %q, want %q", sent, answers[0], answers[1])
+			t.Errorf("%q, %q: got %q, want %q", sent, later, answers[0], answers[1])
 		}
 	}
 	shortly := 300 * time.Millisecond
-	f(askHit, func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
-	f(askHit+askMiss+askHit, func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
-	f(askHit+askHit[:20], func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit[:20], func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit+"GET / HTTP/1.1\r\n a", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit, "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
+	f(askHit+askMiss+askHit, "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
+	f(askHit+askHit[:20], "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit[:20], "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit+"GET / HTTP/1.1\r\n a", "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit, askHit[:20], func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit, "GET / HTTP/1.1\r\nConnection: close\r\nHost", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
 }
 
 // TestHTTP1HitIsCutOff: a visitor who takes nothing of a hit is cut off, and it counts as
