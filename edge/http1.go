@@ -93,10 +93,10 @@ func (h *hitConn) watch(p []byte) error {
 // net/http. It works in p, which a reader may use as it likes.
 func (h *hitConn) next(p []byte) (int, error) {
 	h.until, h.slow = time.Time{}, false
-	for have := 0; ; {
+	for have, judged := 0, 0; ; {
 		n, failure := h.take(p[have:])
 		have += n
-		used, size, found, err := h.answer(p[:have])
+		used, size, found, err := h.answer(p[:have], judged)
 		if err != nil {
 			return 0, io.EOF // an answer is not to be had any more, not even a refusal
 		}
@@ -112,6 +112,9 @@ func (h *hitConn) next(p []byte) (int, error) {
 			return have, failure
 		}
 		h.await(used > 0, have > 0)
+		if judged = 0; found == partial {
+			judged = size
+		}
 	}
 }
 
@@ -184,21 +187,22 @@ func (h *hitConn) hit(head *head) *exchange {
 }
 
 // answer answers the hits at the beginning of b, which are used bytes. What it has found
-// behind them is a request of the given size if it is whole.
-func (h *hitConn) answer(b []byte) (used, size int, found reading, err error) {
+// behind them is a head of the given size, or if that is partial, so many bytes that need
+// not be judged again. Those at the beginning of b need not either.
+func (h *hitConn) answer(b []byte, judged int) (used, size int, found reading, err error) {
 	h.l.handlers.Add(1)
 	defer h.l.handlers.Add(-1)
 	a := answersPool.Get().(*answers)
 	defer a.free()
 	for {
 		head := a.head()
-		if found = head.parse(b[used:]); found != whole {
+		found, judged = head.parse(b[used:], judged), 0
+		if size = head.size; found != whole {
 			break
 		}
 		x := h.hit(head)
 		if x == nil {
 			h.body.Store(head.body)
-			size = head.size
 			h.posted = head.request.Method == http.MethodPost
 			break
 		}

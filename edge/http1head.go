@@ -18,7 +18,7 @@ import (
 // It serves one request after the other, and makes one string for each.
 type head struct {
 	request http.Request
-	size    int   // of the head, with its empty line
+	size    int   // of the head, with its empty line; of a partial one, of its whole lines
 	body    int64 // bytes that follow it
 	// altered tells that the request is not all that net/http would make of the head.
 	altered bool
@@ -39,14 +39,17 @@ const (
 var endOfHead = []byte("\r\n\r\n")
 
 // parse reads the head at the beginning of b. What has not come whole is judged by the
-// lines that have: net/http may have an answer to one of them already.
-func (h *head) parse(b []byte) reading {
-	end := bytes.Index(b, endOfHead)
+// lines that have: net/http may have an answer to one of them already. Each is judged once,
+// or who sends byte by byte would have all lines read for each: so many bytes were judged
+// before, and what they are lines of is partial at least.
+func (h *head) parse(b []byte, judged int) reading {
+	from := max(judged-len("\r\n"), 0)
+	end := bytes.Index(b[from:], endOfHead)
 	found := whole
 	if end >= 0 {
-		h.size = end + len(endOfHead)
+		h.size, judged = from+end+len(endOfHead), 0
 	} else {
-		found, h.size = partial, bytes.LastIndexByte(b, '\n')+1
+		found, h.size = partial, judged+bytes.LastIndexByte(b[judged:], '\n')+1
 	}
 	if h.size == 0 {
 		if len(b) > 0 && (b[0] < 'A' || b[0] > 'Z') { // such as a line too many behind a body
@@ -54,23 +57,41 @@ func (h *head) parse(b []byte) reading {
 		}
 		return partial
 	}
-	line, rest, ok := cutLine(string(b[:h.size]))
-	if !ok || !h.start(line) {
-		return unclear
+	h.reset()
+	rest := string(b[judged:h.size])
+	if judged == 0 {
+		line, fields, ok := cutLine(rest)
+		if !ok || !h.start(line) {
+			return unclear
+		}
+		rest = fields
 	}
 	for rest != "" {
-		line, rest, ok = cutLine(rest)
+		line, others, ok := cutLine(rest)
 		if line == "" && ok {
 			break
 		}
 		if !ok || !h.field(line) {
 			return unclear
 		}
+		rest = others
 	}
 	if found == whole && h.request.Host == "" { // RFC 9112 section 3.2
 		return unclear
 	}
 	return found
+}
+
+// reset begins a new request.
+func (h *head) reset() {
+	r := &h.request
+	if r.Header == nil {
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+		r.Header, r.Body, r.URL = http.Header{}, http.NoBody, &h.url
+	}
+	clear(r.Header)
+	h.values, h.body, h.altered = h.values[:0], 0, false
+	r.Host = ""
 }
 
 // cutLine takes a line off text that ends with one.
@@ -82,7 +103,7 @@ func cutLine(text string) (line, rest string, ok bool) {
 	return text[:i-1], text[i+1:], true
 }
 
-// start begins a new request with its first line.
+// start sets what the first line says.
 func (h *head) start(line string) bool {
 	method, line, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(line, " ")
@@ -90,14 +111,7 @@ func (h *head) start(line string) bool {
 	if version != "HTTP/1.1" || !strings.HasPrefix(target, "/") || method == "" || !methodBytes.has(method) || method == http.MethodConnect {
 		return false
 	}
-	r := &h.request
-	if r.Header == nil {
-		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-		r.Header, r.Body, r.URL = http.Header{}, http.NoBody, &h.url
-	}
-	clear(r.Header)
-	h.values, h.body, h.altered = h.values[:0], 0, false
-	r.Method, r.RequestURI, r.Host = method, target, ""
+	h.request.Method, h.request.RequestURI = method, target
 	return h.parseTarget(target)
 }
 

@@ -18,7 +18,7 @@ import (
 func TestHeadIsClear(t *testing.T) {
 	f := func(want reading, text string) {
 		t.Helper()
-		if got := new(head).parse([]byte(text)); got != want {
+		if got := new(head).parse([]byte(text), 0); got != want {
 			t.Errorf("%q: got %d, want %d", text, got, want)
 		}
 	}
@@ -55,6 +55,23 @@ func TestHeadIsClear(t *testing.T) {
 	f(unclear, "\x16\x03\x01")
 }
 
+// TestHeadIsJudgedOnce: who sends byte by byte does not have each line read for each byte.
+func TestHeadIsJudgedOnce(t *testing.T) {
+	const lines = 100
+	text := []byte("GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: a value that is some text\r\n", lines) + "\r\n")
+	h, found := new(head), partial
+	made := testing.AllocsPerRun(1, func() {
+		for n, judged := 0, 0; n <= len(text); n, judged = n+1, h.size {
+			if found = h.parse(text[:n], judged); found == unclear {
+				t.Fatalf("%q is unclear", text[:n])
+			}
+		}
+	})
+	if found != whole || made > 3*lines {
+		t.Errorf("got %d, %v allocations for %d bytes in %d lines", found, made, len(text), lines)
+	}
+}
+
 // FuzzHead asks that net/http takes a head for what parse takes it for, to the last
 // byte, and that one which has not come whole is judged as the whole one will be.
 func FuzzHead(f *testing.F) {
@@ -65,8 +82,14 @@ func FuzzHead(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n b\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), uint(27))
 	used := new(head)
 	f.Fuzz(func(t *testing.T, b []byte, cut uint) {
-		found := used.parse(b)
-		early := new(head).parse(b[:min(cut, uint(len(b)))])
+		found := used.parse(b, 0)
+		first := new(head)
+		early := first.parse(b[:min(cut, uint(len(b)))], 0)
+		if early == partial {
+			if later := first.parse(b, first.size); later != found && !(later == partial && found == unclear) {
+				t.Fatalf("%q: %d after %d bytes were judged, %d without", b, later, cut, found)
+			}
+		}
 		if early == unclear && found != unclear {
 			t.Fatalf("%q is unclear before it has come, and %d then", b, found)
 		}
@@ -109,7 +132,7 @@ func BenchmarkHead(b *testing.B) {
 	var h head
 	b.ReportAllocs()
 	for b.Loop() {
-		if h.parse(text) != whole {
+		if h.parse(text, 0) != whole {
 			b.Fatal("not a head")
 		}
 	}
