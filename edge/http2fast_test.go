@@ -3,6 +3,7 @@ package edge_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -486,6 +487,33 @@ func TestFastHTTP2TellsTheLibrary(t *testing.T) {
 		c.answered(1)
 		return w.fast.Load() > 0 && w.arrived.Load()-began > w.fast.Load()
 	})
+}
+
+// A panic at a hit costs the connection its fast path, and is logged as the library's are.
+func TestFastHTTP2Panic(t *testing.T) {
+	var log bytes.Buffer
+	s := edgetest.New(edge.Panicky{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Length", "2")
+		rw.Write([]byte("ok"))
+	})})
+	s.Config.HTTP2.FastPath = "on"
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	w := &world{node: s.Start(t)}
+	for range 20 { // see untilFast
+		c := talk(t, w)
+		for range 3 {
+			id := c.get("/plain/10")
+			c.send(t)
+			if h := c.answered(1); h.answers[id] != "200 2 end" {
+				t.Fatalf("%+v", h)
+			}
+		}
+		c.conn.Close()
+	}
+	w.node.Stop(t)
+	if n := strings.Count(log.String(), "panic serving"); n != 1 {
+		t.Errorf("%d panics in the log, want one:\n%s", n, &log)
+	}
 }
 
 // From a hand-over on the library answers, which says what the last request is.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -34,6 +35,9 @@ func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
 		err = errors.Join(err, f.decoder.Close())
 		if f.off = !sound || err != nil; plain && opens && !f.off && len(f.fields) <= mostFields && f.answers(h) {
 			f.last = h.stream
+			if len(f.batch.frames) >= mostBatch {
+				f.flush()
+			}
 			return true
 		}
 	}
@@ -64,10 +68,11 @@ func headerBlock(h frameHead, payload []byte) (block []byte, sound bool) {
 }
 
 // answers answers a request, if it is a hit. Its fields have been decoded.
-func (f *fastHTTP2) answers(h frameHead) bool {
+func (f *fastHTTP2) answers(h frameHead) (ok bool) {
 	if h.flags&http2.FlagHeadersEndStream == 0 || !f.hold() {
 		return false
 	}
+	defer f.survive(len(f.batch.frames), len(f.batch.answers))
 	r := f.batch.request()
 	if !r.read(f.fields, uint32(f.l.c.Limits.HeaderBytes), f.remote, &f.tls) {
 		return false
@@ -81,10 +86,20 @@ func (f *fastHTTP2) answers(h frameHead) bool {
 		altSvc = f.l.rules.Load().altSvc
 	}
 	f.window.take(f.batch.answer(h.stream, x, altSvc))
-	if len(f.batch.frames) >= mostBatch {
-		f.flush()
-	}
 	return true
+}
+
+// survive is deferred: a panic would end the process, for the library catches those of
+// its handlers only. So the library gets the request at which it happened, before which
+// there were so many bytes and answers, and all that follow.
+func (f *fastHTTP2) survive(frames, answers int) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	f.off = true
+	f.batch.frames, f.batch.answers = f.batch.frames[:frames], f.batch.answers[:answers]
+	f.l.tcp.server.ErrorLog.Printf("http2: panic serving %s: %v\n%s", f.remote, p, debug.Stack())
 }
 
 // hold keeps the library from writing, until flush. It does not where the library must
