@@ -180,6 +180,7 @@ func (f *fastHTTP2) look() {
 		if f.err = f.misplaced(h); f.err != nil {
 			break
 		}
+		f.give() // the rest of the frame may be long in coming
 		if !f.minds(h) {
 			f.rest = h.length
 			f.pass(frameHeader)

@@ -444,6 +444,29 @@ func TestFastHTTP2LendsItsShare(t *testing.T) {
 	}
 }
 
+// What is granted counts at once, although the next frame has not come whole.
+func TestFastHTTP2GrantsBeforeHalfAFrame(t *testing.T) {
+	for _, grant := range []uint32{1, 1 << 20} { // what is ample is shared
+		w := newFastWorld(t, asIs)
+		c := talk(t, w, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		c.grants = 1
+		c.settle(t)
+		c.get("/plain/70000/new")
+		c.send(t)
+		if h := c.hear(func(h *heard) bool { return h.data == 65526 }); h.data != 65526 {
+			t.Fatalf("%d bytes", h.data)
+		}
+		c.WriteWindowUpdate(0, grant)
+		c.WritePing(false, [8]byte{})
+		c.out.Truncate(c.out.Len() - 1)
+		c.send(t)
+		want := min(int64(grant), 70_000-65526)
+		if h := c.hear(func(h *heard) bool { return h.data == want }); h.data != want {
+			t.Errorf("%d bytes of a window of %d", h.data, grant)
+		}
+	}
+}
+
 // A request that is given up before its answer was sent is not answered, and costs what
 // it would without a fast path (CVE-2023-44487).
 func TestFastHTTP2RapidReset(t *testing.T) {
