@@ -12,6 +12,21 @@ import (
 // frameHeader is the size of a frame's header in HTTP/2 (RFC 9113 section 4.1).
 const frameHeader = 9
 
+// A frameHead is that of a frame (RFC 9113 section 4.1).
+type frameHead struct {
+	length int
+	kind   http2.FrameType
+	flags  http2.Flags
+	stream uint32
+}
+
+func frameHeadOf(b []byte) frameHead {
+	return frameHead{
+		length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]), kind: http2.FrameType(b[3]), flags: http2.Flags(b[4]),
+		stream: binary.BigEndian.Uint32(b[5:]) & math.MaxInt32,
+	}
+}
+
 // frames follows the frames of HTTP/2 in a stream of bytes. Its zero value is
 // before the first one.
 type frames struct {

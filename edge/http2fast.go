@@ -70,10 +70,6 @@ const (
 	tableSize = 4 << 10
 )
 
-// fallbackParts is how many requests the library gets within an idle time-out that it
-// need not: each tells it that the connection is not idle.
-const fallbackParts = sweepsPerTimeout
-
 func newFastHTTP2(l *Listeners, c *connection, conn *frameConn) *fastHTTP2 {
 	f := &fastHTTP2{
 		l: l, of: c, conn: conn, remote: conn.RemoteAddr().String(), tls: conn.ConnectionState(),
@@ -89,6 +85,9 @@ func newFastHTTP2(l *Listeners, c *connection, conn *frameConn) *fastHTTP2 {
 func (f *fastHTTP2) Read(p []byte) (int, error) {
 	for f.sent == len(f.out) && f.err == nil {
 		f.out, f.sent = f.out[:0], 0
+		if cap(f.out) > 2*mostRead {
+			f.out = nil
+		}
 		if f.rest > 0 && len(f.in) == 0 {
 			n, err := f.receive(p[:min(len(p), f.rest)])
 			if f.rest -= n; n > 0 || err != nil {
@@ -120,8 +119,9 @@ func (f *fastHTTP2) fill() {
 		room = make([]byte, size)
 	}
 	have := copy(room, f.in)
+	f.room, f.in = room, room[:have] // the former ones go before the wait
 	n, err := f.receive(room[have:])
-	f.room, f.in = room, room[:have+n]
+	f.in = room[:have+n]
 	if err != nil {
 		f.out, f.in, f.err = append(f.out, f.in...), nil, err
 	}
@@ -143,21 +143,6 @@ func (f *fastHTTP2) wake() {
 	if f.window.short() {
 		f.woken.Store(true)
 		_ = f.conn.Conn.SetReadDeadline(past)
-	}
-}
-
-// A frameHead is that of a frame (RFC 9113 section 4.1).
-type frameHead struct {
-	length int
-	kind   http2.FrameType
-	flags  http2.Flags
-	stream uint32
-}
-
-func frameHeadOf(b []byte) frameHead {
-	return frameHead{
-		length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]), kind: http2.FrameType(b[3]), flags: http2.Flags(b[4]),
-		stream: binary.BigEndian.Uint32(b[5:]) & math.MaxInt32,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -537,6 +538,44 @@ func TestFastHTTP2Panic(t *testing.T) {
 	if n := strings.Count(log.String(), "panic serving"); n != 1 {
 		t.Errorf("%d panics in the log, want one:\n%s", n, &log)
 	}
+}
+
+// Whoever is idle holds next to nothing of a large request that he made.
+func TestFastHTTP2ForgetsLargeRequests(t *testing.T) {
+	const visitors, most = 32, 16 << 10 // a connection is to hold less than most more than without
+	held := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // for the pools
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	come := func(fast string) (start int64, stay func()) {
+		w := newFastWorld(t, func(c *edge.Config) { c.HTTP2.FastPath = fast })
+		var talkers []*talker
+		for i := range 1 + visitors {
+			c := talk(t, w)
+			id := c.get("/plain/10/new", "cookie", strings.Repeat("v", 14<<10))
+			c.send(t)
+			if h := c.answered(1); h.answers[id] != "200 10 end" {
+				t.Fatalf("%+v", h)
+			}
+			if talkers = append(talkers, c); i == 0 { // for what the first ever needs
+				start = held()
+			}
+		}
+		return start, func() { runtime.KeepAlive(talkers) }
+	}
+	start, stay := come("off")
+	without := held() - start
+	stay()
+	start, stay = come("on")
+	await(t, "all are idle, and hold little", func() bool {
+		more := (held() - start - without) / visitors
+		t.Logf("%d bytes more than %d", more, without/visitors)
+		return more < most
+	})
+	stay()
 }
 
 // From a hand-over on the library answers, which says what the last request is.

@@ -30,9 +30,8 @@ func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
 	if !f.off {
 		block, sound := headerBlock(h, payload)
 		plain := sound && keepsTable(block)
-		f.fields = f.fields[:0]
-		_, err := f.decoder.Write(block)
-		err = errors.Join(err, f.decoder.Close())
+		err := f.decode(block)
+		defer f.forget(len(block))
 		if f.off = !sound || err != nil; plain && opens && !f.off && len(f.fields) <= mostFields && f.answers(h) {
 			f.last = h.stream
 			if len(f.batch.frames) >= mostBatch {
@@ -44,6 +43,26 @@ func (f *fastHTTP2) takesRequest(h frameHead, payload []byte) bool {
 	f.know(h.stream)
 	return false
 }
+
+func (f *fastHTTP2) decode(block []byte) error {
+	_, err := f.decoder.Write(block)
+	return errors.Join(err, f.decoder.Close())
+}
+
+// forget lets go of the fields of a header block of such a size: the connection may be
+// idle next.
+func (f *fastHTTP2) forget(size int) {
+	if size > mostRead && !f.off {
+		// The decoder keeps the room of the last block: let it be that of one which says
+		// nothing new, a field of the static table (RFC 7541 section 6.1).
+		_ = f.decode(methodGet[:])
+	}
+	clear(f.fields)
+	f.fields = f.fields[:0]
+}
+
+// methodGet is a header block.
+var methodGet = [...]byte{0x80 | 2}
 
 // headerBlock is that of a HEADERS frame (RFC 9113 section 6.2), without padding and
 // priority. It is not sound where the library would not take it.
@@ -101,6 +120,10 @@ func (f *fastHTTP2) survive(frames, answers int) {
 	f.batch.frames, f.batch.answers = f.batch.frames[:frames], f.batch.answers[:answers]
 	f.l.tcp.server.ErrorLog.Printf("http2: panic serving %s: %v\n%s", f.remote, p, debug.Stack())
 }
+
+// fallbackParts is how many requests the library gets within an idle time-out that it
+// need not: each tells it that the connection is not idle.
+const fallbackParts = sweepsPerTimeout
 
 // hold keeps the library from writing, until flush. It does not where the library must
 // have the request: while the visitors are told to go (RFC 9113 section 6.8), and once
