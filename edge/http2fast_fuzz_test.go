@@ -73,15 +73,17 @@ func FuzzFastHTTP2(f *testing.F) {
 	}
 	nodes := []*world{newFastWorld(f, asIs), newFastWorld(f, func(c *edge.Config) { c.HTTP2.FastPath = "off" })}
 	var open sync.WaitGroup
-	f.Cleanup(func() {
-		open.Wait()
-		time.Sleep(1200 * time.Millisecond) // the library's goroutines outlast an error by a second
-	})
+	outlast(f)
+	f.Cleanup(open.Wait)
 	f.Fuzz(func(t *testing.T, input []byte) {
 		said, twice := wholeFrames(input)
 		sayToBoth(t, nodes, said, twice, &open)
 	})
 }
+
+// outlast has a test that provokes errors end after the library's goroutines, which
+// outlast an error by a second.
+func outlast(t testing.TB) { t.Cleanup(func() { time.Sleep(1200 * time.Millisecond) }) }
 
 // sayToBoth says the same to both nodes, and asks that it hears the same.
 func sayToBoth(t *testing.T, nodes []*world, said []byte, twice bool, open *sync.WaitGroup) {

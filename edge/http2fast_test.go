@@ -303,6 +303,7 @@ func TestFastHTTP2Chooses(t *testing.T) {
 // What comes for a stream that was answered here is what comes for a closed one (RFC
 // 9113 section 5.1), and so it is with streams that were left out.
 func TestFastHTTP2ClosedStreams(t *testing.T) {
+	outlast(t)
 	f := func(name string, want http2.ErrCode, say func(c *talker)) {
 		t.Helper()
 		w := newFastWorld(t, asIs)
@@ -471,6 +472,7 @@ func TestFastHTTP2GrantsBeforeHalfAFrame(t *testing.T) {
 // A request that is given up before its answer was sent is not answered, and costs what
 // it would without a fast path (CVE-2023-44487).
 func TestFastHTTP2RapidReset(t *testing.T) {
+	outlast(t)
 	w := newFastWorld(t, asIs)
 	c := untilFast(t, w, func(c *talker) {
 		kept := c.get("/plain/10")
