@@ -11,8 +11,8 @@ import (
 // whatever the two do, they never send more than was granted.
 //
 // Whoever has a window small enough for its size to matter leaves all to the library,
-// and from any other it can have the rest whenever it runs short: it sends as if it
-// were alone. One goroutine grants, takes and gives; the library's frames may be
+// and from any other it can have the rest whenever it runs short, but amid a frame of
+// the visitor: otherwise it sends as if it were alone. One goroutine grants, takes and gives; the library's frames may be
 // counted by another.
 type sendWindow struct {
 	own     atomic.Int64 // what the fast path may send
@@ -53,7 +53,7 @@ func (w *sendWindow) short() bool { return w.own.Load() > 0 && w.library.Load() 
 
 // give takes from the fast path what the library is to have, and returns it: all if
 // that is not ample, or if the visitor granted more than he may, which the library is
-// to find; otherwise what it lacks to half of it all. Little it has to wait for.
+// to find; otherwise what it lacks to half of it all, unless that is less than an eighth.
 func (w *sendWindow) give(all bool) int64 {
 	own, library := w.own.Load(), w.library.Load()
 	total := own + library
