@@ -264,11 +264,7 @@ func (f *fastHTTP2) takes(h frameHead, payload []byte) bool {
 		}
 		return false
 	case http2.FrameRSTStream:
-		if h.length != 4 || !f.closed(h.stream) {
-			return false
-		}
-		f.withdraw(h.stream)
-		return true
+		return h.length == 4 && (f.withdraw(h.stream) || f.closed(h.stream))
 	case http2.FrameWindowUpdate:
 		if h.length != 4 {
 			return false

@@ -164,18 +164,20 @@ func (f *fastHTTP2) flush() {
 }
 
 // withdraw takes an answer back that was not sent yet, because the visitor gives the
-// request up. That counts as it would have if the library had begun on it.
-func (f *fastHTTP2) withdraw(stream uint32) {
+// request up, and reports whether there was one. That counts as it would have if the
+// library had begun on it.
+func (f *fastHTTP2) withdraw(stream uint32) (ok bool) {
 	if f.batch == nil {
-		return
+		return false
 	}
 	body, ok := f.batch.withdraw(stream, context.Canceled)
 	if !ok {
-		return
+		return false
 	}
 	f.window.take(-body)
 	f.of.charge(churnWork)
 	if f.of.giveUp() {
 		f.l.excess(f.of)
 	}
+	return true
 }
