@@ -28,6 +28,7 @@ func TestPrecedence(t *testing.T) {
 		const rounds = 200
 		first := 0
 		for range rounds {
+			s.newcomers.until.Store(nil) // the machine may have kept the last one waiting
 			var served atomic.Bool
 			done := make(chan struct{})
 			go func() {
@@ -65,5 +66,34 @@ func TestPrecedence(t *testing.T) {
 	})
 	if n := s.newcomers.waiting.Load(); n != 0 {
 		t.Errorf("%d handshakes wait, and there are none", n)
+	}
+}
+
+// TestPrecedenceHasAnEnd: newcomers who had to wait for long do not give way at once again.
+func TestPrecedenceHasAnEnd(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const rounds = 40
+	went := 0
+	for range rounds {
+		var p precedence
+		go func() {
+			for begun := time.Now(); time.Since(begun) < 5*time.Millisecond; { // as who has work does
+			}
+		}()
+		p.giveWay()
+		var served atomic.Bool
+		done := make(chan struct{})
+		go func() {
+			served.Store(true)
+			close(done)
+		}()
+		p.giveWay()
+		if !served.Load() {
+			went++
+		}
+		<-done
+	}
+	if went < rounds*3/4 {
+		t.Errorf("the second newcomer went on %d times of %d", went, rounds)
 	}
 }
