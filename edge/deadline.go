@@ -163,12 +163,16 @@ func (c *connection) leave(g *guard, givenUp bool) (excess bool) {
 }
 
 // answered books a request that was answered without a guard of its own.
-func (c *connection) answered() {
+func (c *connection) answered() { c.ended(false) }
+
+// ended books a request that ended without a guard of its own, and reports what leave
+// does.
+func (c *connection) ended(givenUp bool) (excess bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.starts++
 	c.churn.left++
-	c.churn.note(false)
+	return c.churn.note(givenUp)
 }
 
 // unguarded reports whether no request is being handled.

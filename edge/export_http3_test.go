@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"net/http"
+	"time"
 	_ "unsafe" // for go:linkname
 
 	"github.com/quic-go/qpack"
@@ -41,6 +42,13 @@ func StaticTable() (sections [][]byte) {
 
 // NewGlance returns Glance that makes one request after the other, in one place.
 func NewGlance() func(p []byte, limit int) bool { return new(request3).parse }
+
+// Look has the sweep look at the requests of all connections once more.
+func (l *Listeners) Look() {
+	for _, c := range l.conns.snapshot(nil) {
+		c.sweep(sight{now: time.Since(l.conns.start), stall: time.Hour, finish: time.Hour})
+	}
+}
 
 // A Panicky handler panics when it is asked for a hit.
 type Panicky struct{ http.Handler }

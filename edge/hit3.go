@@ -125,14 +125,7 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	end(str, err)
 	x.finish(len(body), err)
 	g.release()
-	if err == nil {
-		h.c.answered()
-		h.c.streamEnded()
-	} else {
-		w := new(guard)
-		h.c.enter(w)
-		h.leave(w, true)
-	}
+	h.ended(h.c.ended(err != nil), err != nil)
 	return true
 }
 
@@ -167,12 +160,12 @@ func (h *hits3) send(str *quic.Stream, x *exchange, g *glance, body []byte) {
 	str.ReleaseStreamCredit()
 	x.finish(n, err)
 	g.release()
-	h.leave(w, gone)
+	h.ended(c.leave(w, gone), gone)
 }
 
-// leave books a request that has ended.
-func (h *hits3) leave(w *guard, givenUp bool) {
-	if h.c.leave(w, givenUp) {
+// ended draws the consequences of a request that was booked, and books its stream.
+func (h *hits3) ended(excess, givenUp bool) {
+	if excess {
 		h.q.l.excess(h.c)
 	}
 	if givenUp {

@@ -20,6 +20,7 @@ import (
 
 	"spillway/edge"
 	"spillway/edge/edgetest"
+	"spillway/edge/outcome"
 )
 
 // A parted3 is a world with hits at /plain/small and /plain/large.
@@ -278,6 +279,40 @@ func TestHits3GivenUp(t *testing.T) {
 		t.Errorf("closed with %v, want H3_EXCESSIVE_LOAD", context.Cause(conn.Context()))
 	}
 	await(t, "nothing in flight", func() bool { return p.server.InFlight() == 0 })
+}
+
+// TestHits3NotWanted: a hit whose answer nobody takes any more when it is there counts as
+// given up, whenever the sweep looks at the connection.
+func TestHits3NotWanted(t *testing.T) {
+	p := newParted3(t, func(*edge.Config) {})
+	conn := p.dial(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var looks sync.WaitGroup
+	looks.Go(func() {
+		for ctx.Err() == nil {
+			p.node.Listeners.Look()
+		}
+	})
+	ask := func(s *quic.Stream) {
+		s.Write(appendHeaders(nil, askFor("/plain/small")))
+		s.Close()
+	}
+	for range 2000 {
+		s := open3(t, conn)
+		s.CancelRead(0x10c)
+		ask(s)
+		s = open3(t, conn) // an answer that is taken pays for it
+		ask(s)
+		if got := taken3(s); got != smallHit {
+			t.Fatal(got)
+		}
+	}
+	stop()
+	looks.Wait()
+	await(t, "nothing in flight", func() bool { return p.server.InFlight() == 0 })
+	if n := p.server.Outcomes()[outcome.Canceled]; n == 0 {
+		t.Error("none was given up")
+	}
 }
 
 // TestHits3Stall: a visitor who does not take a large hit is cut off.
