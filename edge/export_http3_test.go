@@ -50,6 +50,19 @@ func (l *Listeners) Look() {
 	}
 }
 
+// EndHit ends a stream with a hit on the one connection there is. Beside it ends another,
+// between the hit's booking and that of its stream; it brought no request, and overdraws
+// the account.
+func (l *Listeners) EndHit() {
+	c := l.conns.snapshot(nil)[0]
+	excess := c.ended(false)
+	c.mu.Lock()
+	c.churn.owed = c.churn.depth
+	c.mu.Unlock()
+	c.streamEnded()
+	(&hits3{q: l.quic, c: c}).ended(excess, false)
+}
+
 // A Panicky handler panics when it is asked for a hit.
 type Panicky struct{ http.Handler }
 

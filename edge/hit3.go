@@ -171,7 +171,7 @@ func (h *hits3) ended(excess, givenUp bool) {
 	if givenUp {
 		h.c.charge(churnWork)
 	}
-	h.c.streamEnded()
+	h.q.streamEnded(h.c)
 }
 
 // end ends a stream after its answer, or after what there is of it.

@@ -315,6 +315,19 @@ func TestHits3NotWanted(t *testing.T) {
 	}
 }
 
+// TestHits3AreNoCover: a stream without a request that is booked for one because a hit ends
+// at the same time is made up for with the hit's.
+func TestHits3AreNoCover(t *testing.T) {
+	n := edgetest.New(http.HandlerFunc(echoProto)).Start(t)
+	conn := n.DialQUIC(t)
+	await(t, "the connection", func() bool { return n.Listeners.State().QUIC == 1 })
+	n.Listeners.EndHit()
+	<-conn.Context().Done()
+	if got := n.Listeners.State().Excesses; got != 1 {
+		t.Errorf("%d excesses, want 1", got)
+	}
+}
+
 // TestHits3Stall: a visitor who does not take a large hit is cut off.
 func TestHits3Stall(t *testing.T) {
 	p := newParted3(t, func(c *edge.Config) { c.Timeouts.Stall = 300 * time.Millisecond })

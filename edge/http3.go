@@ -118,13 +118,19 @@ func (q *quicServer) request(c *connection, h3 *http3.RawServerConn, str *quic.S
 	begun := time.Now()
 	str.SetReadDeadline(begun.Add(q.l.c.Timeouts.Header))
 	h3.HandleRequestStream(str)
-	headless, excess := c.streamEnded()
-	if headless && time.Since(begun) >= q.l.c.Timeouts.Header {
+	if q.streamEnded(c) && time.Since(begun) >= q.l.c.Timeouts.Header {
 		q.l.conns.stalls.Add(1)
 	}
+}
+
+// streamEnded books a stream, and closes the connection if that overdraws its account. It
+// reports whether one brought no request: this one, or one that ended at the same time.
+func (q *quicServer) streamEnded(c *connection) (headless bool) {
+	headless, excess := c.streamEnded()
 	if excess {
 		q.l.excess(c)
 	}
+	return headless
 }
 
 // takeUni handles the streams that flow to the node only, as far as they have come. It
