@@ -116,6 +116,7 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	g.frame(x, len(body))
 	if len(g.out)+len(body) > atOnce {
 		h.c.open.Add(1)
+		h.spare()
 		h.sends.Go(func() { h.send(str, x, g, body) })
 		return true
 	}
@@ -207,16 +208,21 @@ func consume(str *quic.Stream, buf []byte) {
 }
 
 // release gives the visitor the credit of the stream before this one: the frame that says
-// so goes with the answer, and costs no datagram of its own. Who may have one stream only
-// could not open this one without.
+// so goes with the answer, and costs no datagram of its own.
 func (h *hits3) release(str *quic.Stream) {
 	if h.last != nil {
 		h.last.ReleaseStreamCredit()
 	}
 	h.last = str
-	if h.q.l.c.Limits.Streams == 1 {
+	h.spare()
+}
+
+// spare gives the last credit, too, where the visitor has no other: all else that he may
+// open at once goes on, and for how long nobody knows.
+func (h *hits3) spare() {
+	if h.last != nil && h.c.open.Load()+1 >= int64(h.q.l.c.Limits.Streams) {
+		h.last.ReleaseStreamCredit()
 		h.last = nil
-		str.ReleaseStreamCredit()
 	}
 }
 

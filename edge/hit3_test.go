@@ -315,6 +315,49 @@ func TestHits3NotWanted(t *testing.T) {
 	}
 }
 
+// TestHits3LastCredit: a visitor whose streams are all but one long can use the last one for
+// one request after the other, whether those were first or the hits.
+func TestHits3LastCredit(t *testing.T) {
+	const streams = 3
+	p := newParted3(t, func(c *edge.Config) { c.Limits.Streams = streams })
+	plain := *p.origin.handler.Load()
+	p.origin.says(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/plain/long" {
+			plain(w, r)
+			return
+		}
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	conn := p.dial(t)
+	hit := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // only a failing test gets there
+		defer cancel()
+		s, err := conn.OpenStreamSync(ctx)
+		if err != nil {
+			t.Fatalf("no stream: %v", err)
+		}
+		s.Write(appendHeaders(nil, askFor("/plain/small")))
+		s.Close()
+		if got := taken3(s); got != smallHit {
+			t.Error(got)
+		}
+	}
+	for range streams - 1 {
+		hit()
+		s := open3(t, conn)
+		s.Write(appendHeaders(nil, askFor("/plain/long")))
+		s.Close()
+		if _, err := s.Read(make([]byte, 1)); err != nil { // it has begun
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		hit()
+	}
+}
+
 // TestHits3AreNoCover: a stream without a request that is booked for one because a hit ends
 // at the same time is made up for with the hit's.
 func TestHits3AreNoCover(t *testing.T) {

@@ -67,6 +67,9 @@ func (q *quicServer) serve(c *connection) error {
 				break
 			}
 			c.open.Add(1)
+			if hits != nil {
+				hits.spare()
+			}
 			streams.Go(func() { q.request(c, h3, str) })
 		case c.quic.Context().Err() != nil:
 			return context.Cause(c.quic.Context())
