@@ -18,10 +18,16 @@ var Patient = patient
 // Hit answers r as a fast path does, and returns what it would write. It is not ok
 // when r is left to the path.
 func (s *Server) Hit(r *http.Request) (status int, fields http.Header, body []byte, ok bool) {
+	return s.HitAcross(r, func() {})
+}
+
+// HitAcross is Hit with something between that it is found and that it is written.
+func (s *Server) HitAcross(r *http.Request, between func()) (status int, fields http.Header, body []byte, ok bool) {
 	x := s.hit(r)
 	if x == nil {
 		return 0, nil, nil, false
 	}
+	between()
 	head := x.appendHead(nil, protoHTTP1, nil, func(b []byte, status int, fields http.Header) []byte {
 		out := bytes.NewBuffer(b)
 		if status != 0 {

@@ -167,6 +167,32 @@ func TestHitAges(t *testing.T) {
 	}
 }
 
+// TestHitAcrossReload: what is found before a reload and written after it is nobody else's
+// head.
+func TestHitAcrossReload(t *testing.T) {
+	w := newWorldWith(t, "h1", 1, func(_ *edge.Config, routes []edge.RouteConfig) {
+		routes[0].Cache = cache.PolicyConfig{Compress: cache.CompressConfig{Codings: []string{"gzip"}}}
+	})
+	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Cache-Control", "max-age=60")
+		rw.Header().Set("Content-Type", "text/plain")
+		io.WriteString(rw, page(r.URL.Path, 4<<10))
+	})
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "/plain/a"))
+	vary := func(want string, between func()) {
+		t.Helper()
+		if _, fields, _, ok := w.server.HitAcross(secure("GET", "/plain/a"), between); !ok || fields.Get("Vary") != want {
+			t.Errorf("got %t, Vary: %q, want %q", ok, fields["Vary"], want)
+		}
+	}
+	vary("Accept-Encoding", func() {}) // and it is remembered
+	vary("Accept-Encoding", func() {
+		w.routes[0].Cache.Compress.Off = true
+		w.reload(t)
+	})
+	vary("", func() {})
+}
+
 // TestHitKeepsNoBody: where slow readers have pinned so much that a body is copied for each
 // request, the copy goes with the answer.
 func TestHitKeepsNoBody(t *testing.T) {

@@ -23,6 +23,7 @@ type renderingKey struct {
 	found, answer *cache.Entry
 	age, ttl      time.Duration // whole seconds
 	settings      *settings
+	policy        *cache.Policy // of the settings by which it was found, which may be older
 	proto         proto
 	altSvc        *string // the one value; nil: there is none
 }
@@ -66,7 +67,7 @@ type encoder func(b []byte, status int, fields http.Header) []byte
 // nil.
 func (x *exchange) appendHead(b []byte, p proto, altSvc []string, encode encoder) []byte {
 	k := renderingKey{
-		found: x.found.Entry, answer: x.found.Answer(x.r), settings: x.s.settings.Load(), proto: p,
+		found: x.found.Entry, answer: x.found.Answer(x.r), settings: x.s.settings.Load(), policy: x.found.Policy, proto: p,
 		age: x.found.Entry.Age(x.start).Truncate(time.Second), ttl: x.found.Entry.TTL(x.start).Truncate(time.Second),
 	}
 	if len(altSvc) > 0 {
