@@ -99,6 +99,7 @@ func (b *batch) withdraw(stream uint32, why error) (body int, ok bool) {
 	a.x.finish(0, why)
 	// Its request is free, those of the answers behind it are not.
 	free := b.requests[i]
+	free.forget()
 	b.requests = append(slices.Delete(b.requests, i, i+1), free)
 	return a.body, true
 }
@@ -111,6 +112,12 @@ func (b *batch) finish(err error) {
 			n = 0
 		}
 		a.x.finish(n, err)
+	}
+	for _, r := range b.requests {
+		if r.TLS == nil {
+			break // as are those behind it
+		}
+		r.forget()
 	}
 	clear(b.answers)
 	b.frames, b.answers = b.frames[:0], b.answers[:0]

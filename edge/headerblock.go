@@ -87,15 +87,14 @@ var notPlain = [...]string{
 // It is not ok if the library would do anything else, or might, than to pass it on: most
 // is the size of the header that it certainly takes.
 func (s *streamRequest) read(fields []hpack.HeaderField, most uint32, remote string, state *tls.ConnectionState) (ok bool) {
+	s.forget()
 	header := s.Header
 	if header == nil {
 		header = make(http.Header, 16)
 	}
-	clear(header)
 	s.Request = http.Request{
 		Proto: "HTTP/2.0", ProtoMajor: 2, Header: header, Body: http.NoBody, RemoteAddr: remote, TLS: state,
 	}
-	s.values = s.values[:0]
 	scheme, size := "", uint32(0)
 	for i, f := range fields {
 		if size += f.Size(); size > most || // as RFC 9113 section 6.5.2 counts it
@@ -137,6 +136,13 @@ func (s *streamRequest) read(fields []hpack.HeaderField, most uint32, remote str
 	var err error
 	s.URL, err = url.ParseRequestURI(s.RequestURI)
 	return err == nil
+}
+
+// forget lets go of the visitor and his connection.
+func (s *streamRequest) forget() {
+	clear(s.Header)
+	clear(s.values)
+	s.Request, s.values = http.Request{Header: s.Header}, s.values[:0]
 }
 
 // add adds a regular field.
