@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -55,8 +54,7 @@ type fastHTTP2 struct {
 	fields  []hpack.HeaderField // of the present block, as far as mostFields
 	batch   *batch              // not nil: the server's writes are held
 
-	window sendWindow  // also counts, from another goroutine, what the server writes
-	woken  atomic.Bool // the reader is to look at the window: see wake
+	window sendWindow // also counts, from another goroutine, what the server writes
 }
 
 const (
@@ -127,11 +125,12 @@ func (f *fastHTTP2) fill() {
 	}
 }
 
-// receive reads what has come, or nothing if it was woken.
+// receive reads what has come, or nothing if it was woken: a deadline says no more than
+// that. With connection.goAway's comes an error of its own, which the next read has if
+// the deadline is lifted here.
 func (f *fastHTTP2) receive(p []byte) (int, error) {
 	n, err := f.conn.Conn.Read(p)
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && f.woken.Swap(false) {
-		// An end that was set meanwhile is found by the next read: see connection.goAway.
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = f.conn.Conn.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -141,7 +140,6 @@ func (f *fastHTTP2) receive(p []byte) (int, error) {
 // might wait for what the fast path has of it.
 func (f *fastHTTP2) wake() {
 	if f.window.short() {
-		f.woken.Store(true)
 		_ = f.conn.Conn.SetReadDeadline(past)
 	}
 }
