@@ -122,9 +122,9 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	}
 	h.release(str)
 	g.out = append(g.out, body...)
-	_, err = str.Write(g.out)
+	n, err = str.Write(g.out) // all or nothing, for so little is only copied
 	end(str, err)
-	x.finish(len(body), err)
+	x.finish(min(n, len(body)), err)
 	g.release()
 	h.ended(h.c.ended(err != nil), err != nil)
 	return true
