@@ -69,5 +69,6 @@ func TestSetupInstallsForThePurpose(t *testing.T) {
 	f("bench", true, "varnish", "nginx-light")
 	f("kernel", true, "qemu-system-x86", "busybox-static", "cpio", "iproute2")
 	f("more", true, "qemu-system-x86", "busybox-static", "cpio")
-	f("test", false, "varnish", "nginx-light", "qemu-system-x86")
+	f("test", true, "nginx-light", "haproxy")
+	f("test", false, "varnish", "qemu-system-x86")
 }
