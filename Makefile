@@ -25,7 +25,6 @@ check: setup ## format, vet, lint, modules: everything but the tests
 test: setup ## the tests, with the race detector, in random order, and conformance
 	@scripts/test
 	@$(MAKE) --no-print-directory conformance
-	@$(MAKE) --no-print-directory conformance ARGS="-fast-path off"
 
 conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-fast-path off", ARGS="-test ID"
 	@scripts/setup test
@@ -34,6 +33,7 @@ conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-fas
 test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills, 20 upgrades: some 35 minutes
 	@scripts/setup more
 	@scripts/test more
+	@$(MAKE) --no-print-directory conformance ARGS="-fast-path off"
 	@scripts/test-kernel
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
 	@SPILLWAY_HISTORIES=300 go test -count 1 -run TestModel ./edge/cache
