@@ -99,6 +99,7 @@ func TestRenewalIsTheLeastImportant(t *testing.T) {
 			t.Errorf("limiter %+v, before %+v", after, before)
 		}
 		release()
+		w.settled(t)
 		w.ask("GET", "/spill/a", "").check(t, 200, revalidating, "old")
 		await(t, "the renewal", func() bool { return w.cache.State().Renewed == 1 })
 		w.ask("GET", "/spill/a", "").check(t, 200, "hit; reason=fresh", "new")
@@ -140,6 +141,7 @@ func TestFailedRenewal(t *testing.T) {
 	w := newWorld(t, "h2", 1)
 	w.says(expired, "20", "old")
 	w.ask("GET", "/spill/a", "").check(t, 200, "origin", "old")
+	w.settled(t)
 	w.origin.says(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
 	w.ask("GET", "/spill/a", "").check(t, 200, revalidating, "old")
 	await(t, "the failure", func() bool { return w.cache.State().Unrenewed == 1 })
@@ -154,6 +156,7 @@ func TestExplainForetellsRevalidation(t *testing.T) {
 	w := newWorld(t, "h2", 1)
 	w.says(expired, "20", "old")
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
+	w.settled(t)
 	if got := told(w.explain(t, "GET", "/plain/a").Now); len(got) != 1 || got[0] != revalidating {
 		t.Errorf("foretold %v", got)
 	}
@@ -285,6 +288,7 @@ func TestRenewalEndsWithTheNode(t *testing.T) {
 		w := newWorld(t, "h2", 1)
 		w.says(expired, "20", "old")
 		w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
+		w.settled(t)
 		w.origin.says(func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			close(gone)
