@@ -88,9 +88,11 @@ type connection struct {
 	served atomic.Bool  // the handshake is complete
 	open   atomic.Int64 // streams of HTTP/3 that have goroutines
 
-	// Of QUIC: its HTTP/3 side, once there is one, and how many streams flowed to it only.
-	h3   atomic.Pointer[http3.RawServerConn]
-	unis atomic.Uint32
+	// Of QUIC: the same for who may come before it is set, its HTTP/3 side, once there is
+	// one, and how many streams flowed to it only.
+	accepted atomic.Pointer[quic.Conn]
+	h3       atomic.Pointer[http3.RawServerConn]
+	unis     atomic.Uint32
 
 	// Of TCP: what moves, and how the connection is to end.
 	writes  mark

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,10 +181,27 @@ func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.
 	q.alive.Add(1)
 	context.AfterFunc(ctx, func() {
 		q.alive.Add(-1)
-		h.Close()
+		c.settle()
 		q.windows.Add(-c.window.Load())
 	})
 	return context.WithValue(ctx, connectionKey{}, c), nil
+}
+
+// settle books how the handshake of a connection that has ended came out. The packet that
+// completed it may have come with the one that ended the connection, before anybody saw
+// the first: who asks one thing, in early data or not, owes nothing for having left.
+func (c *connection) settle() {
+	if c.accepted.Load() == nil {
+		runtime.Gosched() // it may be about to be
+	}
+	if conn := c.accepted.Load(); conn != nil {
+		select {
+		case <-conn.HandshakeComplete():
+			c.handshake.Done()
+		default:
+		}
+	}
+	c.handshake.Close()
 }
 
 // handle serves one connection until it ends. The connection may still be in
@@ -191,6 +209,7 @@ func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.
 func (q *quicServer) handle(conn *quic.Conn) {
 	c := connectionOf(conn.Context())
 	c.quic = conn
+	c.accepted.Store(conn)
 	q.mu.Lock()
 	if q.closing {
 		q.mu.Unlock()
