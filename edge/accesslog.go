@@ -352,7 +352,9 @@ func (x *exchange) appendJSON(b, stamp []byte, client *logClient, took time.Dura
 	b = append(b, `,"bytes":`...)
 	b = strconv.AppendInt(b, x.bytes, 10)
 	b = append(b, `,"ms":`...)
-	b = strconv.AppendFloat(b, float64(took.Microseconds())/1000, 'f', 3, 64)
+	us := took.Microseconds()
+	b = strconv.AppendInt(b, us/1000, 10)
+	b = append(b, '.', byte('0'+us/100%10), byte('0'+us/10%10), byte('0'+us%10))
 	b = appendField(b, `,"outcome":`, string(x.outcome))
 	if x.reason != "" {
 		b = appendField(b, `,"reason":`, string(x.reason))
@@ -393,12 +395,14 @@ func cutText(s string) string {
 // has it. What does not show is escaped, too: a terminal would take some of it for
 // commands, a viewer for the end of a line or for text from right to left.
 func appendEscaped(b []byte, s string) []byte {
-	for i := 0; i < len(s); {
-		c, n := rune(s[i]), 1
-		if c >= utf8.RuneSelf {
-			c, n = utf8.DecodeRuneInString(s[i:])
+	for {
+		n := unescaped(s)
+		b = append(b, s[:n]...)
+		if s = s[n:]; s == "" {
+			return b
 		}
-		i += n
+		c, n := utf8.DecodeRuneInString(s)
+		s = s[n:]
 		switch {
 		case c == '"' || c == '\\':
 			b = append(b, '\\', byte(c))
@@ -411,7 +415,17 @@ func appendEscaped(b []byte, s string) []byte {
 			b = appendUnit(b, c)
 		}
 	}
-	return b
+}
+
+// unescaped returns for how many bytes s is what is mostly logged: ASCII that shows, and
+// needs no escape.
+func unescaped(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // appendUnit appends a unit of UTF-16 as an escape.
