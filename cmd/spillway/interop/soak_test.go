@@ -24,7 +24,7 @@ import (
 )
 
 // soakTime is how long the clients go on. SOAK_TIME changes it, such as 1m.
-const soakTime = 10 * time.Minute
+const soakTime = 6 * time.Minute
 
 // A soak is a mix of clients, good and bad, that use a node for long.
 type soak struct {
