@@ -307,22 +307,28 @@ func (l *accessLog) add(x *exchange, took time.Duration) {
 		return
 	}
 	s := &l.shards[rand.Uint32N(uint32(len(l.shards)))]
-	s.mu.Lock()
-	if len(s.buf) > logBuffer {
-		s.mu.Unlock()
+	before, after := s.add(x, l.client, took)
+	if before == after {
 		l.lost.Add(1)
-		return
 	}
-	before := len(s.buf)
-	s.buf = x.appendJSON(s.buf, s.stampOf(x.start), l.client, took)
-	after := len(s.buf)
-	s.mu.Unlock()
 	if before < logWake && after >= logWake {
 		select {
 		case l.wake <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// add appends the line of a finished exchange, unless there is no room. It returns the
+// size of what the shard has, before and after. A line that panics holds up no other.
+func (s *logShard) add(x *exchange, client *logClient, took time.Duration) (before, after int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before = len(s.buf)
+	if before <= logBuffer {
+		s.buf = x.appendJSON(s.buf, s.stampOf(x.start), client, took)
+	}
+	return before, len(s.buf)
 }
 
 // stampOf returns the second of t as text. Making it is the deepest call of a

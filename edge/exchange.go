@@ -59,8 +59,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 }
 
 // end counts and logs the exchange. It runs on a panic too: an answer that is
-// cut off counts like any other.
+// cut off counts like any other. Where it panics itself, the exchange ends all the same.
 func (x *exchange) end() {
+	defer x.free()
 	took := time.Since(x.start)
 	x.found.Release() // Write has copied or sent all that it was given
 	x.leaveRoom()
@@ -73,6 +74,10 @@ func (x *exchange) end() {
 	}
 	x.s.access.add(x, took)
 	x.record(took)
+}
+
+// free gives back what an exchange has of the node.
+func (x *exchange) free() {
 	x.s.inFlight.Add(-1)
 	x.s.kept.Add(-x.kept)
 	*x = exchange{} // the pool keeps nothing of a visitor

@@ -70,16 +70,50 @@ func (c Counted) hitWithin(r *http.Request, most int) *exchange {
 	return x
 }
 
-// A Brittle server has hits, and panics when it looks for one of /plain/panic.
-type Brittle struct{ *Server }
+// A Brittle server has hits, and panics over those that X-Panic is said to: when it is to
+// find one, when the answer is made, when it is logged, or when it is counted.
+type Brittle struct {
+	*Server
+	Panics *atomic.Int64
+}
 
 func (b Brittle) hit(r *http.Request) *exchange { return b.hitWithin(r, math.MaxInt) }
 
 func (b Brittle) hitWithin(r *http.Request, most int) *exchange {
-	if r.URL.Path == "/plain/panic" {
+	where := r.Header.Get("X-Panic")
+	if where == "find" {
+		b.Panics.Add(1)
 		panic("a hit")
 	}
-	return b.Server.hitWithin(r, most)
+	x := b.Server.hitWithin(r, most)
+	if x == nil || where == "" {
+		return x
+	}
+	b.Panics.Add(1)
+	switch where {
+	case "make":
+		x.found.Release() // no entry
+	case "log":
+		x.r = nil
+	case "count":
+		x.route = nil
+	}
+	return x
+}
+
+// Busy returns how many connections there are, how many of their requests the sweep watches,
+// and how many streams of HTTP/3 have goroutines.
+func (l *Listeners) Busy() (connections, guards int, streams int64) {
+	for _, c := range l.conns.snapshot(nil) {
+		connections++
+		c.mu.Lock()
+		for g := c.guards; g != nil; g = g.next {
+			guards++
+		}
+		c.mu.Unlock()
+		streams += c.open.Load()
+	}
+	return connections, guards, streams
 }
 
 // HitInto returns what answers a request as a fast path does, into a buffer of its own.

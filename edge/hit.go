@@ -111,22 +111,21 @@ func sentAsStored(e *cache.Entry) bool {
 // discard ends an exchange of which nobody is to know.
 func (x *exchange) discard() {
 	x.found.Release()
-	x.s.inFlight.Add(-1)
-	*x = exchange{}
-	exchanges.Put(x)
+	x.free()
 }
 
 // body is that of the answer. It must not be read after finish.
 func (x *exchange) body() []byte { return x.found.Answer(x.r).Body() }
 
-// finish ends the exchange of a hit, of whose body n bytes were written before err.
+// finish ends the exchange of a hit, of whose body n bytes were written before err. It has
+// ended even where that panics: nobody ends it again.
 func (x *exchange) finish(n int, err error) {
+	defer x.end()
+	defer x.s.admit.Leave(x.visitor.addr)
 	x.status, x.bytes = x.found.Answer(x.r).Status(), int64(n)
 	if err != nil {
 		x.outcome, x.reason = outcome.Canceled, gone(err)
 	}
-	x.s.admit.Leave(x.visitor.addr)
-	x.end()
 }
 
 // abandon ends the exchange of a hit that a panic kept from being written. It counts as

@@ -352,11 +352,11 @@ func TestHTTP1HitsPart(t *testing.T) {
 func TestHTTP1Panics(t *testing.T) {
 	p := newPair(t, func(*edge.Config) {})
 	var n pipedNode
-	n.start(t, edge.Brittle{Server: p.world.server}, "on", func(*edge.Config) {})
+	n.start(t, edge.Brittle{Server: p.world.server, Panics: new(atomic.Int64)}, "on", func(*edge.Config) {})
 	for range 20 { // on many connections, whatever pools keep
 		before := p.world.server.Outcomes()
 		conn := n.visit(t)
-		io.WriteString(conn, askHit+askHit+"GET /plain/panic HTTP/1.1\r\nHost: edge.test\r\n\r\n"+askHit)
+		io.WriteString(conn, askHit+askHit+"GET /plain/a HTTP/1.1\r\nHost: edge.test\r\nX-Panic: find\r\n\r\n"+askHit)
 		if got, _ := io.ReadAll(conn); len(got) > 0 {
 			t.Errorf("got %q before a panic", got)
 		}

@@ -73,8 +73,8 @@ func (a *answers) send(h *hitConn) error {
 		if i > 0 {
 			h.c.answered()
 		}
-		a.hits[i] = nil
 		size := len(x.body())
+		a.hits[i] = nil // finish ends it, whatever comes
 		if missing := a.ends[i] - n; missing > 0 {
 			x.finish(max(size-missing, 0), err)
 		} else {
@@ -86,13 +86,13 @@ func (a *answers) send(h *hitConn) error {
 	return err
 }
 
-// free gives what was sent back to the pool. What a panic has left unsent is ended, and
-// must not meet another visitor.
+// free gives what was sent back to the pool. What a panic has left is ended, and must not
+// meet another visitor.
 func (a *answers) free() {
 	if a.n > 0 {
 		for _, x := range a.hits[:a.n] {
 			if x != nil {
-				x.abandon()
+				defer x.abandon() // each of them, also if one panics
 			}
 		}
 		return
