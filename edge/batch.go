@@ -39,7 +39,9 @@ func (b *batch) request() *streamRequest {
 // answer appends the frames of an answer, whose body fits into one, and returns the size
 // of the body.
 func (b *batch) answer(stream uint32, x *exchange, altSvc []string) int {
-	body, start := x.body(), len(b.frames)
+	i, start := len(b.answers), len(b.frames)
+	b.answers = append(b.answers, streamAnswer{stream: stream, x: x}) // before anything can panic
+	body := x.body()
 	var end http2.Flags
 	if len(body) == 0 {
 		end = http2.FlagHeadersEndStream
@@ -51,7 +53,7 @@ func (b *batch) answer(stream uint32, x *exchange, altSvc []string) int {
 		b.frames = appendFrameHeader(b.frames, len(body), http2.FrameData, http2.FlagDataEndStream, stream)
 		b.frames = append(b.frames, body...)
 	}
-	b.answers = append(b.answers, streamAnswer{stream, x, len(body), start, len(b.frames)})
+	b.answers[i] = streamAnswer{stream, x, len(body), start, len(b.frames)}
 	return len(body)
 }
 
@@ -104,15 +106,20 @@ func (b *batch) withdraw(stream uint32, why error) (body int, ok bool) {
 	return a.body, true
 }
 
-// finish ends the answers, which were sent unless there is an error.
-func (b *batch) finish(err error) {
-	for _, a := range b.answers {
-		n := a.body
-		if err != nil {
-			n = 0
-		}
-		a.x.finish(n, err)
+// cut takes out the answer that a panic has interrupted, if it is there: all beyond so
+// many bytes and answers.
+func (b *batch) cut(frames, answers int) {
+	rest := b.answers[answers:]
+	b.frames, b.answers = b.frames[:frames], b.answers[:answers]
+	for _, a := range rest {
+		a.x.abandon()
 	}
+}
+
+// finish ends the answers, which were sent unless there is an error. After a panic the batch
+// is not used again.
+func (b *batch) finish(err error) {
+	b.end(err)
 	for _, r := range b.requests {
 		if r.TLS == nil {
 			break // as are those behind it
@@ -122,4 +129,23 @@ func (b *batch) finish(err error) {
 	clear(b.answers)
 	b.frames, b.answers = b.frames[:0], b.answers[:0]
 	batches.Put(b)
+}
+
+// end ends the exchanges of the answers. Where one panics, the others end all the same.
+func (b *batch) end(err error) {
+	ended := 0
+	defer func() {
+		if ended < len(b.answers) {
+			b.answers = b.answers[ended:]
+			b.end(err)
+		}
+	}()
+	for _, a := range b.answers {
+		ended++
+		n := a.body
+		if err != nil {
+			n = 0
+		}
+		a.x.finish(n, err)
+	}
 }

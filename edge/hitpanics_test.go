@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"spillway/edge"
 	"spillway/edge/edgetest"
 )
@@ -38,8 +40,8 @@ func (l *panicLog) told() int {
 // told of once in a while, as the libraries' are, and the exchange has ended.
 func TestHitPanics(t *testing.T) {
 	const small, large = "/plain/small", "/plain/large"
-	paths := map[string][]string{"h1": {small, large}}
-	for _, proto := range []string{"h1"} {
+	paths := map[string][]string{"h1": {small, large}, "h2": {small}}
+	for _, proto := range []string{"h1", "h2"} {
 		t.Run(proto, func(t *testing.T) {
 			w := newWorldWith(t, proto, 1, func(c *edge.Config, _ []edge.RouteConfig) {
 				c.Log.Access = filepath.Join(t.TempDir(), "access.log")
@@ -101,4 +103,36 @@ func askUntil(t *testing.T, v *edgetest.Visitor, path, where string, panics *ato
 			resp.Body.Close()
 		}
 	}
+}
+
+// A request that is given up in the read that brought it ends there, and so may panic there.
+func TestFastHTTP2PanicAtReset(t *testing.T) {
+	w := newFastWorld(t, asIs)
+	panics := new(atomic.Int64)
+	s := edgetest.New(edge.Brittle{Server: w.server, Panics: panics})
+	s.Config.HTTP2.FastPath = "on"
+	n := &world{node: s.Start(t)}
+	for tries := 0; panics.Load() == 0; tries++ {
+		if tries == 100 {
+			t.Fatal("no panic")
+		}
+		c := talk(t, n)
+		c.settle(t)
+		c.get("/plain/10", "x-panic", "count") // which the library gets, for it changes the table
+		c.send(t)
+		c.answered(1)
+		c.get("/plain/10")
+		c.WriteRSTStream(c.get("/plain/10", "x-panic", "count"), http2.ErrCodeCancel)
+		c.send(t)
+		if h := c.hear(func(h *heard) bool { return len(h.goAways) > 0 || panics.Load() == 0 && len(h.answers) > 0 }); panics.Load() > 0 {
+			if len(h.goAways) != 1 || h.goAways[0].ErrCode != http2.ErrCodeInternal || len(h.answers) != 1 {
+				t.Errorf("heard %+v", h)
+			}
+		}
+		c.conn.Close()
+	}
+	await(t, "nothing in flight", func() bool {
+		connections, _, _ := n.node.Listeners.Busy()
+		return w.server.InFlight() == 0 && w.gate.State().InFlight == 0 && connections == 0
+	})
 }

@@ -146,6 +146,7 @@ func (f *fastHTTP2) wake() {
 
 // look goes through what was read, as far as it is complete.
 func (f *fastHTTP2) look() {
+	defer f.fail()
 	for f.err == nil && len(f.in) > 0 {
 		if f.rest > 0 {
 			n := min(f.rest, len(f.in))

@@ -112,12 +112,26 @@ func (f *fastHTTP2) answers(h frameHead) (ok bool) {
 // its handlers only. So the library gets the request at which it happened, before which
 // there were so many bytes and answers, and all that follow.
 func (f *fastHTTP2) survive(frames, answers int) {
-	p := recover()
-	if p == nil {
-		return
+	if p := recover(); p != nil {
+		f.off = true
+		f.tell(p)
+		f.batch.cut(frames, answers)
 	}
-	f.off = true
-	f.batch.frames, f.batch.answers = f.batch.frames[:frames], f.batch.answers[:answers]
+}
+
+// fail is deferred: a panic at anything but the making of one answer ends the connection.
+// What was answered before goes out, for the library has to write that it is the end.
+func (f *fastHTTP2) fail() {
+	if p := recover(); p != nil {
+		f.off, f.err = true, http2.ConnectionError(http2.ErrCodeInternal)
+		f.tell(p)
+		defer f.fail()
+		f.flush()
+	}
+}
+
+// tell logs a panic as the library does.
+func (f *fastHTTP2) tell(p any) {
 	f.l.tcp.server.ErrorLog.Printf("http2: panic serving %s: %v\n%s", f.remote, p, debug.Stack())
 }
 
@@ -148,19 +162,24 @@ func (f *fastHTTP2) flush() {
 		return
 	}
 	f.batch = nil
-	var err error
-	if len(b.frames) > 0 {
-		_, err = f.conn.Conn.Write(b.frames)
-	}
-	f.conn.release()
+	defer f.l.handlers.Add(-1)
+	err := f.send(b.frames)
 	for range b.answers {
 		f.of.answered()
 	}
 	b.finish(err)
-	f.l.handlers.Add(-1)
 	if err != nil {
 		f.err = err
 	}
+}
+
+// send writes frames, if there are any, and lets the library write again.
+func (f *fastHTTP2) send(frames []byte) (err error) {
+	defer f.conn.release()
+	if len(frames) > 0 {
+		_, err = f.conn.Conn.Write(frames)
+	}
+	return err
 }
 
 // withdraw takes an answer back that was not sent yet, because the visitor gives the
