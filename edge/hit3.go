@@ -88,7 +88,8 @@ func (q *quicServer) hitsOf(c *connection, sends *sync.WaitGroup) *hits3 {
 // runs in the goroutine that accepts streams, so that what came in one datagram is
 // answered in one.
 func (h *hits3) answer(str *quic.Stream) (done bool) {
-	defer h.survive(str, &done)
+	var x *exchange // of a hit, while it is here
+	defer h.survive(str, &x, &done)
 	str.SetReadDeadline(time.Now().Add(h.wait))
 	g := glances.Get().(*glance)
 	n, err := str.Peek(g.in[:])
@@ -105,8 +106,7 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	}
 	r := &g.request
 	r.TLS, r.RemoteAddr = h.state(), h.remoteAddr()
-	x := h.q.l.hits.hitWithin(r, mostSent)
-	if x == nil {
+	if x = h.q.l.hits.hitWithin(r, mostSent); x == nil {
 		g.release()
 		return false
 	}
@@ -117,14 +117,15 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 	if len(g.out)+len(body) > atOnce {
 		h.c.open.Add(1)
 		h.spare()
-		h.sends.Go(func() { h.send(str, x, g, body) })
+		hit := take(&x)
+		h.sends.Go(func() { h.send(str, hit, g, body) })
 		return true
 	}
 	h.release(str)
 	g.out = append(g.out, body...)
 	n, err = str.Write(g.out) // all or nothing, for so little is only copied
 	end(str, err)
-	x.finish(min(n, len(body)), err)
+	take(&x).finish(min(n, len(body)), err)
 	g.release()
 	h.ended(h.c.ended(err != nil), err != nil)
 	return true
@@ -142,26 +143,34 @@ func (g *glance) frame(x *exchange, body int) {
 	g.out = b
 }
 
+// take takes an exchange from where survive would end it.
+func take(from **exchange) *exchange {
+	x := *from
+	*from = nil
+	return x
+}
+
 // send sends an answer that waits for the visitor to take it, as ServeHTTP does.
 func (h *hits3) send(str *quic.Stream, x *exchange, g *glance, body []byte) {
 	l, c := h.q.l, h.c
 	l.handlers.Add(1)
 	defer l.handlers.Add(-1)
 	defer c.open.Add(-1)
-	defer h.survive(str, new(bool))
+	defer h.survive(str, &x, new(bool))
 	w := &guard{ResponseWriter: streamWriter{str}, l: l, conn: c, step: l.rules.Load().step, parted: true}
 	c.enter(w)
+	gone := false
+	defer func() { h.ended(c.leave(w, gone), gone) }()
 	_, err := w.Write(g.out)
 	n := 0
 	if err == nil {
 		n, err = w.Write(body)
 	}
-	gone := str.Context().Err() != nil
+	gone = str.Context().Err() != nil
 	end(str, err)
 	str.ReleaseStreamCredit()
-	x.finish(n, err)
+	take(&x).finish(n, err)
 	g.release()
-	h.ended(c.leave(w, gone), gone)
 }
 
 // ended draws the consequences of a request that was booked, and books its stream.
@@ -184,17 +193,22 @@ func end(str *quic.Stream, err error) {
 	str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
 }
 
-// survive ends a stream whose answer panicked, and no other, as http3 does. It is deferred.
-func (h *hits3) survive(str *quic.Stream, done *bool) {
+// survive ends a stream whose answer panicked, and no other, as http3 does, and logs it as
+// http3 does. It is deferred, and ends the exchange that it finds.
+func (h *hits3) survive(str *quic.Stream, x **exchange, done *bool) {
 	p := recover()
 	if p == nil {
 		return
 	}
-	h.q.l.log.Error("panic answering a hit", "arg", p, "trace", string(debug.Stack()))
+	h.q.server.Logger.Error("http3: panic serving", "arg", p, "trace", string(debug.Stack()))
 	str.ReleaseStreamCredit()
 	str.CancelRead(quic.StreamErrorCode(http3.ErrCodeInternalError))
 	str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
 	*done = true
+	if *x != nil {
+		defer h.survive(str, x, done) // that may panic, too
+		take(x).abandon()
+	}
 }
 
 // consume reads a stream to its end, which has come.

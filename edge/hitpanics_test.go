@@ -40,8 +40,8 @@ func (l *panicLog) told() int {
 // told of once in a while, as the libraries' are, and the exchange has ended.
 func TestHitPanics(t *testing.T) {
 	const small, large = "/plain/small", "/plain/large"
-	paths := map[string][]string{"h1": {small, large}, "h2": {small}}
-	for _, proto := range []string{"h1", "h2"} {
+	paths := map[string][]string{"h1": {small, large}, "h2": {small}, "h3": {small, large}}
+	for _, proto := range edgetest.Protocols {
 		t.Run(proto, func(t *testing.T) {
 			w := newWorldWith(t, proto, 1, func(c *edge.Config, _ []edge.RouteConfig) {
 				c.Log.Access = filepath.Join(t.TempDir(), "access.log")
@@ -78,7 +78,7 @@ func TestHitPanics(t *testing.T) {
 			await(t, "nothing in flight", func() bool {
 				connections, guards, streams := n.Listeners.Busy()
 				return w.server.InFlight() == 0 && w.gate.State().InFlight == 0 && w.cache.State().Pinned == 0 &&
-					connections == 1 && guards == 0 && streams == 0
+					(connections == 1 || proto == "h3") && guards == 0 && streams == 0
 			})
 			if got, most := log.told(), 1+int(time.Since(begun)/(10*time.Second)); got == 0 || got > most {
 				t.Errorf("the log tells of %d panics, want at most %d:\n%s", got, most, &log.text)
@@ -90,7 +90,7 @@ func TestHitPanics(t *testing.T) {
 // askUntil asks for a hit that is to panic until it does, and leaves.
 func askUntil(t *testing.T, v *edgetest.Visitor, path, where string, panics *atomic.Int64) {
 	t.Helper()
-	defer v.CloseIdleConnections()
+	defer v.CloseIdleConnections() // over HTTP/3 later, where streams were reset
 	before := panics.Load()
 	for tries := 0; panics.Load() == before; tries++ { // not each hit takes the fast path
 		if tries == 1000 {
