@@ -86,7 +86,9 @@ type connection struct {
 	tcp    net.Conn
 	window atomic.Int64 // of QUIC
 	served atomic.Bool  // the handshake is complete
-	open   atomic.Int64 // streams of HTTP/3 that have goroutines
+	// prioritizes: the visitor said over HTTP/3 what is urgent (see hear).
+	prioritizes atomic.Bool
+	open        atomic.Int64 // streams of HTTP/3 that have goroutines
 
 	// Of QUIC: the same for who may come before it is set, its HTTP/3 side, once there is
 	// one, and how many streams flowed to it only.

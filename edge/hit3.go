@@ -70,8 +70,6 @@ type hits3 struct {
 	remote string
 	// wait is for how long a glance may last.
 	wait time.Duration
-	// spoken: the visitor has said what is urgent (RFC 9218).
-	spoken bool
 	// last is the stream whose credit the visitor gets with the next answer.
 	last *quic.Stream
 }
@@ -105,12 +103,13 @@ func (h *hits3) answer(str *quic.Stream) (done bool) {
 		return false
 	}
 	r := &g.request
+	said := h.c.hear(r.Header)
 	r.TLS, r.RemoteAddr = h.state(), h.remoteAddr()
 	if x = h.q.l.hits.hitWithin(r, mostSent); x == nil {
 		g.release()
 		return false
 	}
-	h.prioritize(str, r.Header)
+	h.prioritize(str, said)
 	consume(str, g.in[:])
 	body := x.body()
 	g.frame(x, len(body))
@@ -241,14 +240,23 @@ func (h *hits3) spare() {
 }
 
 // prioritize schedules an answer as http3 does.
-func (h *hits3) prioritize(str *quic.Stream, header http.Header) {
-	said := header["Priority"]
+func (h *hits3) prioritize(str *quic.Stream, said []string) {
 	if len(said) == 0 {
-		str.SetPriority(usualUrgency, !h.spoken)
+		str.SetPriority(usualUrgency, !h.c.prioritizes.Load())
 		return
 	}
-	h.spoken = true
 	str.SetPriority(parsePriority(strings.Join(said, ",")))
+}
+
+// hear returns what the visitor says of a request's priority over HTTP/3, and notes that he
+// does: then he means the default where he says nothing (RFC 9218 section 4), while the
+// answers of others take turns. http3 has a memory of its own, which knows nothing of hits,
+// and of PRIORITY_UPDATE besides. It can neither be asked nor told.
+func (c *connection) hear(header http.Header) (said []string) {
+	if said = header["Priority"]; len(said) > 0 && !c.prioritizes.Load() {
+		c.prioritizes.Store(true)
+	}
+	return said
 }
 
 func (h *hits3) state() *tls.ConnectionState {

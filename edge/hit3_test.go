@@ -260,6 +260,55 @@ func TestHits3Priority(t *testing.T) {
 	}
 }
 
+// TestHits3Order: large hits of which nothing is said take turns, unless the visitor has
+// said of another request, that is none, what is urgent. Then they come one after the other
+// (RFC 9218 section 10): the first to its end, though nobody takes the second.
+func TestHits3Order(t *testing.T) {
+	for _, said := range [][]string{nil, {"priority", "u=1"}} {
+		t.Run(fmt.Sprint(len(said) > 0), func(t *testing.T) {
+			p := newParted3(t, func(*edge.Config) {})
+			conn := p.node.DialQUICWith(t, &quic.Config{
+				InitialStreamReceiveWindow: 1 << 20, MaxStreamReceiveWindow: 1 << 20,
+				InitialConnectionReceiveWindow: 16 << 10, MaxConnectionReceiveWindow: 16 << 10,
+			})
+			head := open3(t, conn)
+			head.Write(appendHeaders(nil, append([]field{{":method", "HEAD"}}, askFor("/plain/small", said...)[1:]...)))
+			head.Close()
+			if got := taken3(head); got != "200 hit 0 bytes" {
+				t.Fatal(got)
+			}
+			ask := func() (s *quic.Stream) {
+				for p.took(); p.fast.Load() == 0; { // the end may be late by chance
+					if s != nil {
+						s.CancelRead(0x10c)
+					}
+					p.took()
+					s = open3(t, conn)
+					s.Write(appendHeaders(nil, askFor("/plain/large")))
+					s.Close()
+					await(t, "the request", func() bool { return p.arrived.Load() == 1 })
+				}
+				return s
+			}
+			first := ask()
+			io.ReadFull(first, make([]byte, 2<<10)) // of the body, which fills the window
+			second := ask()
+			taken := make(chan int64, 1)
+			go func() {
+				n, _ := io.Copy(io.Discard, first)
+				taken <- n
+			}()
+			if len(said) > 0 {
+				if n := <-taken; n < 98<<10 {
+					t.Errorf("%d bytes of the first, while nobody takes the second", n)
+				}
+			} else if _, err := second.Read(make([]byte, 1)); err != nil || len(taken) > 0 {
+				t.Errorf("the second has to wait for the first: %v", err)
+			}
+		})
+	}
+}
+
 // TestHits3Leave: over a hand-over and a shutdown every request is answered or rejected
 // for another try, hits like all others.
 func TestHits3Leave(t *testing.T) {

@@ -369,6 +369,7 @@ func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 3 {
 		// The stream's deadline was for the header.
 		http.NewResponseController(w).SetReadDeadline(time.Time{})
+		c.hear(r.Header)
 	}
 	g := &guard{ResponseWriter: w, l: l, conn: c}
 	if r.ProtoMajor > 1 {
