@@ -49,22 +49,28 @@ func (w *sendWindow) take(n int) { w.own.Add(-int64(n)) }
 func (w *sendWindow) sent(n int) { w.library.Add(-int64(n)) }
 
 // short reports whether the library should be given more at once.
-func (w *sendWindow) short() bool { return w.own.Load() > 0 && w.library.Load() < shortWindow }
+func (w *sendWindow) short() bool { return w.library.Load() < shortWindow && w.due(false) > 0 }
 
-// give takes from the fast path what the library is to have, and returns it: all if
-// that is not ample, or if the visitor granted more than he may, which the library is
-// to find; otherwise what it lacks to half of it all, unless that is less than an eighth.
+// give takes from the fast path what the library is to have, and returns it.
 func (w *sendWindow) give(all bool) int64 {
+	n := w.due(all)
+	w.own.Add(-n)
+	w.library.Add(n)
+	return n
+}
+
+// due is how much the library is to be given: all there is if that is not ample, or if the
+// visitor granted more than he may, which the library is to find; otherwise what it lacks
+// to half of it all, unless that is less than an eighth.
+func (w *sendWindow) due(all bool) int64 {
 	own, library := w.own.Load(), w.library.Load()
 	total := own + library
 	n := total/2 - library
 	switch {
 	case all || total <= ample || total > largestWindow:
-		n = own
+		return own
 	case n < total/8:
 		return 0
 	}
-	w.own.Add(-n)
-	w.library.Add(n)
 	return n
 }

@@ -48,10 +48,10 @@ func TestSendWindow(t *testing.T) {
 				w.sent(int(n))
 				library += n
 				sent += n
-				for w.short() { // each time it asks for more, it gets some or has enough
+				for w.short() {
 					before := told
 					if give(); told == before {
-						break
+						t.Fatalf("the reader is woken for nothing, with %d here and %d at the library", w.left(), told-library)
 					}
 				}
 				if told == library && sent < granted {
@@ -76,6 +76,28 @@ func TestSendWindow(t *testing.T) {
 			},
 		})
 	})
+}
+
+// The library's share is looked at as often as it writes. Between three eighths of a window
+// and 64 KiB, where a window is hardly ample, there is nothing to give it.
+func TestSendWindowIsShort(t *testing.T) {
+	f := func(granted, library int64, want bool) {
+		t.Helper()
+		var w sendWindow
+		w.library.Store(library)
+		w.own.Store(granted - library)
+		if got := w.short(); got != want || got && w.give(false) == 0 {
+			t.Errorf("%d of %d at the library: short is %t, and %d more are due", library, granted, got, w.due(false))
+		}
+	}
+	f(ample, ample/2-1, true) // all of it is the library's
+	f(ample, ample, false)
+	f(ample+1024, shortWindow-1, false)
+	f(150<<10, 60<<10, false)
+	f(150<<10, 56<<10, true)
+	f(172<<10, shortWindow-1, true)
+	f(10<<20, shortWindow-1, true)
+	f(10<<20, shortWindow, false)
 }
 
 // Who grants more than may be is found by the library (RFC 9113 section 6.9.1), which
