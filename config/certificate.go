@@ -144,15 +144,20 @@ func warnCertificates(c *Config, r *report) {
 		return
 	}
 	var leaves []*x509.Certificate
+	groups := map[*x509.Certificate]string{}
 	eachPair(c.Edge.TLS, func(group string, p edge.CertificateConfig) {
 		leaf, err := loadPair(p.Cert, p.Key)
 		if err != nil {
 			return // gone since it was validated; the listeners will say so
 		}
 		leaves = append(leaves, leaf)
+		groups[leaf] = group
 		warnPair(leaf, p, group, r)
 	})
-	warnRSA(c.Edge.TLS, leaves, r)
+	for _, leaf := range edge.ShownRSA(leaves) {
+		r.warn(groups[leaf]+".key", "this is an RSA key: "+edge.RSACost,
+			"get a certificate with an ECDSA P-256 key, and list this one beside it if old clients need it")
+	}
 	none := func(host string) bool {
 		return !slices.ContainsFunc(leaves, func(leaf *x509.Certificate) bool { return covered(leaf, host) })
 	}
@@ -177,26 +182,6 @@ func warnPair(leaf *x509.Certificate, p edge.CertificateConfig, group string, r 
 	if info, err := os.Stat(p.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
 		r.warn(group+".key", fmt.Sprintf("everyone on this machine may read the key: its mode is %s", modeOf(info)), "chmod 0640 "+p.Key)
 	}
-}
-
-// warnRSA points at certificates with RSA keys that a visitor of today is shown: those for
-// a name that no faster one is for.
-func warnRSA(c edge.TLSConfig, leaves []*x509.Certificate, r *report) {
-	fast := map[string]bool{}
-	for _, leaf := range leaves {
-		for _, name := range leaf.DNSNames {
-			fast[name] = fast[name] || leaf.PublicKeyAlgorithm != x509.RSA
-		}
-	}
-	eachPair(c, func(group string, p edge.CertificateConfig) {
-		leaf, err := loadPair(p.Cert, p.Key)
-		if err != nil || leaf.PublicKeyAlgorithm != x509.RSA ||
-			len(leaf.DNSNames) > 0 && !slices.ContainsFunc(leaf.DNSNames, func(name string) bool { return !fast[name] }) {
-			return
-		}
-		r.warn(group+".key", "this is an RSA key: each new visitor costs 0.8 to 1.5 ms more CPU than with ECDSA P-256",
-			"get a certificate with an ECDSA P-256 key, and list this one beside it if old clients need it")
-	})
 }
 
 func modeOf(info fs.FileInfo) string { return fmt.Sprintf("%04o", info.Mode().Perm()) }

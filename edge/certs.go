@@ -92,7 +92,7 @@ func (c *certs) load(from TLSConfig, hosts []string, now time.Time) error {
 	for _, p := range pairs {
 		c.judge(p.cert.Leaf, now)
 	}
-	c.judgeHosts()
+	c.judgeAll()
 	return nil
 }
 
@@ -163,19 +163,22 @@ func unreadable(err error, what string) string {
 
 // judge says what an operator should know about a certificate that works.
 func (c *certs) judge(leaf *x509.Certificate, now time.Time) {
-	if isRSA(leaf) && !c.rsaSaid && !slices.ContainsFunc(c.pairs, func(p *certPair) bool {
-		return !isRSA(p.cert.Leaf) && sameNames(p.cert.Leaf, leaf)
-	}) {
-		c.rsaSaid = true
-		c.log.Warn("the TLS certificate has an RSA key: each new visitor costs 0.8 to 1.5 ms more CPU than with ECDSA P-256")
-	}
 	if now.Before(leaf.NotBefore) {
 		c.log.Warn("the TLS certificate is not valid yet", "names", leaf.DNSNames, "from", leaf.NotBefore)
 	}
 }
 
-// judgeHosts says which hosts of sites no certificate is for.
-func (c *certs) judgeHosts() {
+// judgeAll says what an operator should know about all certificates together: once that
+// visitors are shown one with an RSA key, and which hosts of sites none is for.
+func (c *certs) judgeAll() {
+	var leaves []*x509.Certificate
+	for _, p := range c.pairs {
+		leaves = append(leaves, p.cert.Leaf)
+	}
+	if slow := ShownRSA(leaves); len(slow) > 0 && !c.rsaSaid {
+		c.rsaSaid = true
+		c.log.Warn("a TLS certificate has an RSA key: "+RSACost, "names", slow[0].DNSNames)
+	}
 	for _, host := range c.hosts {
 		if host != defaultHost && !c.covers(host) {
 			c.log.Warn("no TLS certificate covers a host: its visitors are shown the default one, which they refuse", "host", host)
@@ -214,7 +217,7 @@ func (c *certs) poll(now time.Time) bool {
 		c.log.Info("TLS certificate reloaded", "names", p.cert.Leaf.DNSNames, "expires", p.cert.Leaf.NotAfter)
 	}
 	if changed {
-		c.judgeHosts()
+		c.judgeAll()
 	}
 	return changed
 }

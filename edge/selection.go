@@ -77,6 +77,28 @@ func bySpeed(a, b *tls.Certificate) int {
 	return 1
 }
 
+// RSACost is what a certificate that ShownRSA returns costs.
+const RSACost = "each new visitor costs 0.8 to 1.5 ms more CPU than with ECDSA P-256"
+
+// ShownRSA returns the certificates with RSA keys that a selection has for visitors of
+// today: those for a name that none with another key is for, or for no name at all.
+func ShownRSA(leaves []*x509.Certificate) (shown []*x509.Certificate) {
+	fast := map[string]bool{}
+	for _, leaf := range leaves {
+		for _, name := range leaf.DNSNames {
+			name = strings.ToLower(name)
+			fast[name] = fast[name] || !isRSA(leaf)
+		}
+	}
+	slow := func(name string) bool { return !fast[strings.ToLower(name)] }
+	for _, leaf := range leaves {
+		if isRSA(leaf) && (len(leaf.DNSNames) == 0 || slices.ContainsFunc(leaf.DNSNames, slow)) {
+			shown = append(shown, leaf)
+		}
+	}
+	return shown
+}
+
 // sameNames reports whether two certificates are for the same names, such as
 // the ECDSA and the RSA one of a site.
 func sameNames(a, b *x509.Certificate) bool {

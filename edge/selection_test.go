@@ -2,7 +2,9 @@ package edge
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -68,6 +70,32 @@ func TestSelection(t *testing.T) {
 	f("a.img.shop.test", true, 3) // a star is one label
 	f("x.wide.test", true, 4)
 	f("wide.test", true, 3)
+}
+
+// TestShownRSA: no RSA key is shown for a name that another certificate is for, whatever else
+// that one is for.
+func TestShownRSA(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	leaf := func(rsa bool, names ...string) *x509.Certificate {
+		return testPairs(t, writePair(t, t.TempDir(), until, rsa, names...))[0].cert.Leaf
+	}
+	both, nobody := leaf(true, "a.test", "B.test"), leaf(true)
+	a, b, more, wide := leaf(false, "A.test"), leaf(false, "b.test"), leaf(false, "a.test", "b.test", "c.test"), leaf(false, "*.test")
+	f := func(want []*x509.Certificate, leaves ...*x509.Certificate) {
+		t.Helper()
+		if got := ShownRSA(leaves); !slices.Equal(got, want) {
+			t.Errorf("%d are shown, want %d", len(got), len(want))
+		}
+	}
+	shown := []*x509.Certificate{both}
+	f(nil)
+	f(nil, a, b)
+	f(shown, both)
+	f(shown, both, a)
+	f(shown, wide, both) // a name goes before a star
+	f(nil, both, a, b)
+	f(nil, more, both)
+	f([]*x509.Certificate{nobody}, nobody, a)
 }
 
 // A client that verifies none of them is told so by the alert for the default.

@@ -195,6 +195,23 @@ func TestTLSReloadKeepsTheOldOnError(t *testing.T) {
 	}
 }
 
+// A node is silent about an RSA key where `spillway check` is: where others are shown for all
+// of its names, not only where one has the same.
+func TestTLSWarnsOfRSAThatIsShown(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	c := writePair(t, t.TempDir(), until, true, "edge.test", "other.test")
+	for _, name := range []string{"edge.test", "other.test"} {
+		c.Certificates = append(c.Certificates, writePair(t, t.TempDir(), until, false, name).Pairs()...)
+	}
+	_, log, err := newTestTLS(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); strings.Contains(got, "RSA") {
+		t.Errorf("warned: %s", got)
+	}
+}
+
 func TestTLSWarnings(t *testing.T) {
 	folder := t.TempDir()
 	c := writePair(t, folder, time.Now().Add(time.Hour), true)
@@ -210,7 +227,7 @@ func TestTLSWarnings(t *testing.T) {
 	s.certs.hosts = []string{"edge.test", "other.test", defaultHost}
 	log.Reset()
 	s.certs.judge(s.leaf(), time.Now().Add(-2000*time.Hour))
-	s.certs.judgeHosts()
+	s.certs.judgeAll()
 	if got := log.String(); strings.Count(got, "level=WARN") != 2 || !strings.Contains(got, "other.test") || !strings.Contains(got, "not valid yet") {
 		t.Errorf("warnings: %s", got)
 	}

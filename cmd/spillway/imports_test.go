@@ -36,7 +36,7 @@ var layout = rules{
 
 		"cmd/spillway":         {"all"},
 		"cmd/spillway/demo":    {"all"},
-		"cmd/spillway/doctor":  {"bpf"},
+		"cmd/spillway/doctor":  {"bpf", "edge"},
 		"cmd/spillway/interop": {},
 
 		// The test bench counts for itself; it shares words with the node, not code.

@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/edge"
 )
 
 // What a folder should have left beside what is planned: enough for keys, the ledger
@@ -119,10 +120,11 @@ func certificate(file string, now time.Time) Finding {
 	return ok(what, "good until %s", day)
 }
 
-// signing says which certificates cost each new visitor an RSA signature: those for a name
-// that none with another key is for. What does not load is complained of elsewhere.
+// signing says which certificates cost each new visitor an RSA signature. What does not
+// load is complained of elsewhere.
 func signing(files []string) (all []Finding) {
-	leaves, fast := map[string]*x509.Certificate{}, map[string]bool{}
+	var leaves []*x509.Certificate
+	from := map[*x509.Certificate]string{}
 	for _, file := range files {
 		data, _ := os.ReadFile(file)
 		block, _ := pem.Decode(data)
@@ -133,19 +135,11 @@ func signing(files []string) (all []Finding) {
 		if err != nil {
 			continue
 		}
-		leaves[file] = leaf
-		for _, name := range leaf.DNSNames {
-			fast[name] = fast[name] || leaf.PublicKeyAlgorithm != x509.RSA
-		}
+		leaves, from[leaf] = append(leaves, leaf), file
 	}
-	for _, file := range files {
-		leaf := leaves[file]
-		if leaf == nil || leaf.PublicKeyAlgorithm != x509.RSA ||
-			len(leaf.DNSNames) > 0 && !slices.ContainsFunc(leaf.DNSNames, func(name string) bool { return !fast[name] }) {
-			continue
-		}
-		all = append(all, Warn.of("key of "+file, "get a certificate with an ECDSA P-256 key, and list this one beside it if old clients need it",
-			"RSA: each new visitor costs 0.8 to 1.5 ms more CPU than with ECDSA P-256"))
+	for _, leaf := range edge.ShownRSA(leaves) {
+		all = append(all, Warn.of("key of "+from[leaf],
+			"get a certificate with an ECDSA P-256 key, and list this one beside it if old clients need it", "RSA: %s", edge.RSACost))
 	}
 	return all
 }
