@@ -77,6 +77,9 @@ func memoryNow(given int64) memoryState {
 
 // String is the line of spillway status.
 func (s memoryState) String() string {
+	if s == (memoryState{}) {
+		return "not told: the node runs an older version than this command"
+	}
 	by := func(variable string) string {
 		if variable == "" {
 			return ""

@@ -70,6 +70,7 @@ func TestMemoryIsTold(t *testing.T) {
 		"heap up to 5 GiB (GOMEMLIMIT) of 4 GiB, collected after growing by 100 %")
 	f(memoryState{Given: 4 << 30, Limit: math.MaxInt64, GC: 100, LimitBy: "GOMEMLIMIT"}, doctor.Warn,
 		"heap up to any size (GOMEMLIMIT) of 4 GiB, collected after growing by 100 %")
+	f(memoryState{}, doctor.OK, "not told: the node runs an older version than this command")
 	var b strings.Builder
 	state := nodeState{Memory: memoryState{Given: 4 << 30, Limit: 3 << 30, GC: 400}}
 	if err := state.write(&b); err != nil || !strings.Contains(b.String(), "heap up to 3 GiB of 4 GiB") {
