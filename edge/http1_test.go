@@ -204,6 +204,27 @@ func TestHTTP1AnswersAlike(t *testing.T) {
 	}
 }
 
+// TestHTTP1FieldsInOrder: with the fast path and without, the fields of a hit come in the
+// same order, also that which differs with each request.
+func TestHTTP1FieldsInOrder(t *testing.T) {
+	w := newWorldWith(t, "h1", 1, func(c *edge.Config, _ []edge.RouteConfig) { c.Expose = "full" })
+	w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
+		for _, name := range []string{"Content-Type", "Server-Timing", "X-Content-Type-Options", "X-Request-Id", "X-Xss-Protection", "Zz"} {
+			rw.Header().Set(name, "text/plain")
+		}
+		cacheable(3600, "kept")(rw, nil)
+	})
+	w.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "https://"+edgetest.Host+"/plain/a"))
+	var fast, slow pipedNode
+	fast.start(t, edge.Counted{Server: w.server, Arrived: &w.arrived, Fast: &w.fast}, "on", asIs)
+	slow.start(t, edge.Counted{Server: w.server, Arrived: &w.arrived, Fast: &w.fast}, "off", asIs)
+	ask := []byte("GET /plain/a HTTP/1.1\r\nHost: edge.test\r\nX-Request-Id: mine\r\n\r\n")
+	got, want := fast.says(t, ask, nil), slow.says(t, ask, nil)
+	if got != want || !strings.Contains(got, "X-Request-Id: mine\r\nX-Xss") || w.fast.Load() != 1 {
+		t.Errorf("%d with the fast path; got\n%s\nwant\n%s", w.fast.Load(), got, want)
+	}
+}
+
 // FuzzHTTP1 asks the same of any bytes.
 func FuzzHTTP1(f *testing.F) {
 	for _, s := range streams {

@@ -15,6 +15,7 @@ import (
 type rendering struct {
 	of   renderingKey
 	head []byte
+	id   int // where in head the field with the request's ID goes, if there is one
 }
 
 // A renderingKey is all that the head of a hit depends on.
@@ -76,18 +77,36 @@ func (x *exchange) appendHead(b []byte, p proto, altSvc []string, encode encoder
 	slot := x.s.renderings.slot(&k)
 	made := slot.Load()
 	if made == nil || made.of != k {
-		made = &rendering{of: k, head: encode(nil, k.answer.Status(), x.hitFields(altSvc, k.answer))}
+		made = x.render(&k, altSvc, encode)
 		// A reload in this instant may have changed what the fields are made of. And of what
 		// is no entry of the store, nobody finds the head again.
 		if len(made.head) <= mostRendered && k.found.Stored() && k.answer.Stored() && x.s.settings.Load() == k.settings {
 			slot.Store(made)
 		}
 	}
-	b = append(b, made.head...)
-	if k.settings.expose == "full" {
-		b = encode(b, 0, http.Header{"X-Request-Id": {x.requestID()}})
+	if k.settings.expose != "full" {
+		return append(b, made.head...)
 	}
-	return b
+	b = append(b, made.head[:made.id]...)
+	b = encode(b, 0, http.Header{requestID: {x.requestID()}})
+	return append(b, made.head[made.id:]...)
+}
+
+// requestID names the field that differs with each request. The libraries of HTTP/1.1 and
+// HTTP/2 write fields in the order of their names.
+const requestID = "X-Request-Id"
+
+// render makes the head of a hit, but for the request's ID.
+func (x *exchange) render(k *renderingKey, altSvc []string, encode encoder) *rendering {
+	before, after := x.hitFields(altSvc, k.answer), http.Header{}
+	for name, values := range before {
+		if name > requestID {
+			after[name] = values
+			delete(before, name)
+		}
+	}
+	head := encode(nil, k.answer.Status(), before)
+	return &rendering{of: *k, head: encode(head, 0, after), id: len(head)}
 }
 
 // hitFields are those of the answer, but for the request's ID.
@@ -98,7 +117,7 @@ func (x *exchange) hitFields(altSvc []string, e *cache.Entry) http.Header {
 	}
 	x.entryFields(fields, e)
 	if x.s.settings.Load().expose == "full" {
-		delete(fields, "X-Request-Id")
+		delete(fields, requestID)
 	}
 	return fields
 }
