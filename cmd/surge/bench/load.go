@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -14,6 +12,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"spillway/cmd/surge/program"
 )
 
 // A shape is how the load is cut into connections and streams.
@@ -117,22 +117,9 @@ func (v *visitors) keepAsking(ctx context.Context, client *http3.ClientConn, str
 }
 
 func (v *visitors) ask(ctx context.Context, client *http3.ClientConn) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.url, nil)
-	if err != nil {
-		return err
+	err := program.Ask(ctx, client, http.MethodGet, v.url, hitBytes)
+	if err == nil {
+		v.answered.Add(1)
 	}
-	resp, err := client.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	n, err := io.Copy(io.Discard, resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || n != hitBytes {
-		return fmt.Errorf("status %d with %d bytes, want 200 with %d", resp.StatusCode, n, hitBytes)
-	}
-	v.answered.Add(1)
-	return nil
+	return err
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"github.com/spf13/cobra"
+
+	"spillway/cmd/surge/program"
 )
 
 // serverName is how visitors call the node.
@@ -215,23 +217,7 @@ func (b *browser) overTCP(ctx context.Context, from netip.Addr, kept memory) err
 	return ask(ctx, transport)
 }
 
-// ask reads the page. Anything but the whole of it is an error.
+// ask reads the page.
 func ask(ctx context.Context, over http.RoundTripper) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+serverName+"/page", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := over.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	n, err := io.Copy(io.Discard, resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || n != pageBytes {
-		return fmt.Errorf("status %d with %d bytes, want 200 with %d", resp.StatusCode, n, pageBytes)
-	}
-	return nil
+	return program.Ask(ctx, over, http.MethodGet, "https://"+serverName+"/page", pageBytes)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -157,21 +156,5 @@ func path(bytes int) string { return fmt.Sprintf("/bytes/%d", bytes) }
 
 // ask reads an answer of so many bytes. Anything but the whole of it is an error.
 func ask(ctx context.Context, over http.RoundTripper, method string, bytes int) error {
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+serverName+path(bytes), nil)
-	if err != nil {
-		return err
-	}
-	resp, err := over.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	n, err := io.Copy(io.Discard, resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || n != int64(bytes) {
-		return fmt.Errorf("status %d with %d bytes, want 200 with %d", resp.StatusCode, n, bytes)
-	}
-	return nil
+	return program.Ask(ctx, over, method, "https://"+serverName+path(bytes), int64(bytes))
 }

@@ -1,5 +1,6 @@
 // Package program knows the programs that the test bench runs as processes of
-// their own: where they are, where they listen, and what CPU time they take.
+// their own: where they are, where they listen, whether they answer, and what CPU time
+// they take.
 //
 // Who starts a process ends it. It reads /proc, and so works on Linux only. A
 // process that is gone is an error, not zero.
