@@ -18,6 +18,11 @@ const (
 	// crossing is how long requests may take from the visitor to the node: those
 	// that were sent before he was told to go have come by then.
 	crossing = 2 * time.Second
+	// lull is how long an HTTP/3 visitor may ask for nothing before he is told to go; who
+	// asks sooner is told before he has the answer. Chromium fails a request that it is
+	// about to send when it hears GOAWAY, and one that waits for its answer is about to
+	// send the fewest.
+	lull = 100 * time.Millisecond
 	// finishedPoll is how late a hand-over or a shutdown may notice that it is over.
 	finishedPoll = 50 * time.Millisecond
 )

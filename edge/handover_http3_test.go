@@ -133,6 +133,56 @@ func TestLeaveTellsHTTP3InTwoSteps(t *testing.T) {
 	})
 }
 
+// Who asks is told to go before he has the answer, and nobody between two requests that
+// follow each other closely: Chromium would lose the second. Who asks for nothing is told
+// soon.
+func TestLeaveTellsHTTP3WithARequest(t *testing.T) {
+	eachWay(t, func(t *testing.T, leave departure) {
+		var answer chan struct{}
+		s := edgetest.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-answer
+			echoProto(w, r)
+		}))
+		s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			answer = make(chan struct{}, 1)
+			asks, rests := dial3(t, n), dial3(t, n)
+			for _, c := range []raw3{asks, rests} {
+				answer <- struct{}{}
+				if got := c.ask(t); got != "200" {
+					t.Errorf("before: %s", got)
+				}
+			}
+			begin := time.Now()
+			done := leave(t.Context(), n)
+			time.Sleep(50 * time.Millisecond)
+			if len(asks.words) > 0 {
+				t.Error("told between two requests")
+			}
+			answered := make(chan string)
+			go func() { answered <- asks.ask(t) }()
+			select {
+			case <-asks.words:
+			case got := <-answered:
+				t.Errorf("%s came before the word", got)
+			}
+			if took := time.Since(begin); took > 100*time.Millisecond {
+				t.Errorf("who asks was told after %s", took)
+			}
+			answer <- struct{}{}
+			if got := <-answered; got != "200" {
+				t.Errorf("the last request: %s", got)
+			}
+			<-rests.words
+			if took := time.Since(begin); took > 200*time.Millisecond {
+				t.Errorf("who rests was told after %s", took)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
 // Over HTTP/3 too a request may be on its way over a connection that has long been
 // idle: it is not closed before the second GOAWAY has named what is answered.
 func TestHandOverNamesTheLastBeforeItClosesHTTP3(t *testing.T) {

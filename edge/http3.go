@@ -37,24 +37,28 @@ func (q *quicServer) serve(c *connection) error {
 	// The visitor is told to go in two steps (RFC 9114 section 5.2): after the first
 	// he opens no more streams, and those on their way are answered; after the second
 	// what he opens is not. A connection without a request is not told: its visitor
-	// came for an answer.
+	// came for an answer. Neither word waits for his window: it is only copied.
 	var next quic.StreamID
-	wait, told, closed := q.l.leave, false, false
-	words, mouth := make(chan quic.StreamID, 2), sync.Mutex{}
-	say := func(first quic.StreamID) {
-		words <- first
-		// A visitor may hold even this back; the order stays.
-		streams.Go(func() {
-			mouth.Lock()
-			defer mouth.Unlock()
-			control.Write(goAway(<-words))
-		})
+	wait, lulled, told, closed := q.l.leave, false, false, false
+	stop := func() {}
+	defer func() { stop() }()
+	within := func(d time.Duration) {
+		stop()
+		wait, stop = context.WithTimeout(q.l.patience, d)
+	}
+	tell := func() {
+		told = true
+		control.Write(goAway(lastStream))
+		within(crossing)
 	}
 	for {
 		if next < early {
 			q.takeUni(c) // they come with the first requests, or before
 		}
 		str, err := c.quic.AcceptStream(wait)
+		if err == nil && !told && q.l.leaving() {
+			tell() // and then answer: see lull
+		}
 		switch {
 		case err == nil && closed:
 			reject(str)
@@ -77,16 +81,14 @@ func (q *quicServer) serve(c *connection) error {
 			return c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
 		case told:
 			closed, wait = true, q.l.patience
-			say(next)
-		default:
+			control.Write(goAway(next))
+		case next == 0:
 			wait = q.l.patience
-		}
-		if next > 0 && !told && q.l.leaving() {
-			told = true
-			say(lastStream)
-			crossed, cancel := context.WithTimeout(q.l.patience, crossing)
-			defer cancel()
-			wait = crossed
+		case lulled:
+			tell()
+		default:
+			lulled = true
+			within(lull)
 		}
 	}
 }
