@@ -91,11 +91,11 @@ user_pref("app.update.enabled", false);
 	return cmd
 }
 
-// visit runs a browser until its page has reported.
-func visit(t *testing.T, o *origin, cmd *exec.Cmd) map[string]string {
+// browse runs a browser until quit is called, and returns what it says.
+func browse(t *testing.T, cmd *exec.Cmd) (output *lockedBuffer, quit func()) {
 	t.Helper()
-	var output lockedBuffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	output = new(lockedBuffer)
+	cmd.Stdout, cmd.Stderr = output, output
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
@@ -105,10 +105,17 @@ func visit(t *testing.T, o *origin, cmd *exec.Cmd) map[string]string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	return output, func() {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
-	}()
+	}
+}
+
+// visit runs a browser until its page has reported.
+func visit(t *testing.T, o *origin, cmd *exec.Cmd) map[string]string {
+	t.Helper()
+	output, quit := browse(t, cmd)
+	defer quit()
 	select {
 	case body := <-o.reports:
 		seen := map[string]string{}

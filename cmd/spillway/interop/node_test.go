@@ -44,6 +44,9 @@ type node struct {
 	spki  string // SHA-256 of the certificate's key, in base64
 	// process is the one that serves, as far as the test knows.
 	process *os.Process
+	said    *lockedBuffer // by all of its processes
+	ended   chan struct{} // closed when they have ended
+	exit    error         // how the first of them did, then
 }
 
 // settings of a node that are not the same in all tests.
@@ -58,7 +61,7 @@ type settings struct {
 
 func startNode(t *testing.T, s settings) *node {
 	t.Helper()
-	n := &node{dir: t.TempDir()}
+	n := &node{dir: t.TempDir(), said: new(lockedBuffer), ended: make(chan struct{})}
 	n.log = filepath.Join(n.dir, "access.log")
 	n.certify(t)
 	file := filepath.Join(n.dir, "spillway.yaml")
@@ -77,24 +80,26 @@ MORE
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var output lockedBuffer
 	cmd := exec.Command(cmp.Or(s.program, spillway), "run", "--config", file)
-	cmd.Stderr = &output
+	cmd.Stderr = n.said // which its successors have, too
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	n.process = cmd.Process
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { n.stop(t, ended, &output) })
+	go func() {
+		defer close(n.ended)
+		n.exit = cmd.Wait()
+	}()
+	t.Cleanup(func() { n.stop(t) })
 	n.admin = admin.NewClient(n.adminAddr())
-	n.awaitReady(t, ended, &output)
+	n.awaitReady(t)
 	return n
 }
 
 func (n *node) adminAddr() string { return "unix:" + filepath.Join(n.dir, "a.sock") }
 
-// follow returns the process that serves now, which is the one to stop.
+// follow returns the process that serves now, which is the one to stop. During a
+// hand-over either may answer.
 func (n *node) follow(t *testing.T) (pid int) {
 	t.Helper()
 	var state struct {
@@ -113,18 +118,18 @@ func (n *node) follow(t *testing.T) (pid int) {
 
 // stop ends the program as an operator does. A race or a panic that it met in
 // its life fails the test.
-func (n *node) stop(t *testing.T, ended <-chan error, output *lockedBuffer) {
+func (n *node) stop(t *testing.T) {
 	n.process.Signal(syscall.SIGTERM)
 	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("the node ended with %v", err)
+	case <-n.ended:
+		if n.exit != nil {
+			t.Errorf("the node ended with %v", n.exit)
 		}
 	case <-time.After(time.Minute):
 		t.Error("the node does not end")
 		n.process.Kill()
 	}
-	text := output.String()
+	text := n.said.String()
 	for _, bad := range []string{"DATA RACE", "panic"} {
 		if strings.Contains(text, bad) {
 			t.Errorf("the node says:\n%s", text)
@@ -133,15 +138,15 @@ func (n *node) stop(t *testing.T, ended <-chan error, output *lockedBuffer) {
 	}
 }
 
-func (n *node) awaitReady(t *testing.T, ended <-chan error, output *lockedBuffer) {
+func (n *node) awaitReady(t *testing.T) {
 	t.Helper()
 	for {
 		if _, err := n.admin.Get(t.Context(), "/readyz"); err == nil {
 			break
 		}
 		select {
-		case err := <-ended:
-			t.Fatalf("the node does not start: %v\n%s", err, output.String())
+		case <-n.ended:
+			t.Fatalf("the node does not start: %v\n%s", n.exit, n.said.String())
 		case <-t.Context().Done():
 			t.Fatal("the node is never ready")
 		case <-time.After(20 * time.Millisecond):
@@ -305,6 +310,7 @@ func readLog(t *testing.T, file string) []logLine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	data = data[:bytes.LastIndexByte(data, '\n')+1] // the last line may still be coming
 	var lines []logLine
 	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
 		var line logLine

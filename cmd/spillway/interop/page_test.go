@@ -64,3 +64,46 @@ async function main() {
 }
 main()
 </script>`
+
+// drainPage asks for one thing after the other until it is told to stop: Chromium fails a
+// request that it is about to send when it hears GOAWAY, so that of two at a time one may
+// fail. Meanwhile something large is on its way, and something else after that. The page
+// reports past the node, which has ended then.
+const drainPage = `<!doctype html><title>drain</title><script>
+const hex = b => [...new Uint8Array(b)].map(x => x.toString(16).padStart(2, '0')).join('')
+const sha = async b => hex(await crypto.subtle.digest('SHA-256', b))
+const at = '/drain/NAME/', want = WANT, seen = {asked: 0, failed: []}
+const ask = async (thing, options, read) => {
+  seen.asked++
+  try {
+    const r = await fetch(at + thing, options)
+    const got = await read(r)
+    if (r.status == 200) return got
+    throw 'status ' + r.status
+  } catch (e) { seen.failed.push(thing + ': ' + e) }
+}
+const take = async thing => {
+  const got = await ask(thing, {}, async r => sha(await r.arrayBuffer()))
+  if (got && got != want[thing]) seen.failed.push(thing + ': other bytes')
+}
+const echo = async said => {
+  const heard = await ask('echo', {method: 'POST', body: said}, r => r.text())
+  if (heard && heard != said) seen.failed.push('echo: ' + heard)
+}
+const turns = async things => {
+  while (await ask('turn', {}, r => r.text()) == 'go on') {
+    for (const thing of things) await take(thing)
+    await echo('x'.repeat(2000) + seen.asked)
+    await new Promise(done => setTimeout(done, 10))
+  }
+}
+async function main() {
+  performance.setResourceTimingBufferSize(1e6)
+  const things = Object.keys(want).filter(thing => !thing.startsWith('held'))
+  await Promise.all([take('held/first'), turns(things)])
+  await take('held/second')
+  seen.protocols = [...new Set(performance.getEntriesByType('resource').map(e => e.nextHopProtocol))].sort().join()
+  await fetch('ORIGIN' + at + 'report', {method: 'POST', mode: 'no-cors', body: JSON.stringify(seen)})
+}
+main()
+</script>`
