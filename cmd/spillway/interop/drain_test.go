@@ -24,10 +24,9 @@ import (
 // fails, and each answer has all of its bytes; what was under way at the old process ends
 // there, what comes later goes to the new one, and both processes end by themselves.
 //
-// Chromium, quic-go and gtlsclient open no stream after a GOAWAY, and the first two open
-// another connection at once. Firefox does neither: it has one HTTP/3 connection to a
-// place, and as long as that has something to finish each of its other requests waits
-// 100 ms and comes over TCP.
+// None of them opens a stream after a GOAWAY. Chromium and quic-go open another connection
+// at once. Firefox has one HTTP/3 connection to a place: as long as that has something to
+// finish, each of its other requests waits 100 ms and comes over TCP.
 func TestDrain(t *testing.T) {
 	for _, fastPath := range []string{"on", "off"} {
 		t.Run("fast path "+fastPath, func(t *testing.T) {
