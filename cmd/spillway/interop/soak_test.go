@@ -60,8 +60,9 @@ func TestSoak(t *testing.T) {
 	if afterGoroutines > goroutines+5 {
 		t.Errorf("goroutines went from %d to %d", goroutines, afterGoroutines)
 	}
-	// The access log's and other buffers settle at different sizes.
-	if afterHeap > heap+8<<20 {
+	// The heads of hits that are remembered, with the fields of their entries, come to some
+	// 10 MiB in the end, and the access log's and other buffers settle at different sizes.
+	if afterHeap > heap+16<<20 {
 		t.Errorf("the heap went from %d to %d KiB", heap>>10, afterHeap>>10)
 	}
 	s.addsUp(t)
