@@ -90,8 +90,8 @@ type connection struct {
 	prioritizes atomic.Bool
 	open        atomic.Int64 // streams of HTTP/3 that have goroutines
 
-	// Of QUIC: the same for who may come before it is set, its HTTP/3 side, once there is
-	// one, and how many streams flowed to it only.
+	// Of QUIC: quic once more, for who may come before it is set, its HTTP/3 side, once
+	// there is one, and how many streams flowed to it only.
 	accepted atomic.Pointer[quic.Conn]
 	h3       atomic.Pointer[http3.RawServerConn]
 	unis     atomic.Uint32
