@@ -118,7 +118,8 @@ func lookFile(path string) func(*bed) (string, string) {
 const oneCore = "GOMAXPROCS=1"
 
 // prepareSpillway sets the node up as it is by default, but for what a bench must not
-// meet: a learned limit, and a bound on one visitor.
+// meet: a learned limit, bounds on one visitor, and newcomers who are refused because the
+// node has no time left.
 func prepareSpillway(b *bed, c *contender, folder string, _ *server) (program.Spec, error) {
 	path := c.program
 	if path == "" {
