@@ -46,6 +46,14 @@ func (c unshared) Get(key string) (*tls.ClientSessionState, bool) {
 	return own, err == nil
 }
 
+// Put implements tls.ClientSessionCache. Where a visitor leaves before the end of his
+// handshake, crypto/tls forgets the ticket; it is the others', too.
+func (c unshared) Put(key string, session *tls.ClientSessionState) {
+	if session != nil {
+		c.ClientSessionCache.Put(key, session)
+	}
+}
+
 // dial connects. What comes with the first packet is dialed early.
 func (v *visitor) dial(ctx context.Context, early bool) (*link, error) {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})

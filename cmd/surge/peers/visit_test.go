@@ -130,3 +130,22 @@ func TestAnswersMustBeWhole(t *testing.T) {
 		t.Error("an answer that is not found is counted")
 	}
 }
+
+// The ticket of many visitors outlives those who leave while they shake hands: crypto/tls
+// has it forgotten, now and then twice, which its own cache takes for a ticket of nothing.
+func TestTicketIsKept(t *testing.T) {
+	v := &visitor{work: work{Protocol: h3, Bytes: 1024}, sessions: unshared{tls.NewLRUClientSessionCache(1)}}
+	var err error
+	if v.target, err = net.ResolveUDPAddr("udp", serve(t, func(*http3.Server) {})); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.remember(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		v.sessions.Put(serverName, nil)
+	}
+	if own, ok := v.sessions.Get(serverName); !ok || own == nil {
+		t.Error("the ticket is gone")
+	}
+}
