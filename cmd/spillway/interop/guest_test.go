@@ -229,23 +229,30 @@ func (q *goGuest) take(ctx context.Context, thing string) {
 
 // ask returns the answer, or else notes what went wrong.
 func (q *goGuest) ask(ctx context.Context, method, thing string, body io.Reader) []byte {
-	req, err := http.NewRequestWithContext(ctx, method, q.url+thing, body)
-	if err == nil {
-		var resp *http.Response
-		if resp, err = q.client.Do(req); err == nil {
-			defer resp.Body.Close()
-			var got []byte
-			if got, err = io.ReadAll(resp.Body); err == nil && resp.StatusCode != http.StatusOK {
-				err = fmt.Errorf("status %d", resp.StatusCode)
-			}
-			if err == nil {
-				q.note("")
-				return got
-			}
-		}
+	got, err := q.fetch(ctx, method, thing, body)
+	if err != nil {
+		q.note(fmt.Sprintf("%s: %v", thing, err))
+		return nil
 	}
-	q.note(fmt.Sprintf("%s: %v", thing, err))
-	return nil
+	q.note("")
+	return got
+}
+
+func (q *goGuest) fetch(ctx context.Context, method, thing string, body io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, q.url+thing, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := q.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return got, err
 }
 
 // note counts a request, and what went wrong with it.
