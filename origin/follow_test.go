@@ -147,8 +147,8 @@ func TestWorkFactorInACrowd(t *testing.T) {
 					t.Errorf("%vx: %v requests a second", load, beyond)
 				}
 			}
-			f(0.5, -10, -0.2)
-			f(1.5, 0.2, 0.8)
+			f(0.5, -10, 0.1)
+			f(1.5, 0.1, 0.8)
 			f(3, 1.5, 2.5)
 			f(10, 8, 9.5)
 			stop()

@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	}
 	s.rest(t)
 	if n := s.failed.Load(); n > 0 {
-		t.Errorf("%d of %d visits went wrong; the first: %v", n, s.answers.Load(), s.first)
+		t.Errorf("%d of %d visits went wrong; the first: %v\nthe node said:\n%s", n, s.answers.Load(), s.first, s.node.said)
 	}
 }
 
@@ -186,7 +186,7 @@ func (s *soak) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.first == nil {
-		s.first = err
+		s.first = fmt.Errorf("at %s: %w", time.Now().UTC().Format(time.RFC3339Nano), err)
 	}
 }
 
