@@ -10,7 +10,7 @@ import (
 // told so that no request is lost on the way, and who cannot be told stays. A
 // shutdown has the same rules, and less patience with who does nothing.
 const (
-	// lateFlows is how long new QUIC connections are still taken. The first packet
+	// lateFlows is how long new QUIC connections are waited for. The first packet
 	// after a Retry has the connection ID that the Retry gave, and is steered here;
 	// so is the rest of a client hello of two datagrams. A Retry's token is good for
 	// twice quicHandshakeTimeout.
@@ -38,8 +38,9 @@ const (
 //     (RFC 9112 section 9.6);
 //   - tell HTTP/2 and HTTP/3 connections in two steps to go (RFC 9113 section 6.8,
 //     RFC 9114 section 5.2), the new ones after their first request;
-//   - accept QUIC connections for 10 s more, and refuse them then, so that those
-//     visitors come over TCP at once;
+//   - wait 10 s for QUIC connections that still come here, and accept those that come
+//     later, as long as there is somebody else to wait for: classic BPF sends some here
+//     by mistake (see Steer), and who is refused has an error;
 //   - let downloads, tunnels and streams of messages last until ctx ends.
 //
 // HandOver returns when all connections have ended, or cuts them off when ctx
@@ -89,7 +90,7 @@ func (l *Listeners) part() {
 // leaving reports whether a hand-over or a shutdown has begun.
 func (l *Listeners) leaving() bool { return l.leave.Err() != nil }
 
-// late reports whether no QUIC connection is taken any more.
+// late reports whether no QUIC connection is waited for any more.
 func (l *Listeners) late() bool {
 	return l.drain.Err() != nil || l.leaving() && time.Since(l.left) >= lateFlows
 }

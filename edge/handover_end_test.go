@@ -30,24 +30,19 @@ func TestHandOverTakesLateFlows(t *testing.T) {
 			t.Errorf("told to go (%d) before the first request", id)
 		default:
 		}
-		refused, err := n.Dial(t, &quic.Config{})
-		if err == nil {
-			select {
-			case <-refused.HandshakeComplete():
-			case <-refused.Context().Done():
-			}
-			err = context.Cause(refused.Context())
-		}
-		if end, ok := errors.AsType[*quic.TransportError](err); !ok || end.ErrorCode != quic.ConnectionRefused {
-			t.Errorf("who comes later: %v, want a refusal", err)
-		}
+		later := dial3(t, n)
 		if got := c.ask(t); got != "200" {
 			t.Errorf("who came late: %s", got)
+		}
+		if got := later.ask(t); got != "200" {
+			t.Errorf("who came later: %s", got)
 		}
 		if got := <-c.words; got != 1<<62-4 {
 			t.Errorf("GOAWAY names %d", got)
 		}
-		c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		for _, c := range []raw3{c, later} {
+			c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		}
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
