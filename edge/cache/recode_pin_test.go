@@ -300,6 +300,7 @@ func TestRecodableRangeRidesByTag(t *testing.T) {
 		}
 		first := ask(d.fetch(5000, fresh, tag, "Content-Type: text/html", "Last-Modified: "+date), "Accept-Encoding: identity")
 		d.w.Write([]byte("01234"))
+		synctest.Wait() // they are in the entry
 		f := func(rides bool, lines ...string) {
 			t.Helper()
 			resp := ask(answers(200, pageText, "Cache-Control: no-store"), append(lines, "Range: bytes=1-2")...)
