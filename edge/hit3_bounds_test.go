@@ -177,8 +177,13 @@ func TestHits3AreNoCover(t *testing.T) {
 
 // TestHits3Stall: a visitor who does not take a large hit is cut off.
 func TestHits3Stall(t *testing.T) {
-	p := newParted3(t, func(c *edge.Config) { c.Timeouts.Stall = 300 * time.Millisecond })
+	p := newParted3(t, func(*edge.Config) {})
 	conn := p.node.DialQUICWith(t, &quic.Config{InitialStreamReceiveWindow: 1 << 10, MaxStreamReceiveWindow: 1 << 10})
+	c := p.config
+	c.Timeouts.Stall = 300 * time.Millisecond // from here on: who came before may be as slow
+	if err := p.node.Listeners.Reload(c, nil); err != nil {
+		t.Fatal(err)
+	}
 	s := open3(t, conn)
 	s.Write(appendHeaders(nil, askFor("/plain/large")))
 	s.Close()
@@ -191,19 +196,23 @@ func TestHits3Stall(t *testing.T) {
 
 // TestHits3IsNoIdleConnection: what a fast path answers counts as a request.
 func TestHits3IsNoIdleConnection(t *testing.T) {
-	p := newParted3(t, func(c *edge.Config) { c.Timeouts.Header = 200 * time.Millisecond })
-	conn := p.dial(t)
-	p.took()
-	for p.fast.Load() == 0 {
-		s := open3(t, conn)
-		s.Write(appendHeaders(nil, askFor("/plain/small")))
-		s.Close()
-		if got := taken3(s); got != smallHit {
-			t.Fatal(got)
+	p := newParted3(t, func(*edge.Config) {})
+	setup := edgetest.New(edge.Counted{Server: p.server, Arrived: &p.arrived, Fast: &p.fast})
+	setup.Config.HTTP3.FastPath = "on"
+	setup.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		var conn raw3
+		for p.took(); p.fast.Load() == 0; { // the end may be late by chance
+			conn = dial3(t, n)
+			s := open3(t, conn.Conn)
+			s.Write(appendHeaders(nil, askFor("/plain/small")))
+			s.Close()
+			if got := taken3(s); got != smallHit {
+				t.Fatal(got)
+			}
 		}
-	}
-	time.Sleep(500 * time.Millisecond) // several sweeps, and more than a first header may take
-	if err := context.Cause(conn.Context()); err != nil {
-		t.Errorf("the connection ended: %v", err)
-	}
+		time.Sleep(setup.Config.Timeouts.Header + 5*time.Second) // several sweeps, and more than a first header may take
+		if err := context.Cause(conn.Context()); err != nil {
+			t.Errorf("the connection ended: %v", err)
+		}
+	})
 }

@@ -20,6 +20,9 @@ import (
 	"spillway/edge/edgetest"
 )
 
+// forever is a max-age that outlasts the decades by which virtual time is off.
+const forever = 1 << 31
+
 // A parted3 is a world with hits at /plain/small and /plain/large.
 type parted3 struct{ *world }
 
@@ -31,13 +34,12 @@ func newParted3(t testing.TB, change func(*edge.Config)) parted3 {
 		change(c)
 	})
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("Cache-Control", "max-age=3600")
 		rw.Header().Set("Content-Type", "text/plain")
 		body := "kept"
 		if r.URL.Path == "/plain/large" {
 			body = largeBody
 		}
-		io.WriteString(rw, body)
+		cacheable(forever, body)(rw, r)
 	})
 	p, v := parted3{w}, w.visitor
 	conn := p.dial(t)

@@ -97,7 +97,7 @@ func newPair(t testing.TB, change func(*edge.Config)) *pair {
 			body = strings.Repeat("0123456789abcdef", 10<<10)
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-		cacheable(3600, body)(w, r)
+		cacheable(forever, body)(w, r)
 	})
 	for _, path := range []string{"/plain/a", "/plain/large"} {
 		p.world.server.ServeHTTP(httptest.NewRecorder(), secure("GET", "https://"+edgetest.Host+path))
@@ -282,13 +282,18 @@ func TestHTTP1StaysFast(t *testing.T) {
 // TestHTTP1WaitsAsLong: after hits, a visitor has as much time for the next request as
 // ever, and for the rest of one that has begun.
 func TestHTTP1WaitsAsLong(t *testing.T) {
+	p := newPair(t, asIs)
+	h := edge.Echo{Server: p.world.server, Served: &p.served}
 	// What is sent later comes when all before was answered.
-	f := func(sent, later string, change func(*edge.Config)) {
-		t.Helper()
-		p := newPair(t, change)
-		var answers [2]string
-		for i, n := range []*pipedNode{&p.fast, &p.slow} {
-			conn := n.visit(t)
+	says := func(fastPath, sent, later string, idle, header time.Duration) (answers string, took time.Duration) {
+		s := edgetest.New(h)
+		s.Config.HTTP1.FastPath, s.Config.Timeouts.Idle, s.Config.Timeouts.Header = fastPath, idle, header
+		s.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+			conn, err := n.DialTLS(t, "http/1.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
 			io.WriteString(conn, sent)
 			if later != "" {
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -301,20 +306,26 @@ func TestHTTP1WaitsAsLong(t *testing.T) {
 			if err != nil {
 				t.Errorf("%q, %q: %v after %q", sent, later, err, got)
 			}
-			answers[i] = passing.ReplaceAllString(string(got), "")
-		}
-		if answers[0] != answers[1] {
-			t.Errorf("%q, %q: got %q, want %q", sent, later, answers[0], answers[1])
+			answers, took = passing.ReplaceAllString(string(got), ""), time.Since(begun)
+		})
+		return answers, took
+	}
+	const soon, never = 5 * time.Second, time.Hour
+	f := func(sent, later string, idle, header time.Duration) {
+		t.Helper()
+		want, _ := says("off", sent, later, idle, header)
+		got, took := says("on", sent, later, idle, header)
+		if got != want || took < soon || took > soon*9/8 { // see hitConn.await
+			t.Errorf("%q, %q: got %q, the end of it after %v, want %q after %v", sent, later, got, took, want, soon)
 		}
 	}
-	shortly := 300 * time.Millisecond
-	f(askHit, "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
-	f(askHit+askMiss+askHit, "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = shortly, time.Hour })
-	f(askHit+askHit[:20], "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit[:20], "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit+"GET / HTTP/1.1\r\n a", "", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit, askHit[:20], func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
-	f(askHit, "GET / HTTP/1.1\r\nConnection: close\r\nHost", func(c *edge.Config) { c.Timeouts.Idle, c.Timeouts.Header = time.Hour, shortly })
+	f(askHit, "", soon, never)
+	f(askHit+askMiss+askHit, "", soon, never)
+	f(askHit+askHit[:20], "", never, soon)
+	f(askHit[:20], "", never, soon)
+	f(askHit+"GET / HTTP/1.1\r\n a", "", never, soon)
+	f(askHit, askHit[:20], never, soon)
+	f(askHit, "GET / HTTP/1.1\r\nConnection: close\r\nHost", never, soon)
 }
 
 // TestHTTP1HitIsCutOff: a visitor who takes nothing of a hit is cut off, and it counts as
