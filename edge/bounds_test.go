@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"spillway/edge/edgetest"
 )
@@ -76,6 +77,7 @@ func TestBoundsPanicsInTheLog(t *testing.T) {
 		mu.Lock()
 		log.Reset()
 		mu.Unlock()
+		begun := time.Now()
 		for range 20 {
 			if resp, err := v.Client.Get(v.URL); err == nil {
 				resp.Body.Close()
@@ -87,8 +89,8 @@ func TestBoundsPanicsInTheLog(t *testing.T) {
 			return strings.Count(log.String(), "panic serving")
 		}
 		await(t, "a panic in the log", func() bool { return told() > 0 })
-		if n := told(); n > 1 {
-			t.Errorf("%d panics in the log, want 1", n)
+		if n, most := told(), 1+int(time.Since(begun)/(10*time.Second)); n > most {
+			t.Errorf("%d panics in the log, want at most %d", n, most)
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"spillway/edge/outcome"
 	"spillway/edge/recorder"
 	"spillway/edge/waiting"
+	"spillway/origin"
 	"spillway/origin/limit"
 )
 
@@ -233,11 +234,16 @@ func (w *world) quiet(t *testing.T) {
 // TestExplainOriginDown: then nobody waits for it, whatever the limit says.
 func TestExplainOriginDown(t *testing.T) {
 	w := newWorld(t, "h2", 4)
+	probed := w.origins["app"] // what probes have found stays; a breaker closes soon
+	probed.Health = origin.HealthConfig{Path: "/", Interval: 10 * time.Millisecond, Timeout: 20 * time.Second}
+	apply, err := w.app.Prepare(probed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply()
 	w.origin.CloseClientConnections()
 	w.origin.Listener.Close()
-	for i := 0; w.app.Up(); i++ {
-		w.ask("GET", fmt.Sprintf("/plain/%d", i), "")
-	}
+	await(t, "the origin is down", func() bool { return !w.app.Up() })
 	e := w.explain(t, "GET", "/spill/x")
 	if got := told(e.Now); e.Origin.Up || len(got) != 1 || got[0] != "function; reason=origin-down" ||
 		!slices.Equal(e.Now, e.Full) {
@@ -292,11 +298,14 @@ func TestExplainNamesEachRung(t *testing.T) {
 // TestExplainAFetchInFlight: who asks for what somebody fetches would share it.
 func TestExplainAFetchInFlight(t *testing.T) {
 	w := newWorld(t, "h2", 1)
-	inside, leave := make(chan struct{}), make(chan struct{})
+	inside, leave, joined := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-leave
-		cacheable(60, "drawn")(rw, r)
+		cacheable(60, "dra")(rw, r)
+		rw.(http.Flusher).Flush()
+		<-joined // who is late still shares it
+		io.WriteString(rw, "wn")
 	})
 	answers := make(chan answer, 2)
 	go func() { answers <- w.ask("GET", "/spill/one", "") }()
@@ -311,6 +320,8 @@ func TestExplainAFetchInFlight(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	close(leave)
+	await(t, "the other shares it", func() bool { return w.cache.State().Collapsed == 1 })
+	close(joined)
 	words := map[string]int{(<-answers).spillway: 1, (<-answers).spillway: 1}
 	if !maps.Equal(words, map[string]int{"origin": 1, "collapsed": 1}) {
 		t.Errorf("they met %v", words)

@@ -186,7 +186,7 @@ func TestHandOverOfHalfAHello(t *testing.T) {
 	to := s.quic.Load()
 	go func() {
 		var err error
-		conn, err = transport.Dial(t.Context(), to, config, &quic.Config{})
+		conn, err = transport.Dial(t.Context(), to, config, &quic.Config{HandshakeIdleTimeout: time.Minute}) // the successor may take its time
 		dialed <- err
 	}()
 	<-split.begun
