@@ -166,14 +166,16 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 		}
 		fmt.Fprint(w, n)
 	}
-	s := newSuccession(t, http.HandlerFunc(h), true)
+	s := newPatientSuccession(t, http.HandlerFunc(h), true, 20*time.Second) // for a client that is slow is not idle
 	s.crowded = true
 	url := s.url()
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	var answered, moves atomic.Int64
+	var all []*http.Client
 	for _, proto := range edgetest.Protocols {
 		c := s.client(proto)
+		all = append(all, c)
 		for i := range 4 {
 			clients.Go(func() {
 				last := ""
@@ -226,6 +228,9 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 	}
 	close(stop)
 	clients.Wait()
+	for _, c := range all {
+		c.CloseIdleConnections() // which hand-overs wait for
+	}
 	for i, done := range drains {
 		if err := <-done; err != nil {
 			t.Errorf("hand-over %d: %v", i, err)

@@ -36,12 +36,18 @@ type succession struct {
 }
 
 // newSuccession starts the first generation. Without HTTP/3 nothing waits for its
-// late flows.
+// late flows. Connections are soon idle, which hand-overs wait for.
 func newSuccession(t *testing.T, h http.Handler, quic bool) *succession {
+	t.Helper()
+	return newPatientSuccession(t, h, quic, 2*time.Second)
+}
+
+// newPatientSuccession is newSuccession with the time that idle connections are left.
+func newPatientSuccession(t *testing.T, h http.Handler, quic bool, idle time.Duration) *succession {
 	t.Helper()
 	s := &succession{t: t, setup: edgetest.New(h)}
 	s.setup.Config.HTTP3.Enabled = quic
-	s.setup.Config.Timeouts.Idle = 2 * time.Second
+	s.setup.Config.Timeouts.Idle = idle
 	socks, err := edge.OpenSockets(t.Context(), s.setup.Config)
 	if err != nil {
 		t.Fatal(err)
