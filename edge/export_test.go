@@ -157,3 +157,11 @@ func HoldFirstPackets(t testing.TB, d time.Duration) {
 	heldFor, intakeStuck = d, d
 	t.Cleanup(func() { heldFor, intakeStuck = held, stuck })
 }
+
+// AwaitRetries has sockets wait for as long as d for a place for a Retry, until the test
+// ends.
+func AwaitRetries(t testing.TB, d time.Duration) {
+	patience := retryPatience
+	retryPatience = d
+	t.Cleanup(func() { retryPatience = patience })
+}

@@ -9,13 +9,12 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-const (
-	// retryPlaces is how many Retries quic-go keeps for the goroutine that sends them.
-	// It drops the others, and their clients try again only after 200 ms.
-	retryPlaces = 8
-	// retryPatience bounds the wait for a place. A Retry takes some 50 µs.
-	retryPatience = 10 * time.Millisecond
-)
+// retryPlaces is how many Retries quic-go keeps for the goroutine that sends them.
+// It drops the others, and their clients try again only after 200 ms.
+const retryPlaces = 8
+
+// retryPatience bounds the wait for a place. A Retry takes some 50 µs.
+var retryPatience = 10 * time.Millisecond
 
 // A watchedSocket is a UDP socket that sees when a Retry is sent, so that no more of them
 // come into being than there are places, and how many first packets were read (see
