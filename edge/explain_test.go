@@ -331,7 +331,7 @@ func TestExplainAFetchInFlight(t *testing.T) {
 // TestExplainALateFetch: who asks for what others have waited for long enough gets the
 // expired entry at once.
 func TestExplainALateFetch(t *testing.T) {
-	w := newWorld(t, "h2", 1)
+	w := newLateWorld(t, "h2")
 	w.says("max-age=10, stale-if-error=600", "20", "old")
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
 	leave := make(chan struct{})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"spillway/edge"
 	"spillway/edge/edgetest"
 	"spillway/edge/outcome"
 )
@@ -84,19 +85,17 @@ func TestPathOverflow(t *testing.T) {
 }
 
 func TestPathQueueThenOrigin(t *testing.T) {
-	runWorld(t, func(t *testing.T, w *world) {
-		release := w.occupy(t)
-		got := make(chan answer)
-		go func() { got <- w.ask("POST", "/plain/a", "form=1") }()
-		for w.server.InFlight() < 2 {
-			time.Sleep(time.Millisecond)
-		}
-		release()
-		// It may have come just after the slot was freed; then it did not wait.
-		if a := <-got; a.spillway != "queued" && a.spillway != "origin" {
-			t.Errorf("got %d %q %q (%v)", a.status, a.spillway, a.body, a.err)
-		}
-	})
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			w := newPatientWorld(t, proto, 1, time.Minute, asItIs)
+			release := w.occupy(t)
+			got := make(chan answer)
+			go func() { got <- w.ask("POST", "/plain/a", "form=1") }()
+			w.awaitQueued(1)
+			release()
+			(<-got).check(t, 200, "queued", "origin /plain/a")
+		})
+	}
 }
 
 func TestPathFunctionFailures(t *testing.T) {
@@ -315,7 +314,9 @@ func TestPathAddsUp(t *testing.T) {
 func TestPathCollapseTimeout(t *testing.T) {
 	for _, proto := range edgetest.Protocols {
 		t.Run(proto, func(t *testing.T) {
-			w := newWorld(t, proto, 10)
+			cc := patientCache()
+			cc.CollapseWait = 100 * time.Millisecond
+			w := newCachingWorld(t, proto, 10, time.Minute, cc, asItIs)
 			first := make(chan struct{})
 			var leader atomic.Bool
 			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
@@ -342,33 +343,53 @@ func TestPathCollapseTimeout(t *testing.T) {
 // TestPathBrokenFunctionIsPaidOnce asks that a crowd for one picture does not
 // pay for the same failure again and again.
 func TestPathBrokenFunctionIsPaidOnce(t *testing.T) {
-	runWorld(t, func(t *testing.T, w *world) {
-		release := w.occupy(t)
-		defer release()
-		const crowd = 20
-		w.first.says(func(rw http.ResponseWriter, r *http.Request) {
-			// The first call waits for all of the crowd, and for what occupies the origin.
-			for w.first.requests.Load() == 1 && w.server.InFlight() < crowd+1 {
-				time.Sleep(time.Millisecond)
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			const crowd = 20
+			cc := patientCache()
+			cc.CollapseWaiters = crowd - 1
+			w := newCachingWorld(t, proto, 1, time.Minute, cc, asItIs)
+			release := w.occupy(t)
+			defer release()
+			answers := make(chan answer, crowd+1)
+			come := func() { answers <- w.ask("GET", "/spill/a", "") }
+			w.first.says(func(rw http.ResponseWriter, r *http.Request) {
+				switch w.first.requests.Load() {
+				case 2:
+					go come() // in the place of who asked first, and has the failure
+					fallthrough
+				case 1:
+					w.awaitFull("/spill/a") // all have joined, or joined again
+				}
+				rw.Header().Set("X-Google-Status", "crash")
+				rw.WriteHeader(http.StatusInternalServerError)
+			})
+			for range crowd {
+				go come()
 			}
-			time.Sleep(100 * time.Millisecond) // all have joined, or joined again
-			rw.Header().Set("X-Google-Status", "crash")
-			rw.WriteHeader(http.StatusInternalServerError)
+			for range crowd + 1 {
+				if a := <-answers; a.status != 502 {
+					t.Errorf("got %d %q (%v)", a.status, a.spillway, a.err)
+				}
+			}
+			// Who waited for the first to fetch lets one more try, and believes that. So
+			// does the one who came late.
+			if n := w.first.requests.Load() + w.second.requests.Load(); n > 3 {
+				t.Errorf("%d calls for a crowd of %d", n, crowd)
+			}
 		})
-		answers := make(chan answer, crowd)
-		for range crowd {
-			go func() { answers <- w.ask("GET", "/spill/a", "") }()
+	}
+}
+
+// awaitFull returns when as many wait for the fetch of a path as may, or after ten
+// seconds.
+func (w *world) awaitFull(path string) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		e, err := w.server.Explain(edge.Inquiry{Method: "GET", URL: w.visitor.URL + path})
+		if err != nil || !e.Cache.Joins {
+			return
 		}
-		for range crowd {
-			if a := <-answers; a.status != 502 {
-				t.Errorf("got %d %q (%v)", a.status, a.spillway, a.err)
-			}
-		}
-		// Who waited for the first to fetch lets one more try, and believes that.
-		if n := w.first.requests.Load() + w.second.requests.Load(); n > 2 {
-			t.Errorf("%d calls for a crowd of %d", n, crowd)
-		}
-	})
+	}
 }
 
 func TestPathUploads(t *testing.T) {

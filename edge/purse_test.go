@@ -1,8 +1,10 @@
 package edge_test
 
 import (
+	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,16 +14,16 @@ import (
 // routeState waits until the route's calls are paid and returns what it cost.
 func (w *world) routeState(t *testing.T, name string, calls uint64) edge.RouteState {
 	t.Helper()
-	for range 1000 {
-		for _, r := range w.server.Routes() {
-			if r.Route == name && r.Calls == calls {
-				return r
-			}
+	var state edge.RouteState
+	await(t, fmt.Sprintf("%d calls for %s", calls, name), func() bool {
+		routes := w.server.Routes()
+		i := slices.IndexFunc(routes, func(r edge.RouteState) bool { return r.Route == name && r.Calls == calls })
+		if i >= 0 {
+			state = routes[i]
 		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatalf("no %d calls for %s among %+v", calls, name, w.server.Routes())
-	return edge.RouteState{}
+		return i >= 0
+	})
+	return state
 }
 
 // TestRouteKnowsWhatItSaved: an answer of the cache saves money while the origin is

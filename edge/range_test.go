@@ -216,6 +216,7 @@ func TestRangesDuringAFill(t *testing.T) {
 			t.Errorf("the whole: %d bytes, %v", len(got), err)
 		}
 		wg.Wait()
+		await(t, "the end of the fetch", func() bool { return w.cache.State().Flights == 0 })
 		w.ranged(t, "hit; reason=fresh", body, 149_999, 149_999, "Range", "bytes=-1")
 	})
 }

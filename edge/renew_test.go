@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"spillway/edge/edgetest"
 )
 
 const (
@@ -39,7 +41,7 @@ func TestStaleWhileRevalidate(t *testing.T) {
 			cacheable(60, "new")(rw, r)
 		})
 		var wg sync.WaitGroup
-		for range 100 {
+		for range 30 {
 			wg.Go(func() {
 				a := w.ask("GET", "/plain/a", "")
 				a.check(t, 200, revalidating, "old")
@@ -230,31 +232,42 @@ func TestStaleIfErrorForACrowd(t *testing.T) {
 	}
 }
 
+// newLateWorld is newWorld where visitors who may have what has expired wait for the
+// origin for a moment only.
+func newLateWorld(t *testing.T, proto string) *world {
+	cc := patientCache()
+	cc.StaleWait = 100 * time.Millisecond
+	return newCachingWorld(t, proto, 1, 300*time.Millisecond, cc, asItIs)
+}
+
 // TestLateOrigin: a visitor who may have what has expired waits for a moment, the
 // fetch goes on and is stored, and its failure costs nobody anything.
 func TestLateOrigin(t *testing.T) {
-	runWorld(t, func(t *testing.T, w *world) {
-		const late = "stale; reason=origin-slow"
-		w.says("max-age=10, stale-if-error=600", "20", "old")
-		w.ask("GET", "/spill/a", "").check(t, 200, "origin", "old")
-		answer := make(chan http.HandlerFunc)
-		w.origin.says(func(rw http.ResponseWriter, r *http.Request) { (<-answer)(rw, r) })
-		a := w.ask("GET", "/spill/a", "")
-		a.check(t, 200, late, "old")
-		if got := a.header.Get("Cache-Status"); !strings.HasPrefix(got, "spillway; fwd=stale; ttl=-1") || !strings.HasSuffix(got, "; detail=stale-wait") {
-			t.Errorf("Cache-Status: %s", got)
-		}
-		w.ask("GET", "/spill/a", "").check(t, 200, late, "old") // at once
-		answer <- func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
-		await(t, "the end", func() bool { return w.cache.State().Background == 0 })
-		if n := w.first.requests.Load() + w.second.requests.Load(); n != 0 || w.origin.requests.Load() != 2 {
-			t.Errorf("%d calls of functions, %d of the origin", n, w.origin.requests.Load())
-		}
-		w.ask("GET", "/spill/a", "").check(t, 200, late, "old")
-		answer <- cacheable(60, "new")
-		await(t, "the end", func() bool { return w.cache.State().Background == 0 })
-		w.ask("GET", "/spill/a", "").check(t, 200, "hit; reason=fresh", "new")
-	})
+	for _, proto := range edgetest.Protocols {
+		t.Run(proto, func(t *testing.T) {
+			w := newLateWorld(t, proto)
+			const late = "stale; reason=origin-slow"
+			w.says("max-age=10, stale-if-error=600", "20", "old")
+			w.ask("GET", "/spill/a", "").check(t, 200, "origin", "old")
+			answer := make(chan http.HandlerFunc)
+			w.origin.says(func(rw http.ResponseWriter, r *http.Request) { (<-answer)(rw, r) })
+			a := w.ask("GET", "/spill/a", "")
+			a.check(t, 200, late, "old")
+			if got := a.header.Get("Cache-Status"); !strings.HasPrefix(got, "spillway; fwd=stale; ttl=-1") || !strings.HasSuffix(got, "; detail=stale-wait") {
+				t.Errorf("Cache-Status: %s", got)
+			}
+			w.ask("GET", "/spill/a", "").check(t, 200, late, "old") // at once
+			answer <- func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+			await(t, "the end", func() bool { return w.cache.State().Background == 0 })
+			if n := w.first.requests.Load() + w.second.requests.Load(); n != 0 || w.origin.requests.Load() != 2 {
+				t.Errorf("%d calls of functions, %d of the origin", n, w.origin.requests.Load())
+			}
+			w.ask("GET", "/spill/a", "").check(t, 200, late, "old")
+			answer <- cacheable(60, "new")
+			await(t, "the end", func() bool { return w.cache.State().Background == 0 })
+			w.ask("GET", "/spill/a", "").check(t, 200, "hit; reason=fresh", "new")
+		})
+	}
 }
 
 // TestOwnControlGoesNoFurther: the field for this cache alone is obeyed and removed,

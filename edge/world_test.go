@@ -76,7 +76,7 @@ func originConfig(url string, slots int) origin.Config {
 		Servers: []string{url}, Limit: limit.Config{Min: slots, Max: slots},
 		Queue:     origin.QueueConfig{Length: 1, Wait: 20 * time.Millisecond, UnsafeWait: 300 * time.Millisecond},
 		ReadAhead: origin.ReadAheadConfig{PerResponse: 1 << 20, Total: 64 << 20},
-		LongLived: 10, ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second,
+		LongLived: 10, ConnectTimeout: 20 * time.Second, Timeout: 20 * time.Second,
 	}
 }
 
@@ -103,10 +103,16 @@ func newWorldWith(t testing.TB, proto string, slots int, change func(*edge.Confi
 func newPatientWorld(
 	t testing.TB, proto string, slots int, wait time.Duration, change func(*edge.Config, []edge.RouteConfig), purgers ...string,
 ) *world {
-	return newCachingWorld(t, proto, slots, wait, cache.Config{
-		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Second, StaleWait: time.Second,
-		Purge: cache.PurgeConfig{From: purgers},
-	}, change)
+	cc := patientCache()
+	cc.Purge.From = purgers
+	return newCachingWorld(t, proto, slots, wait, cc, change)
+}
+
+// patientCache is the cache of a world in which nobody who waits for a fetch gives up.
+func patientCache() cache.Config {
+	return cache.Config{
+		Memory: 1 << 20, MaxObject: 1 << 18, CollapseWaiters: 100, CollapseWait: time.Minute, StaleWait: time.Minute,
+	}
 }
 
 // newCachingWorld is newPatientWorld with a cache of the test's own, and disks below it.
@@ -123,7 +129,7 @@ func newCachingWorld(
 			t.Fatal(err)
 		}
 		functions[name] = faas.New(name, faas.Config{
-			Provider: "web", Memory: 128 << 20, Timeout: 5 * time.Second, MaxConcurrency: 10, MaxResponse: 1 << 20,
+			Provider: "web", Memory: 128 << 20, Timeout: 20 * time.Second, MaxConcurrency: 10, MaxResponse: 1 << 20,
 			Price: faas.PriceConfig{Platform: "aws-lambda"}, WarmUp: "/warm-up",
 		}, p, w.budget, log)
 	}
