@@ -166,11 +166,16 @@ func TestPathHedgeIsLost(t *testing.T) {
 		t.Error("the call that lost cost nothing")
 	}
 	// What the origin refuses late the function may have.
+	calledAgain := make(chan struct{})
 	w.origin.says(func(rw http.ResponseWriter, _ *http.Request) {
-		time.Sleep(20 * time.Millisecond)
+		<-calledAgain
 		rw.WriteHeader(503)
 	})
-	w.first.says(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) })
+	w.first.says(func(rw http.ResponseWriter, _ *http.Request) {
+		close(calledAgain)
+		await(t, "the origin's answer", func() bool { return w.limiter().InFlight == 0 })
+		rw.WriteHeader(404)
+	})
 	w.ask("GET", "/spill/other", "").check(t, 404, "function; reason=hedged", "")
 }
 
