@@ -95,6 +95,7 @@ const wellAfter = 2 * time.Millisecond
 
 // open opens a stream, on a new connection if need be.
 func (c *caller3) open(ctx context.Context, t *testing.T) *quic.Stream {
+	var err error
 	for range 3 {
 		if c.conn != nil && (c.left == 0 || c.conn.Context().Err() != nil) {
 			c.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
@@ -115,11 +116,13 @@ func (c *caller3) open(ctx context.Context, t *testing.T) *quic.Stream {
 			control.Write(appendFrame([]byte{controlStream}, settingsFrame, nil))
 		}
 		c.left--
-		if s, err := c.conn.OpenStreamSync(ctx); err == nil {
+		var s *quic.Stream
+		if s, err = c.conn.OpenStreamSync(ctx); err == nil {
 			return s
 		}
+		c.left = 0 // it ends, and may not say so yet
 	}
-	t.Fatal("three connections in a row open no stream")
+	t.Fatal("three connections in a row open no stream, the last for:", err)
 	return nil
 }
 
