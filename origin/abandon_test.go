@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -35,53 +36,36 @@ func (c *toldConn) Close() error {
 
 func (c *toldConn) note() { c.told.CompareAndSwap(-1, int64(c.o.State().Limit.InFlight)) }
 
+// pipes is a listener that is dialed in memory.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	p <- far
+	return near, nil
+}
+
 // TestAbandonedRequest: whoever stops a request, and wherever it is, the server
 // is told. Over HTTP/1.1 that is before anybody else can get the permit; over
 // HTTP/2 the frame is on its way at that time.
 func TestAbandonedRequest(t *testing.T) {
 	f := func(name, scheme, path string, timeout time.Duration, abandon func(cancel func(), body io.Closer)) {
 		t.Run(scheme+" "+name, func(t *testing.T) {
-			began, ended := make(chan struct{}), make(chan struct{})
-			address, c := serverOf(t, scheme, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				close(began)
-				if r.URL.Path == "/body" {
-					io.WriteString(w, "abc")
-					w.(http.Flusher).Flush()
-				}
-				<-r.Context().Done()
-				close(ended)
-			}))
-			c.Servers, c.Timeout = []string{address}, timeout
-			o := newOrigin(t, c)
-			told := &atomic.Int64{}
-			told.Store(-1)
-			dial := o.dial
-			o.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := dial(ctx, network, address)
-				return &toldConn{conn, o, told}, err
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				resp, err := o.Do(Outgoing(ctx, get(t, path), visitor, nil), o.acquire(t))
-				if err != nil {
-					return
-				}
-				abandon(cancel, resp.Body)
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-			}()
-			if <-began; path != "/body" {
-				abandon(cancel, nil)
-			}
-			<-done
-			<-ended
-			if n := told.Load(); scheme == "http" && n != 1 {
-				t.Errorf("the server was told with %d permits out, want 1", n)
-			}
-			o.checkRest(t)
+			synctest.Test(t, func(t *testing.T) { abandonRequest(t, scheme, path, timeout, abandon) })
 		})
 	}
 	waits := func(func(), io.Closer) {}
@@ -93,4 +77,52 @@ func TestAbandonedRequest(t *testing.T) {
 		f("deadline before the head", scheme, "/", 100*time.Millisecond, waits)
 		f("server is silent in the body", scheme, "/body", 100*time.Millisecond, waits)
 	}
+}
+
+func abandonRequest(t *testing.T, scheme, path string, timeout time.Duration, abandon func(cancel func(), body io.Closer)) {
+	began, ended := make(chan struct{}), make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		if r.URL.Path == "/body" {
+			io.WriteString(w, "abc")
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+		close(ended)
+	})}
+	if scheme == "h2c" {
+		server.Protocols = protocols((*http.Protocols).SetUnencryptedHTTP2)
+	}
+	l := make(pipes)
+	go server.Serve(l)
+	defer server.Close()
+	o := newOrigin(t, Config{Servers: []string{scheme + "://a"}, Timeout: timeout})
+	told := &atomic.Int64{}
+	told.Store(-1)
+	o.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := l.dial(ctx, network, address)
+		return &toldConn{conn, o, told}, err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		resp, err := o.Do(Outgoing(ctx, get(t, path), visitor, nil), o.acquire(t))
+		if err != nil {
+			return
+		}
+		abandon(cancel, resp.Body)
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}()
+	if <-began; path != "/body" {
+		abandon(cancel, nil)
+	}
+	<-done
+	<-ended
+	if n := told.Load(); scheme == "http" && n != 1 {
+		t.Errorf("the server was told with %d permits out, want 1", n)
+	}
+	o.checkRest(t)
 }

@@ -150,7 +150,7 @@ func checkResult(t *testing.T, o *Origin, want limit.Result) {
 
 func TestUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOrigin(t, Config{})
+		o := newOrigin(t, Config{ConnectTimeout: 2 * time.Second})
 		o.dial = network{"a": nil}.dial
 		start := time.Now()
 		_, err := o.ask(t)

@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newOrigin returns an origin with the defaults of the configuration where c
-// has zeros.
+// has zeros, but for two: a busy machine may take seconds to reach a real server.
 func newOrigin(t testing.TB, c Config) *Origin {
 	t.Helper()
 	o, err := New("test", withDefaults(c), slog.New(slog.DiscardHandler))
@@ -44,9 +44,9 @@ func withDefaults(c Config) Config {
 	set(&c.ReadAhead.Total, 64<<20)
 	set(&c.LongLived, 1000)
 	set(&c.Health.Interval, 2*time.Second)
-	set(&c.Health.Timeout, time.Second)
+	set(&c.Health.Timeout, 20*time.Second)
 	set(&c.RetryBudget, .2)
-	set(&c.ConnectTimeout, 2*time.Second)
+	set(&c.ConnectTimeout, 20*time.Second)
 	set(&c.Timeout, 30*time.Second)
 	return c
 }

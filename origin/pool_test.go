@@ -549,7 +549,7 @@ func TestProbes(t *testing.T) {
 // TestProbeTimeout: a server that accepts and says nothing is down.
 func TestProbeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOrigin(t, Config{Health: HealthConfig{Path: "/"}})
+		o := newOrigin(t, Config{Health: HealthConfig{Path: "/", Timeout: time.Second}})
 		o.dial = network{"a": func(c net.Conn) { io.Copy(io.Discard, c) }}.dial
 		stop := run(t, o)
 		time.Sleep(6 * time.Second)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -17,6 +18,11 @@ import (
 // and opens the ledger again on what each prefix of it leaves. What was handed out
 // until then must be there, and no more than one block beyond.
 func TestEveryCrashCountsEnough(t *testing.T) {
+	// In virtual time no caller loses patience with a ledger that a busy machine stalls.
+	synctest.Test(t, crashAtEveryStep)
+}
+
+func crashAtEveryStep(t *testing.T) {
 	limits := Config{PerHour: 2, PerDay: 20, PerMonth: 200, PerClient: 1}
 	disk := newRecorder(nil)
 	l := newLedger(disk, "test", slog.New(slog.DiscardHandler))

@@ -32,6 +32,7 @@ func TestCallerRateHoldsAllFunctionsBack(t *testing.T) {
 	}
 	a := NewAccount(slog.New(slog.DiscardHandler))
 	one := providerOf(t, Config{Function: "one", Endpoint: server.URL}, a)
+	one.region.length = longestPause // as after many refusals, so that the pause outlives a stall of the machine
 	two := providerOf(t, Config{Function: "two", Endpoint: server.URL}, a)
 	far := providerOf(t, Config{Function: "one", Endpoint: server.URL, Region: "us-east-1"}, a)
 	f := func(p *Provider, arrived int) {

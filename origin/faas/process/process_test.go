@@ -124,6 +124,7 @@ func TestHangIsKilledAndReplaced(t *testing.T) {
 	c.Timeout = 300 * time.Millisecond
 	h, p := host(t, c)
 	fails(t, p, "/hang", faas.Timeout, true, "Task timed out after 0.30 seconds")
+	h.functions["f"].config.Timeout = 20 * time.Second // what is answered may take its time
 	text(t, p, "/pid")
 	if s := h.Stats().Functions["f"]; s.Timeouts != 1 || s.ColdStarts != 2 || s.Crashes != 0 {
 		t.Errorf("stats %+v", s)
@@ -145,6 +146,9 @@ func TestFullPoolThrottles(t *testing.T) {
 		t.Fatal(err)
 	}
 	wg.Wait()
+	for h.Stats().Functions["f"].Busy > 0 { // it has answered a little earlier
+		time.Sleep(time.Millisecond)
+	}
 	text(t, p, "/pid")
 }
 

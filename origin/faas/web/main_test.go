@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	if port := os.Getenv("FUNCTION_PORT"); port != "" {
 		funcframework.RegisterHTTPFunction("/", function)
-		if err := funcframework.StartHostPort("127.0.0.1", port); err != nil {
+		if err := funcframework.StartHostPort(ownAddress, port); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -63,10 +63,14 @@ func function(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ownAddress is where the function listens: nobody else takes its port there before it
+// has started.
+const ownAddress = "127.7.7.7"
+
 // framework starts the function in a process of its own and returns its URL.
 func framework(t *testing.T) string {
 	t.Helper()
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	probe, err := net.Listen("tcp", ownAddress+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
