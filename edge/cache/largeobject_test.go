@@ -160,7 +160,7 @@ func mustAsk(t *testing.T, c *Cache, p *Policy, r *http.Request, fetch Func, sta
 // settled expects that nobody holds anything any more.
 func settled(t *testing.T, c *Cache) {
 	t.Helper()
-	for range 1000 {
+	for range 30_000 {
 		if s := c.State(); s.Pinned == 0 && s.FillBytes == 0 && s.Flights == 0 {
 			return
 		}

@@ -47,7 +47,7 @@ func TestPooled(t *testing.T) {
 		c := s.config(protocol)
 		c.Connections = Pooled
 		if protocol == H1 { // one connection carries one request: come one after the other
-			c.Phases = []Phase{{From: 20, To: 20, Length: time.Second}}
+			c.Phases = []Phase{{From: 5, To: 5, Length: 5 * time.Second}}
 		}
 		res := run(t, c)
 		if res.Outcomes[Unlabelled] != res.Offered {

@@ -54,7 +54,7 @@ func TestFaultyServer(t *testing.T) {
 			faults[visitorOf(r)%uint64(len(faults))].serve(w, r)
 		})
 		c := s.config(protocol)
-		c.Timeout = 5 * time.Second
+		c.Timeout = 10 * time.Second
 		res := run(t, c)
 		want := map[string]int64{}
 		for n := range res.Visitors {

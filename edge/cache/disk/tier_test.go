@@ -365,6 +365,9 @@ func TestManyAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	for !x.ready.Load() { // what is put before is not kept
+		time.Sleep(time.Millisecond)
+	}
 	var seeds, served atomic.Uint64
 	for caller := range 6 {
 		callers.Go(func() {
