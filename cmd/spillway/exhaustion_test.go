@@ -117,8 +117,8 @@ func TestFileDescriptorsRunOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.awaitMetric(t, `spillway_accept_failures_total [1-9]\d*`)
-	fill()         // what the node had open for a moment
 	for range 10 { // more than a breaker would stand
+		fill() // what was open for a moment
 		if got := ask(t, early, "/good"); got.StatusCode != 503 || !strings.Contains(got.Header.Get("Spillway"), "shed") {
 			t.Errorf("without a connection to the origin: %d, %s", got.StatusCode, got.Header.Get("Spillway"))
 		}

@@ -84,7 +84,7 @@ func subst(ts *testscript.TestScript, _ bool, files []string) {
 // ready SOCKET waits until the node is ready.
 func ready(ts *testscript.TestScript, _ bool, args []string) {
 	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
-	for range 1000 {
+	for range 6000 {
 		if _, err := client.Get(context.Background(), "/readyz"); err == nil {
 			return
 		}
@@ -123,7 +123,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
-	for range 1000 {
+	for range 6000 {
 		body, err := client.Get(context.Background(), "/status")
 		ts.Check(err)
 		if want.Match(body) {
@@ -148,7 +148,7 @@ func end(ts *testscript.TestScript, _ bool, args []string) {
 	client := admin.NewClient("unix:" + ts.MkAbs(args[0]))
 	ts.Check(client.Status(context.Background(), &state))
 	ts.Check(syscall.Kill(state.PID, syscall.SIGTERM))
-	for range 1000 {
+	for range 6000 {
 		if _, err := client.Get(context.Background(), "/healthz"); err != nil {
 			return
 		}

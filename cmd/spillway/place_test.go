@@ -145,7 +145,7 @@ func (p *place) start(t *testing.T) {
 // await waits for what a fault is to lead to.
 func (p *place) await(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 6000 {
 		if there() {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,11 +19,15 @@ import (
 func TestPlannedInstancesAreReady(t *testing.T) {
 	useCredentials(t)
 	var told atomic.Int64
+	var together sync.WaitGroup // so that none is ready for the next call before all have begun
+	together.Add(5)
 	emulator, err := functions.New(functions.Config{
 		Function: "thumb", AccessKey: "AKIDEXAMPLE", SecretKey: "secret", ColdStart: 300 * time.Millisecond, Service: 20 * time.Millisecond,
 		Work: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("X-Spillway-Warm-Up") == "1" && r.URL.Path == "/.well-known/spillway/warm-up" {
 				told.Add(1)
+				together.Done()
+				together.Wait()
 			}
 		}),
 	})

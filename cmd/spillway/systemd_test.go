@@ -39,7 +39,7 @@ func newManager(t *testing.T) *manager {
 func (m *manager) hear(t *testing.T, words string) (string, map[string]*os.File) {
 	t.Helper()
 	files := map[string]*os.File{}
-	m.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	m.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		body, rights := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 		n, rn, _, _, err := m.conn.ReadMsgUnix(body, rights)

@@ -109,7 +109,7 @@ func programOf(t *testing.T, name string, args ...string) program {
 func TestUpgradeThatFails(t *testing.T) {
 	s := startSlowNode(t)
 	dir := t.TempDir()
-	s.prepareIn, s.serveIn = 3*time.Second, 300*time.Millisecond
+	s.prepareIn, s.serveIn = time.Minute, time.Minute
 	close(s.answer)
 	go func() {
 		for range s.arrived {
@@ -143,7 +143,9 @@ func TestUpgradeThatFails(t *testing.T) {
 	f(programOf(t, "halfway", "chats"), `it said "hello yourself"`)
 	f(programOf(t, "halfway", "future"), "it speaks version 2 of the hand-over, this program version 1")
 	f(programOf(t, "halfway", "crashes"), "it ended before it was serving: signal: killed")
+	s.serveIn = 300 * time.Millisecond
 	f(programOf(t, "halfway", "hangs"), "it was not serving within 300ms")
+	s.serveIn = time.Minute
 	f(programOf(t, "halfway", "fails"), "no room")
 	f(programOf(t, "halfway", "asks", s.admin.Addr()), "a denial: ") // which it might not hear of
 	if !strings.Contains(s.status().Upgrade.Refused.Reason, "say it again when the new process serves") || s.released.Load() {
