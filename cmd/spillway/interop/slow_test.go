@@ -29,8 +29,8 @@ const (
 	mostMemory = 640 << 20
 )
 
-// patience of the nodes that are attacked.
-const patience = `timeouts: {header: 4s, idle: 6s, stall: 5s}`
+// strict are the nodes that are attacked.
+const strict = `timeouts: {header: 4s, idle: 6s, stall: 5s}`
 
 // TestSlowHTTPTest lets slowhttptest hold some hundred connections in each of
 // its ways. Everybody else must be served all the while, the node must not
@@ -45,7 +45,9 @@ func TestSlowHTTPTest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrigin(t)
-			n := startNode(t, settings{server: o.URL, more: patience, program: plain})
+			// With the queue that is room for all attackers at once, which an origin that stalls
+			// gets. Who came when they held the permits would be shed.
+			n := startNode(t, settings{server: o.URL, origin: ", limit: {min: 250, max: 250}", more: strict, program: plain})
 			args[len(args)-1] = n.url + args[len(args)-1]
 			args = append(args, "-c", strconv.Itoa(attackers), "-r", "100", "-l", attackSeconds, "-p", "5")
 			var output lockedBuffer
@@ -133,7 +135,7 @@ func TestSlowHTTP3(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrigin(t)
-			n := startNode(t, settings{server: o.URL, more: patience, program: plain})
+			n := startNode(t, settings{server: o.URL, more: strict, program: plain})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			conns := make([]*quic.Conn, attackers/5)
