@@ -55,7 +55,7 @@ func TestBrowsersGetHits(t *testing.T) {
 		})
 	}
 	f("firefox", "h2", func(t *testing.T, n *node) *exec.Cmd { return firefox(t, n, "/hits", false) })
-	f("firefox", "h3", func(t *testing.T, n *node) *exec.Cmd { return firefox(t, n, "/hits", true) })
+	f("firefox", "h3", func(t *testing.T, n *node) *exec.Cmd { return firefox(t, n, "/hits", true, noBackup) })
 }
 
 // keep has the node keep what the page consists of.
