@@ -31,7 +31,11 @@ func TestDrain(t *testing.T) {
 	for _, fastPath := range []string{"on", "off"} {
 		t.Run("fast path "+fastPath, func(t *testing.T) {
 			s := newStage(t)
-			n := startNode(t, settings{server: s.URL, origin: ", limit: {min: 1000}", more: "http3: {fast_path: " + fastPath + "}"})
+			// What is held is held until browsers have come, which a busy machine starts slowly.
+			n := startNode(t, settings{
+				server: s.URL, origin: ", limit: {min: 1000}, timeout: 10m",
+				more: "timeouts: {stall: 10m, drain: 10m}\nhttp3: {fast_path: " + fastPath + "}",
+			})
 			testDrain(t, n, s)
 		})
 	}
@@ -70,7 +74,7 @@ func testDrain(t *testing.T, n *node, s *stage) {
 	}
 	select {
 	case <-n.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("the node does not end")
 	}
 	for _, g := range all {
@@ -225,7 +229,7 @@ func (s *stage) report(t *testing.T, g *guest) report {
 	select {
 	case said := <-g.reports:
 		return said
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("%s never reported", g.name)
 		return report{}
 	}

@@ -263,10 +263,13 @@ func (n *node) hits(t *testing.T) float64 {
 	return n.metricOf(t, "spillway_requests_total", `outcome="hit"`)
 }
 
+// patience is how long a test waits for what must come, browsers on a busy machine among it.
+const patience = 2 * time.Minute
+
 // await waits until a condition holds, and says what it waited for otherwise.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !holds() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
