@@ -7,6 +7,10 @@ import (
 	"testing"
 )
 
+// noIcon begins a page of which the browser asks for one thing at a time: the origin takes
+// no two, and who waits there for a second is turned away.
+const noIcon = "<!doctype html><link rel=icon href=data:,>"
+
 // TestChromiumWaits lets a browser come when the origin is taken and others are
 // about to wait. It must be told to wait, load the page again by itself, stand at
 // the door, be let in with all that belongs to the page, and go on to a second one
@@ -23,15 +27,16 @@ func TestChromiumWaits(t *testing.T) {
 			close(inside)
 			<-leave
 		case "/first":
-			io.WriteString(w, "<!doctype html><script>fetch('/bytes/1024').then(() => location = '/second')</script>")
+			io.WriteString(w, noIcon+"<script>fetch('/bytes/1024').then(() => location = '/second')</script>")
 		case "/second":
-			io.WriteString(w, "<!doctype html><script>fetch('/report', {method: 'POST', body: '{}'})</script>")
+			io.WriteString(w, noIcon+"<script>fetch('/report', {method: 'POST', body: '{}'})</script>")
 		default:
 			o.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(server.Close)
-	n := startNode(t, settings{server: server.URL, origin: ", limit: {max: 1}", route: ", waiting: {}"})
+	// The origin is taken until the browser has come, which a busy machine starts slowly.
+	n := startNode(t, settings{server: server.URL, origin: ", limit: {max: 1}, timeout: 10m", route: ", waiting: {}"})
 
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: n.tls("h2", "http/1.1"), ForceAttemptHTTP2: true}}
 	get := func(path, mode string) int {
