@@ -198,7 +198,7 @@ func TestServerless(t *testing.T) {
 	t.Run("failures", func(t *testing.T) {
 		fails("crash", time.Minute, faas.FunctionError, true, "broken on purpose")
 		fails("unknown", time.Minute, faas.Unavailable, false, "ResourceNotFoundException")
-		fails("slow", time.Second/2, faas.Unavailable, true, context.DeadlineExceeded.Error())
+		fails("slow", 5*time.Second, faas.Unavailable, true, context.DeadlineExceeded.Error())
 	})
 	t.Run("the function's own time-out", func(t *testing.T) {
 		// Lambda says "Task timed out", by which the provider knows it; this is the emulation's word.
