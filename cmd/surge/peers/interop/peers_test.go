@@ -27,7 +27,7 @@ func TestPeers(t *testing.T) {
 		}
 	}
 	page := filepath.Join(dir, "peers.html")
-	cmd := exec.Command(filepath.Join(dir, "surge"), "peers", "--json", "--strict", "--rounds", "1", "--each", "300ms", "--report", page, "--tools", dir,
+	cmd := exec.Command(filepath.Join(dir, "surge"), "peers", "--json", "--strict", "--rounds", "1", "--report", page, "--tools", dir,
 		"--contender", "spillway", "--contender", "quic-go alone", "--contender", "Caddy", "--contender", "twin", "--lane", "twin:log.access=off",
 		"--part", "m1", "--part", "resumed", "--part", "early", "--part", "burst", "--part", "calm")
 	var diagnostics strings.Builder
