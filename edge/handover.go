@@ -39,8 +39,8 @@ const (
 //   - tell HTTP/2 and HTTP/3 connections in two steps to go (RFC 9113 section 6.8,
 //     RFC 9114 section 5.2), the new ones after their first request;
 //   - wait 10 s for QUIC connections that still come here, and accept those that come
-//     later, as long as there is somebody else to wait for: classic BPF sends some here
-//     by mistake (see Steer), and who is refused has an error;
+//     later, until everybody has left: classic BPF sends some here by mistake (see
+//     byGeneration), and who is refused has an error;
 //   - let downloads, tunnels and streams of messages last until ctx ends.
 //
 // HandOver returns when all connections have ended, or cuts them off when ctx
