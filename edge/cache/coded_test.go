@@ -10,6 +10,7 @@ import (
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
 	"spillway/edge/coding"
 )
 
@@ -51,6 +52,15 @@ func visitCoded(t testing.TB, c *Cache, p *Policy, r *http.Request, fetch Func) 
 	}
 	body, err = io.ReadAll(resp.Body)
 	return resp.Status, h, body, err
+}
+
+// allRecoded waits until all that was begun is stored or given up.
+func allRecoded(t *testing.T, c *Cache) {
+	t.Helper()
+	for c.recodings.runningNow() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	settled(t, c)
 }
 
 func wholeAnswer(r *http.Request, e *Entry, h http.Header) (int, http.Header, []byte, error) {

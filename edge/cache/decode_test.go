@@ -23,9 +23,7 @@ func TestDecode(t *testing.T) {
 			if tag := h.Get("Etag"); (tag != `W/"1"`) != plain {
 				t.Errorf("%s: %s", accept, tag)
 			}
-			for c.recodings.runningNow() > 0 {
-				time.Sleep(time.Millisecond)
-			}
+			allRecoded(t, c)
 		}
 		if s := c.State(); s.Recoded != (RecodedState{Identity: 1}) || s.Entries != 2 {
 			t.Errorf("%+v", s)
@@ -47,10 +45,8 @@ func TestDecodeBroken(t *testing.T) {
 			if _, _, got, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: identity"), fetch); err == nil || len(got) > 3<<20 {
 				t.Errorf("%s: %d bytes, %v", what, len(got), err)
 			}
-			for c.recodings.runningNow() > 0 {
-				time.Sleep(time.Millisecond)
-			}
-			if s := c.State(); s.Entries != 1 || s.FillBytes != 0 {
+			allRecoded(t, c)
+			if s := c.State(); s.Entries != 1 {
 				t.Errorf("%s: %+v", what, s)
 			}
 		}
@@ -86,9 +82,7 @@ func TestDecodeAlone(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	for c.recodings.runningNow() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	allRecoded(t, c)
 	if s := c.State(); c.recodings.alone.Load() != 0 || s.Pinned != 0 || s.FillBytes != 0 {
 		t.Errorf("left: %+v", s)
 	}

@@ -216,9 +216,7 @@ func TestRecodedHead(t *testing.T) {
 	}
 	visitCoded(t, c, p, get("/a", "Accept-Encoding: identity"), answers(200, pageText, said...))
 	made := head(c, p, noFetch(t)) // while it is made, or made
-	for c.recodings.runningNow() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	allRecoded(t, c)
 	_, full, body, err := visitCoded(t, c, p, get("/a", "Accept-Encoding: br"), noFetch(t))
 	if err != nil || made.Get("Etag") != full.Get("Etag") || made.Get("Content-Encoding") != "br" || c.State().Recoded.Brotli != 1 {
 		t.Errorf("%v, %v, %v", made, full, err)

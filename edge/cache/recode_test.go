@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"pgregory.net/rapid"
+
 	"spillway/edge/coding"
 )
 
@@ -169,9 +170,7 @@ func TestRecodeStreams(t *testing.T) {
 			if err == nil || joinedErr == nil {
 				t.Error("a cut body is whole")
 			}
-			for c.recodings.runningNow() > 0 {
-				time.Sleep(time.Millisecond)
-			}
+			allRecoded(t, c)
 			if s := c.State(); s.Entries != 0 || s.FillBytes != 0 || s.Recoded.Gzip != 0 {
 				t.Errorf("left: %+v", s)
 			}
@@ -201,9 +200,7 @@ func TestRecodeFollowsEntry(t *testing.T) {
 	}
 	recoded := func(n uint64) {
 		t.Helper()
-		for c.recodings.runningNow() > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		allRecoded(t, c)
 		if got := c.State().Recoded.Brotli; got != n {
 			t.Errorf("encoded %d times, want %d", got, n)
 		}
@@ -306,9 +303,7 @@ func TestRecodePurgedMeanwhile(t *testing.T) {
 		if err != nil || decoded(t, h, body) != pageText {
 			t.Fatal(err)
 		}
-		for c.recodings.runningNow() > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		allRecoded(t, c)
 		if n := c.State().Entries; n != 0 {
 			t.Errorf("%d entries", n)
 		}
