@@ -35,7 +35,8 @@ const (
 	sceneCapacity = 10.0
 )
 
-func newScene(t *testing.T) *scene {
+// newScene starts one. What is said of the origin besides is appended to its configuration.
+func newScene(t *testing.T, origin string) *scene {
 	t.Helper()
 	o, err := bench.New(bench.Config{Slots: sceneSlots, Service: sceneService})
 	if err != nil {
@@ -57,10 +58,10 @@ state: ""
 log: {access: off}
 tls: {self_signed: true}
 budgets: {spill: {per_hour: $1}}
-origins: {app: {servers: [%q]}}
+origins: {app: {servers: [%q]%s}}
 functions: {thumb: {provider: web, url: %q, budget: spill, price: {platform: aws-lambda}}}
 sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
-`, dir, originServer.URL, functionServer.URL)
+`, dir, originServer.URL, origin, functionServer.URL)
 	c, err := config.Parse(filepath.Join(dir, "spillway.yaml"), []byte(file), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +131,7 @@ func (s *scene) send(t *testing.T, c crowd.Config, phases string) crowd.Result {
 func TestCrowd(t *testing.T) {
 	for _, protocol := range []string{crowd.H1, crowd.H2, crowd.H3} {
 		t.Run(protocol, func(t *testing.T) {
-			s := newScene(t)
+			s := newScene(t, "")
 			r := s.send(t, crowd.Config{
 				Protocol: protocol,
 				URLs: []string{
@@ -171,13 +172,14 @@ func left(r crowd.Result) int64 {
 	return r.Offered - stayed
 }
 
-// TestSlowVisitorsHoldNoPermit sends half of what the origin can do, over a
-// network of 80 ms and with one visitor in twenty on 16 KiB a second: the
-// origin is half idle, so that nothing may leave it.
+// TestSlowVisitorsHoldNoPermit sends half of what the origin can do, over a network of
+// 80 ms and with every other visitor on 16 KiB a second: the origin is half idle, so that
+// nothing may leave it. Some forty answers are under way at a time, of which the limit
+// would let twelve hold a permit.
 func TestSlowVisitorsHoldNoPermit(t *testing.T) {
-	s := newScene(t)
+	s := newScene(t, ", limit: {max: 12}")
 	relay, err := wan.New(wan.Config{
-		Listen: "127.0.0.1:0", To: s.addr, RTT: 80 * time.Millisecond, Rate: 16 << 10, Slow: 0.05,
+		Listen: "127.0.0.1:0", To: s.addr, RTT: 80 * time.Millisecond, Rate: 16 << 10, Slow: 0.5,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -187,11 +189,11 @@ func TestSlowVisitorsHoldNoPermit(t *testing.T) {
 	go func() { ended <- relay.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	r := s.send(t, crowd.Config{
-		URLs: []string{"https://localhost/own/{visitor}?bytes=65536"}, Connect: relay.Addr().String(),
+		URLs: []string{"https://localhost/own/{visitor}?bytes=262144"}, Connect: relay.Addr().String(),
 		// A relay tells flows apart by their sockets.
 		OwnSockets: true,
-	}, "0.5x:20s")
-	if n := left(r); n*100 > r.Offered {
+	}, "0.5x:16s")
+	if n := left(r); n*20 > r.Offered {
 		t.Errorf("%d of %d left an idle origin: %v, %v, %v", n, r.Offered, r.Outcomes, r.Reasons, r.ClientErrors)
 	}
 }
@@ -200,7 +202,7 @@ func TestSlowVisitorsHoldNoPermit(t *testing.T) {
 // half of what the origin can do. If they held permits, all of it would leave; on
 // a busy machine some requests may for other reasons: those of a stall come together.
 func TestEventStreamsHoldNoPermit(t *testing.T) {
-	s := newScene(t)
+	s := newScene(t, "")
 	r := s.send(t, crowd.Config{
 		URLs: []string{"https://localhost/own/{visitor}?bytes=4096"},
 		// Opening a stream costs the origin a hundredth of a request.
