@@ -167,8 +167,7 @@ var errRefused = errors.New("connection refused")
 // admit decides about a new connection before its first packet is decrypted. It
 // runs on the socket's one goroutine. An error refuses the connection, and
 // browsers then come over TCP at once; while the node drains that tells them to try
-// another node, which silence would not. A process that was succeeded refuses nobody
-// for that.
+// another node, which silence would not. Who comes late in a hand-over is not refused.
 func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	if q.l.drain.Err() != nil {
 		return nil, errRefused

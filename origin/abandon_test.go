@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // toldConn notes how many permits were out when the server was told to stop.
@@ -35,29 +37,6 @@ func (c *toldConn) Close() error {
 }
 
 func (c *toldConn) note() { c.told.CompareAndSwap(-1, int64(c.o.State().Limit.InFlight)) }
-
-// pipes is a listener that is dialed in memory.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if c, ok := <-p; ok {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-
-func (p pipes) Close() error {
-	close(p)
-	return nil
-}
-
-func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	near, far := net.Pipe()
-	p <- far
-	return near, nil
-}
 
 // TestAbandonedRequest: whoever stops a request, and wherever it is, the server
 // is told. Over HTTP/1.1 that is before anybody else can get the permit; over
@@ -93,14 +72,14 @@ func abandonRequest(t *testing.T, scheme, path string, timeout time.Duration, ab
 	if scheme == "h2c" {
 		server.Protocols = protocols((*http.Protocols).SetUnencryptedHTTP2)
 	}
-	l := make(pipes)
+	l := bufconn.Listen(64 << 10)
 	go server.Serve(l)
 	defer server.Close()
 	o := newOrigin(t, Config{Servers: []string{scheme + "://a"}, Timeout: timeout})
 	told := &atomic.Int64{}
 	told.Store(-1)
-	o.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := l.dial(ctx, network, address)
+	o.dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := l.DialContext(ctx)
 		return &toldConn{conn, o, told}, err
 	}
 	ctx, cancel := context.WithCancel(t.Context())

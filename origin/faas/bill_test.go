@@ -14,34 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/test/bufconn"
+
 	"spillway/cmd/surge/functions"
 	"spillway/edge/outcome"
 	"spillway/origin/faas/budget"
 )
-
-// pipes is a network in memory, so that the test's time is virtual.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	c, ok := <-p
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-
-func (p pipes) Close() error {
-	close(p)
-	return nil
-}
-
-func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	near, far := net.Pipe()
-	p <- far
-	return near, nil
-}
 
 // platform is an emulated one, asked by its Invoke API or by plain HTTP.
 type platform struct {
@@ -112,10 +90,11 @@ func compareBills(t *testing.T, name functions.Platform, price string, body int6
 	if err != nil {
 		t.Fatal(err)
 	}
-	network := make(pipes)
+	network := bufconn.Listen(64 << 10) // so that the time of the test is virtual
 	server := http.Server{Handler: emulator}
 	go server.Serve(network)
-	transport := &http.Transport{DialContext: network.dial, DisableCompression: true, MaxIdleConnsPerHost: 64}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return network.DialContext(ctx) }
+	transport := &http.Transport{DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64}
 	ledger := budget.OpenLedger(t.TempDir(), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
