@@ -74,8 +74,14 @@ func (s *Sockets) openPair(ctx context.Context, c Config) error {
 		if !c.HTTP3.Enabled {
 			return nil
 		}
-		bound := s.TCP.Addr().(*net.TCPAddr).Port
-		sock, err := listenUDP(ctx, net.JoinHostPort(host, strconv.Itoa(bound)))
+		address := net.JoinHostPort(host, strconv.Itoa(s.TCP.Addr().(*net.TCPAddr).Port))
+		if port == "0" {
+			err = vacant(ctx, address)
+		}
+		var sock net.PacketConn
+		if err == nil {
+			sock, err = listenUDP(ctx, address)
+		}
 		if err == nil {
 			s.UDP = []net.PacketConn{sock}
 			return nil
@@ -85,6 +91,16 @@ func (s *Sockets) openPair(ctx context.Context, c Config) error {
 		}
 		s.TCP.Close()
 	}
+}
+
+// vacant returns an error unless nobody has the UDP address. A node that drains has left
+// its TCP port, and would share the UDP port and the visitors of whoever comes there.
+func vacant(ctx context.Context, address string) error {
+	sock, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
+	if err != nil {
+		return err
+	}
+	return sock.Close()
 }
 
 func listenUDP(ctx context.Context, address string) (net.PacketConn, error) {
