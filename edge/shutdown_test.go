@@ -49,6 +49,7 @@ func TestShutdownServesHandshakesOfHTTP3(t *testing.T) {
 		for n.Admit.State().HalfOpen == 0 {
 			time.Sleep(time.Millisecond)
 		}
+		synctest.Wait() // the node is through with the packet
 		done := shutDown(t.Context(), n)
 		if got := <-answer; !strings.HasPrefix(got, "HTTP/3.0") {
 			t.Errorf("who was in a handshake: %s", got)

@@ -61,8 +61,8 @@ type slow struct {
 func (s *slow) fetch(body string, status int, lines ...string) Func {
 	return func(ctx context.Context, _ *http.Request) (*http.Response, error) {
 		s.calls.Add(1)
-		if n := s.inFlight.Add(1); n > s.most.Load() {
-			s.most.Store(n)
+		n := s.inFlight.Add(1)
+		for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
 		}
 		defer s.inFlight.Add(-1)
 		select {
