@@ -84,6 +84,10 @@ func (n *node) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		tell(upgradeStep{Text: err.Error(), Done: true})
 		return
 	}
+	select { // who reads the last line and asks for more is answered by the successor
+	case <-n.admin.Left():
+	case <-r.Context().Done():
+	}
 	tell(upgradeStep{Text: fmt.Sprintf("process %d serves; this one ends when its requests have, %s from now at the latest",
 		n.successor.process.Pid, n.patience()), Done: true, OK: true})
 }

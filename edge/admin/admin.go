@@ -62,6 +62,7 @@ const (
 type Server struct {
 	socket *socket
 	server *http.Server
+	left   chan struct{}
 }
 
 // New opens the listener. It serves nothing before Run.
@@ -74,7 +75,7 @@ func New(c Config, o Options, log *slog.Logger) (*Server, error) {
 	if !s.unix() {
 		handler = localOnly(handler)
 	}
-	return &Server{socket: s, server: &http.Server{
+	server := &Server{socket: s, left: make(chan struct{}), server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -82,7 +83,9 @@ func New(c Config, o Options, log *slog.Logger) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}}, nil
+	}}
+	server.server.RegisterOnShutdown(func() { close(server.left) })
+	return server, nil
 }
 
 // open takes over the listener that is there, or opens one.
@@ -145,6 +148,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Left is closed when Run has left the listener to a successor, or to nobody. Requests
+// that have come may still be under way.
+func (s *Server) Left() <-chan struct{} { return s.left }
 
 // Close closes a listener that was never run.
 func (s *Server) Close() error {

@@ -266,7 +266,16 @@ func TestInheritedListener(t *testing.T) {
 			if _, err := NewClient(second.Addr()).Get(t.Context(), "/healthz"); err != nil {
 				t.Error(err)
 			}
+			select {
+			case <-second.Left():
+				t.Error("the successor has left while it runs")
+			default:
+			}
 			cancel()
+			<-second.Left()
+			if _, err := NewClient(second.Addr()).Get(t.Context(), "/healthz"); err == nil {
+				t.Error("who has left answers")
+			}
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
