@@ -92,6 +92,7 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			_ = notify("STOPPING=1") // without a manager nobody needs to know
 		}
 	}
+	passed := false // the word to stop has come before its signal
 	for {
 		select {
 		case err := <-ended:
@@ -102,6 +103,8 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			case s == syscall.SIGHUP && ctx.Err() == nil && !n.draining.Load():
 				n.reload() // it logs
 			case s == syscall.SIGHUP:
+			case passed: // both processes were sent it
+				passed = false
 			case ctx.Err() != nil:
 				return errAborted
 			default:
@@ -109,6 +112,7 @@ func serve(ctx context.Context, n *node, log *slog.Logger, signals <-chan os.Sig
 			}
 		case <-n.before.stopped:
 			if ctx.Err() == nil { // else it had the signal as well
+				passed = true
 				stop("sent to the process before")
 			}
 		}

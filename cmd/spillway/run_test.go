@@ -127,3 +127,21 @@ func TestSecondSignalAborts(t *testing.T) {
 	close(s.answer)
 	<-answer
 }
+
+// The signal that was sent to the process before as well may come after that has passed
+// it on: it is no second one.
+func TestSignalAfterItsWord(t *testing.T) {
+	s := startSlowNode(t)
+	answer := s.visit()
+	<-s.arrived
+	s.before.stopped <- struct{}{}
+	s.awaitDraining(t)
+	s.signals <- syscall.SIGTERM
+	close(s.answer)
+	if got := <-answer; got != "200 OK done" {
+		t.Errorf("the request in flight got %q", got)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
