@@ -22,10 +22,15 @@ import (
 )
 
 // orphan is the program as a successor whose predecessor is killed before it has
-// released anything: at once, or when it was told that the successor is prepared.
+// released anything: when it has said hello, or when it was told that the successor is
+// prepared.
 func orphan() {
 	before, when := os.Getppid(), os.Args[1]
 	os.Args = append([]string{"spillway"}, os.Args[2:]...)
+	hello := []unix.PollFd{{Fd: firstStored, Events: unix.POLLIN}}
+	for hello[0].Revents == 0 { // without it this process would be no successor
+		unix.Poll(hello, -1)
+	}
 	switch when {
 	case "at once":
 		syscall.Kill(before, syscall.SIGKILL)

@@ -20,6 +20,10 @@ import (
 	"spillway/edge/admin"
 )
 
+// aside is an address at which no other test listens: a port that is left there stays
+// free.
+const aside = "127.0.0.7:0"
+
 // A succession is a node as an operator has it: a program, and those that follow it.
 type succession struct {
 	*place
@@ -149,6 +153,7 @@ func (s *succession) upgradeUnder(t *testing.T, v *visitors, times int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines = lines[:bytes.LastIndexByte(lines, '\n')+1] // the last may still be coming
 	for line := range bytes.Lines(lines) {
 		if !bytes.HasPrefix(line, []byte("{")) || !bytes.HasSuffix(line, []byte("}\n")) {
 			t.Errorf("the access log has a torn line: %q", line)
@@ -160,6 +165,9 @@ func (s *succession) upgradeUnder(t *testing.T, v *visitors, times int) {
 func (s *succession) endsWell(t *testing.T) {
 	t.Helper()
 	pid := s.pid()
+	if pid == 0 { // which would stand for the test itself and all around it
+		t.Fatal("no process serves")
+	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +184,7 @@ func zombie(pid int) bool {
 // it, with an error that has a service manager start it again: nothing listens any
 // more, and the next start finds the addresses free.
 func TestKilledSuccessor(t *testing.T) {
-	p := prepare(t)
+	p := prepare(t, "127.0.0.1:0", aside)
 	program, state := p.launch(t)
 	ended := make(chan error, 1)
 	go func() {
