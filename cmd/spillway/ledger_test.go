@@ -79,7 +79,7 @@ func TestKilledNodeKnowsWhatItSpent(t *testing.T) {
 		program.Wait()
 	}()
 	bill := emulator.Bill()
-	spent := state.Budgets["spill"].Periods[1].Spent // an hour may have ended
+	spent := state.Budgets["spill"].Periods[2].Spent // of the month: an hour or a day may have ended
 	// A block has at most the twentieth of the hour's amount, and the worst cases of
 	// those in flight and of those who wait for it, with the fields of an answer.
 	const block = 0.02/20 + (16+64)*0.000015

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ func TestReclaimGivesBack(t *testing.T) {
 	if before.objects < 64<<20 || before.stacks <= 0 {
 		t.Errorf("held %+v with 64 MiB in use", before)
 	}
+	runtime.KeepAlive(heap) // else it may be collected before
 	heap = nil
 	debug.FreeOSMemory()
 	if h := held(); h.objects > before.objects-32<<20 || h.free > 32<<20 || h.live <= 0 {
