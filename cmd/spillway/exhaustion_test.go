@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,24 @@ func TestKeysOnAFullDisk(t *testing.T) {
 	}
 }
 
+// awaitFiles waits until all is closed that was open for a moment: what visitors and tests
+// before have left would make room later.
+func (p *place) awaitFiles(t *testing.T) {
+	t.Helper()
+	runtime.GC() // which closes what nobody has any more
+	open, unchanged := 0, 0
+	p.await(t, "that no more files are closed", func() bool {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unchanged++; len(files) != open {
+			open, unchanged = len(files), 0
+		}
+		return unchanged == 20
+	})
+}
+
 // TestFileDescriptorsRunOut asks that connections that are there go on, that the
 // origin is not blamed, and that those who waited are served in the end.
 func TestFileDescriptorsRunOut(t *testing.T) {
@@ -88,6 +107,7 @@ func TestFileDescriptorsRunOut(t *testing.T) {
 	p.serves(t)
 	address := p.listeners.Addr().String()
 	early := dialTLS(t, address)
+	p.awaitFiles(t)
 	var was syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
