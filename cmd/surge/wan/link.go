@@ -64,7 +64,7 @@ func (l *link) backlog(now time.Duration) int64 {
 	if l.rate == 0 || l.idle <= now {
 		return 0
 	}
-	return int64((l.idle - now).Seconds() * float64(l.rate))
+	return int64(l.idle-now) * l.rate / int64(time.Second) // a float may lack the last byte
 }
 
 // full is how long until the backlog is within the queue.

@@ -44,6 +44,18 @@ func TestLinkRateAndQueue(t *testing.T) {
 	}
 }
 
+// What fills the queue to its last byte leaves no room for one more: 0.29 s at a hundred
+// bytes a second are 29 bytes, though 0.29*100 is less for a float.
+func TestLinkCountsWholeBytes(t *testing.T) {
+	l := link{rate: 100, queue: 1500}
+	if _, what := l.send(0, 29); what != passed {
+		t.Fatalf("the first datagram: fate %d", what)
+	}
+	if _, what := l.send(0, 1472); what != dropped {
+		t.Fatalf("%d bytes wait, the queue holds %d: fate %d", l.backlog(0), l.queue, what)
+	}
+}
+
 func TestLinkFull(t *testing.T) {
 	l := link{rate: 1000, queue: 2000}
 	f := func(now, want time.Duration) {
