@@ -71,7 +71,6 @@ func testNetwork(t *testing.T) network {
 // TestFramesArrive sends a flood over the cable: real sockets get the datagrams, from
 // where they say that they are, and the kernel answers the SYNs.
 func TestFramesArrive(t *testing.T) {
-	w := testNetwork(t)
 	file := t.TempDir() + "/hellos"
 	if err := writeHellos(t.Context(), file, 8); err != nil {
 		t.Fatal(err)
@@ -83,6 +82,7 @@ func TestFramesArrive(t *testing.T) {
 	for _, p := range profiles {
 		for _, kind := range payloads {
 			t.Run(fmt.Sprintf("%s %s", p, kind), func(t *testing.T) {
+				w := testNetwork(t) // where nothing of another flood is still under way
 				udp := listen(t, w)
 				before := segments(t, w)
 				o := order{Profile: p, Payload: kind, QUIC: nodeListens, TCP: nodeListens, Hellos: file, Rate: 2000}
