@@ -63,7 +63,11 @@ var bootstrapped = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("debootstrap: %w\n%s", err, tail(out))
 	}
 	// An installer would write it.
-	return folder, os.WriteFile(filepath.Join(folder, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o644)
+	if err := os.WriteFile(filepath.Join(folder, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+		return "", err
+	}
+	// What the system does daily writes files, at an hour of its choice: it may be now.
+	return folder, os.RemoveAll(filepath.Join(folder, "etc/systemd/system/timers.target.wants"))
 })
 
 // mirror is where this machine gets Debian 12 from, or nothing.
