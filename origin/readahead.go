@@ -252,9 +252,15 @@ func (b *readAhead) Close() error {
 	b.free()
 	b.data.Broadcast()
 	b.room.Broadcast()
-	abort := b.err == nil
+	abort, line := b.err == nil, b.e.line
+	if b.reading {
+		line = nil // at its end just now, perhaps, and another request's by now
+	}
 	b.mu.Unlock()
 	if abort {
+		if line != nil {
+			line.Close() // the transport does so only after its Close has returned
+		}
 		b.src.Close()
 		b.e.aborted()
 	}
