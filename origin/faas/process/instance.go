@@ -100,7 +100,6 @@ func (p *pool) reap(i *instance) {
 	i.mu.Lock()
 	i.exit = exit
 	i.mu.Unlock()
-	close(i.exited)
 	p.forget(i)
 }
 

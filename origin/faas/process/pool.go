@@ -213,11 +213,13 @@ func (p *pool) put(i *instance, proper bool) {
 	p.idle = append(p.idle, i)
 }
 
-// forget drops an instance whose process is gone. One that was killed from here
-// has been idle, has hung or is stopped with all: only the others have crashed.
+// forget drops an instance whose process is gone, and tells those who wait for that:
+// they find it counted. One that was killed from here has been idle, has hung or is
+// stopped with all: only the others have crashed.
 func (p *pool) forget(i *instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	close(i.exited)
 	delete(p.all, i)
 	if !i.wasKilled() {
 		p.crashed()
