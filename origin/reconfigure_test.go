@@ -40,7 +40,7 @@ func TestReconfigureKeeps(t *testing.T) {
 			dials[addr]++
 			return servers.dial(ctx, network, addr)
 		}
-		for range 50 {
+		for range 100 { // by chance, and enough for five to meet the broken one
 			if _, err := o.ask(t); err != nil {
 				t.Fatal(err)
 			}

@@ -302,6 +302,7 @@ func TestMutualTLS(t *testing.T) {
 
 	// Each handshake takes what the files hold by then.
 	o.retire()
+	time.Sleep(20 * time.Millisecond) // many file systems keep times no finer than the kernel's tick
 	first.issue("node-2", cert, key)
 	if got := ask(); got != "app.internal node-2" {
 		t.Errorf("got %q", got)
