@@ -209,7 +209,8 @@ func take(t *testing.T, f *Function) time.Duration {
 func TestFirstFreeInstanceIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, f := lambdaLike(t, functions.Config{Service: 100 * time.Millisecond, ColdStart: time.Second}, 100)
-		take(t, f) // starts the first
+		take(t, f)      // starts the first
+		synctest.Wait() // a slot is given back a moment after the answer
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
@@ -251,6 +252,7 @@ func TestThrottledFunctionIsSkippedAtOnce(t *testing.T) {
 			t.Error("the platform was asked again")
 		}
 		wg.Wait()
+		synctest.Wait() // a slot is given back a moment after the answer
 		if why := f.Ready("v"); why != outcome.None {
 			t.Errorf("Ready with instances that are free: %q", why)
 		}
