@@ -16,8 +16,9 @@ import (
 	"spillway/origin/scale"
 )
 
-// A crowd asks an origin of two servers, of two slots each and 100 ms on average,
-// in virtual time, and tells it what was asked.
+// A crowd asks an origin of one server, of four slots and 100 ms on average, in virtual
+// time, and tells it what was asked. Of two servers one would be drawn for each request,
+// without a seed, and now and then a crowd would be unlike the others.
 type crowd struct {
 	*Origin
 	rand *rand.Rand
@@ -26,31 +27,27 @@ type crowd struct {
 	wg          sync.WaitGroup
 }
 
-// crowdCapacity is what the servers can do, in requests a second.
+// crowdCapacity is what the server can do, in requests a second.
 const crowdCapacity = 40
 
 func newCrowd(t *testing.T, seed uint64) *crowd {
 	c := &crowd{rand: rand.New(rand.NewPCG(seed, 1))}
-	servers := network{}
-	for i, host := range []string{"a", "b"} {
-		slots, service := make(chan struct{}, 2), rand.New(rand.NewPCG(seed, uint64(2+i)))
-		var mu sync.Mutex
-		servers[host] = requests(func(conn net.Conn, _ *http.Request) bool {
-			slots <- struct{}{}
-			mu.Lock()
-			takes := time.Duration(service.ExpFloat64() * float64(100*time.Millisecond))
-			mu.Unlock()
-			time.Sleep(takes)
-			<-slots
-			io.WriteString(conn, ok+"Content-Length: 0\r\n\r\n")
-			return true
-		})
-	}
+	slots, service := make(chan struct{}, 4), rand.New(rand.NewPCG(seed, 2))
+	var mu sync.Mutex
 	c.Origin = newOrigin(t, Config{
-		Servers: []string{"http://a", "http://b"}, Limit: limit.Config{Min: 1, Max: 10000},
+		Limit:    limit.Config{Min: 1, Max: 10000},
 		ScaleOut: scale.Config{Target: 0.8, AtLeast: time.Minute, Every: 5 * time.Minute},
 	})
-	c.dial = servers.dial
+	c.dial = network{"a": requests(func(conn net.Conn, _ *http.Request) bool {
+		slots <- struct{}{}
+		mu.Lock()
+		takes := time.Duration(service.ExpFloat64() * float64(100*time.Millisecond))
+		mu.Unlock()
+		time.Sleep(takes)
+		<-slots
+		io.WriteString(conn, ok+"Content-Length: 0\r\n\r\n")
+		return true
+	})}.dial
 	return c
 }
 
@@ -68,7 +65,7 @@ func (c *crowd) tell(ctx context.Context) {
 	}
 }
 
-// come sends requests for a while, at a multiple of what the servers can do.
+// come sends requests for a while, at a multiple of what the server can do.
 func (c *crowd) come(t *testing.T, load float64, length time.Duration) {
 	for end := time.Now().Add(length); ; {
 		time.Sleep(time.Duration(c.rand.ExpFloat64() / (load * crowdCapacity) * float64(time.Second)))
