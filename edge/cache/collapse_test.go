@@ -92,6 +92,7 @@ func TestColdCrowdCostsOneFetch(t *testing.T) {
 			}
 			return true
 		})
+		synctest.Wait() // the flight ends after its last reader
 		if s := c.State(); s.Stored != 1 || s.Flights != 0 || s.FillBytes != 0 {
 			t.Errorf("%+v", s)
 		}
