@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"spillway/bpf/bpftest"
 )
 
 // A group is UDP sockets at one address of the loopback.
@@ -111,7 +113,8 @@ func TestSteer(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			ids := testIDs(t, server)
 			a := needKernel(t, Options{ConnectionIDs: ids})
-			g := &group{t: t} // without a heartbeat
+			bpftest.OwnNetwork(t) // in everybody's a free port may be that of others who share theirs
+			g := &group{t: t}     // without a heartbeat
 			for slot := range 4 {
 				if err := a.SetSocket(slot, g.add()); err != nil {
 					t.Fatal(err)
