@@ -112,6 +112,11 @@ func (c *Cache) promote(t *target, keys diskKeys, r *http.Request, p *Policy) {
 		return
 	}
 	t.asked = asked
+	// Who missed it in memory may come when the read that brought it there has ended.
+	if there, _ := c.usable(t, r, p); there != nil {
+		there.release()
+		return
+	}
 	o, e := c.choose(t, keys, r, p)
 	if o == nil {
 		return
