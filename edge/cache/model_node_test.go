@@ -50,10 +50,11 @@ func (n *lived) visit(s step) *got {
 	n.origin.next, n.origin.changed = s.reaction, false
 	before := len(n.origin.seen)
 	n.ask(g)
+	synctest.Wait() // a flight ends after its last reader
 	for s := n.cache.State(); s.Background+s.Flights > 0; s = n.cache.State() {
 		time.Sleep(time.Second)
+		synctest.Wait()
 	}
-	synctest.Wait()
 	g.seen = n.origin.seen[before:]
 	return g
 }
