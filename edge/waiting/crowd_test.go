@@ -245,8 +245,8 @@ func TestNodesKeepTheOrder(t *testing.T) {
 				}
 			}
 			// Who is called comes when its page asks again, some seconds sooner or later. Of
-			// 150 runs the worst had 242 of these.
-			if worst := c.overtaken(); late > 500 || worst > ahead+4*time.Second {
+			// 250 runs the worst had 252 of these, and the next 153.
+			if worst := c.overtaken(); late > 2000 || worst > ahead+4*time.Second {
 				t.Errorf("clocks %v apart: %d were overtaken by more than that and 2s, one by %v", ahead, late, worst)
 			}
 		})
