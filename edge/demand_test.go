@@ -141,7 +141,7 @@ func TestDemandCountsWhatIsPaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := faas.New("thumb", faas.Config{
-		Memory: 128 << 20, Timeout: time.Minute, MaxConcurrency: 1, MaxResponse: 1 << 20, Price: faas.PriceConfig{Platform: "aws-lambda"},
+		Memory: 128 << 20, Timeout: time.Minute, MaxConcurrency: 2, MaxResponse: 1 << 20, Price: faas.PriceConfig{Platform: "aws-lambda"},
 	}, provider, nil, slog.New(slog.DiscardHandler))
 	bill := &purse{}
 	call := func() {

@@ -95,8 +95,12 @@ func TestPathExercise(t *testing.T) {
 				r.Header.Get("Range") != "" || r.Header.Get("X-Amz-Evil") != "" {
 				t.Errorf("the function was asked %s %s %v", r.Method, r.RequestURI, r.Header)
 			}
-			w.settle(t)
-			if state := w.routeState(t, "default/spill/*", 0); state.Exercises != 1 || state.ExercisesUSD <= 0 || state.CostUSD != 0 {
+			var state edge.RouteState
+			await(t, "the call is paid", func() bool {
+				state = w.routeState(t, "default/spill/*", 0)
+				return state.Exercises == 1
+			})
+			if state.ExercisesUSD <= 0 || state.CostUSD != 0 {
 				t.Errorf("%+v", state)
 			}
 			w.ask("GET", "/spill/soon", "").check(t, 200, "origin", "")
@@ -104,16 +108,6 @@ func TestPathExercise(t *testing.T) {
 				t.Errorf("%d calls within the least gap", n)
 			}
 		})
-	}
-}
-
-// settle waits until no call is at risk any more.
-func (w *world) settle(t *testing.T) {
-	t.Helper()
-	for w.budget.State(time.Now()).AtRisk > 0 {
-		if t.Context().Err() != nil {
-			t.Fatal("a call is not settled")
-		}
 	}
 }
 
