@@ -109,6 +109,7 @@ func TestNoHit(t *testing.T) {
 	if _, _, _, ok := w.server.Hit(secure("GET", "/plain/a")); !ok {
 		t.Fatal("what is fresh and whole is no hit")
 	}
+	await(t, "the fetches are over", func() bool { return w.cache.State().Flights == 0 })
 	outcomes, stats := w.server.Outcomes(), w.cache.State()
 	for _, r := range []*http.Request{
 		secure("HEAD", "/plain/a"),

@@ -146,8 +146,7 @@ func TestHits3NotWanted(t *testing.T) {
 	stop()
 	looks.Wait()
 	await(t, "nothing in flight", func() bool { return p.server.InFlight() == 0 })
-	given := p.server.Outcomes()[outcome.Canceled]
-	if given == 0 {
+	if p.server.Outcomes()[outcome.Canceled] == 0 {
 		t.Error("none was given up")
 	}
 	await(t, "the access log has them, and that nothing was sent", func() bool {
@@ -158,7 +157,7 @@ func TestHits3NotWanted(t *testing.T) {
 				logged++
 			}
 		}
-		return logged == given
+		return logged == p.server.Outcomes()[outcome.Canceled] // the last may still come
 	})
 }
 
