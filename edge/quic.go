@@ -169,16 +169,18 @@ var errRefused = errors.New("connection refused")
 // browsers then come over TCP at once; while the node drains that tells them to try
 // another node, which silence would not. Who comes late in a hand-over is not refused.
 func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	q.alive.Add(1) // before the look: a drain that begins after it would find nobody, and end
 	if q.l.drain.Err() != nil {
+		q.alive.Add(-1)
 		return nil, errRefused
 	}
 	h, why := q.l.admit.Connect(addrPort(info.RemoteAddr), info.AddrVerified)
 	if why != outcome.None {
+		q.alive.Add(-1)
 		return nil, errRefused
 	}
 	q.l.tls.newcomers.giveWay() // a burst of first packets is more than a processor's turn
 	c := &connection{handshake: h}
-	q.alive.Add(1)
 	context.AfterFunc(ctx, func() {
 		q.alive.Add(-1)
 		c.settle()
