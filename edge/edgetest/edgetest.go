@@ -97,7 +97,8 @@ type Node struct {
 	Client *tls.Config
 
 	latency time.Duration
-	network *network // nil on real sockets
+	network *network      // nil on real sockets
+	ran     chan struct{} // closed when it runs no more, and has told why
 }
 
 // Start starts a node on real sockets. It stops when the test ends.
@@ -127,7 +128,7 @@ func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{Admit: admit.New(s.Admit, 2), latency: s.Latency}
+	n := &Node{Admit: admit.New(s.Admit, 2), latency: s.Latency, ran: make(chan struct{})}
 	var err error
 	n.Listeners, err = edge.NewListenersOn(socks, s.Config, []string{Host}, n.Admit, s.Handler, log)
 	if err != nil {
@@ -138,6 +139,7 @@ func (s Setup) start(t testing.TB, socks edge.Sockets) *Node {
 	n.Client = &tls.Config{RootCAs: pool, ServerName: Host}
 	life := context.WithoutCancel(t.Context())
 	go func() {
+		defer close(n.ran)
 		if err := n.Listeners.Run(life); err != nil {
 			t.Logf("run listeners: %v", err)
 		}
@@ -162,6 +164,7 @@ func (n *Node) Stop(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	n.Listeners.Shutdown(ctx)
+	<-n.ran // or it could tell why when the test has ended, which is a panic
 }
 
 // URL is the address of the node.
