@@ -156,8 +156,7 @@ func TestPathStaleBeforeFunction(t *testing.T) {
 
 func TestPathOriginDead(t *testing.T) {
 	runWorld(t, func(t *testing.T, w *world) {
-		w.origin.CloseClientConnections()
-		w.origin.Listener.Close()
+		w.origin.dies(t)
 		a := w.ask("GET", "/spill/a", "")
 		if a.status != 200 || !strings.HasPrefix(a.spillway, "function; reason=origin-") {
 			t.Errorf("got %d %q %q (%v)", a.status, a.spillway, a.body, a.err)

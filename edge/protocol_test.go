@@ -236,7 +236,7 @@ func TestHintsForVisitorsWhoLeave(t *testing.T) {
 
 func TestErrorsNameTheirCauseAndRequest(t *testing.T) {
 	runWorld(t, func(t *testing.T, w *world) {
-		w.origin.Close()
+		w.origin.dies(t)
 		a := w.ask("GET", "/plain/a", "", "X-Request-Id", "mine-7")
 		a.check(t, 503, "shed; reason=origin-down", "503 Service Unavailable\n")
 		if got := a.header.Get("Proxy-Status"); got != "spillway; error=destination_unavailable" {
@@ -278,13 +278,13 @@ func TestErrorPages(t *testing.T) {
 			w.origin.says(func(rw http.ResponseWriter, r *http.Request) { http.Error(rw, "mine", http.StatusInternalServerError) })
 			f("/plain/a", 500, "text/plain; charset=utf-8", "mine\n")
 			f("/nowhere", 404, "application/json", `{"error":"404 Not Found"}`)
-			w.origin.Close()
+			w.origin.dies(t)
 			// 502 while a connection dies, 503 afterwards.
 			if a := w.ask("GET", "/plain/a", ""); a.status < 502 || a.body != "own words" {
 				t.Errorf("got %d %q", a.status, a.body)
 			}
-			w.first.Close()
-			w.second.Close()
+			w.first.dies(t)
+			w.second.dies(t)
 			f("/spill/a", 503, "text/html; charset=utf-8", "<h1>503 Service Unavailable</h1>r1 {{other}}")
 		})
 	}

@@ -141,8 +141,8 @@ func TestDeadline(t *testing.T) {
 				t.Errorf("the origin is asked %d times in 130, want about 2", n)
 			}
 			// What no function could take is the origin's all the same.
-			w.first.Close()
-			w.second.Close()
+			w.first.dies(t)
+			w.second.dies(t)
 			w.ask("GET", "/spill/2", "").check(t, 200, "queued", "")
 		})
 	}

@@ -72,7 +72,7 @@ func TestPathPrewarmsWhenTheOriginIsDown(t *testing.T) {
 		w.ask("GET", "/spill/x", "", "Cache-Control", "no-store")
 	}
 	background(t, w.server.Prewarm)
-	w.origin.Close()
+	w.origin.dies(t)
 	for {
 		w.ask("GET", "/spill/x", "", "X-Spillway-Warm-Up", "1")
 		select {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sys/unix"
 
 	"spillway/edge"
 	"spillway/edge/admit"
@@ -70,6 +72,26 @@ func newScript(t testing.TB, name string) *script {
 }
 
 func (s *script) says(h http.HandlerFunc) { s.handler.Store(&h) }
+
+// dies closes the backend for good. Its port stays taken: else the next to listen there
+// could be anybody, and answer.
+func (s *script) dies(t testing.TB) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil { // connections may linger
+		t.Fatal(err)
+	}
+	at := s.Listener.Addr().(*net.TCPAddr)
+	s.Listener.Close()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: at.Port, Addr: [4]byte(at.IP.To4())}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
 
 func originConfig(url string, slots int) origin.Config {
 	return origin.Config{
