@@ -75,8 +75,10 @@ func (o *strictOrigin) http2(conn net.Conn) {
 				frames.WriteWindowUpdate(0, n)
 			}
 		case *http2.RSTStreamFrame:
-			o.breach("%s %s was reset: %v", streams[id].method, streams[id].target, f.ErrCode)
-			delete(streams, id)
+			if s != nil { // else it was answered
+				o.breach("%s %s was reset: %v", s.method, s.target, f.ErrCode)
+				delete(streams, id)
+			}
 			continue
 		}
 		if err != nil {
