@@ -113,6 +113,7 @@ func TestRenewalLeavesRoom(t *testing.T) {
 	w := newWorld(t, "h2", 5)
 	w.says(expired, "20", "old")
 	w.ask("GET", "/plain/a", "").check(t, 200, "origin", "old")
+	w.settled(t)
 	leave, inside := make(chan struct{}), atomic.Int64{}
 	w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/plain/occupy") {

@@ -161,12 +161,13 @@ func TestWebSocketIsCarried(t *testing.T) {
 	})
 }
 
-// settled waits until no request is in flight.
+// settled waits until no request is in flight, and no fetch: its visitors may have all of it
+// before it is over, and until then nobody fetches the same anew.
 func (w *world) settled(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); w.server.InFlight() > 0; {
+	for deadline := time.Now().Add(20 * time.Second); w.server.InFlight() > 0 || w.cache.State().Flights > 0; {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d requests are still in flight", w.server.InFlight())
+			t.Fatalf("%d requests and %d fetches are still in flight", w.server.InFlight(), w.cache.State().Flights)
 		}
 		time.Sleep(time.Millisecond)
 	}
