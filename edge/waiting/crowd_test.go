@@ -226,28 +226,21 @@ func TestThoseWhoLeaveHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// TestNodesKeepTheOrder lets visitors go to either of two nodes with clocks that
-// differ, each time anew. Nodes tell each other nothing.
+// TestNodesKeepTheOrder lets visitors go to one of two nodes with clocks that differ,
+// each time anew. Nodes tell each other nothing. To one few come: without what they
+// bring from the other it would call them nine seconds too soon.
 func TestNodesKeepTheOrder(t *testing.T) {
 	for _, ahead := range []time.Duration{0, time.Second, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCrowd(0, ahead)
-			c.near = []float64{.6, .4}
+			c.near = []float64{.95, .05}
 			c.arrive(10_000, 10*time.Second)
 			if len(c.served) != 10_000 || c.sentAway > 0 {
 				t.Errorf("%d served, %d sent away in their turn", len(c.served), c.sentAway)
 			}
-			late, latest := 0, time.Duration(0)
-			for _, v := range c.served {
-				latest = max(latest, v.arrived)
-				if latest-v.arrived > ahead+2*time.Second {
-					late++
-				}
-			}
-			// Who is called comes when its page asks again, some seconds sooner or later. Of
-			// 250 runs the worst had 252 of these, and the next 153.
-			if worst := c.overtaken(); late > 2000 || worst > ahead+4*time.Second {
-				t.Errorf("clocks %v apart: %d were overtaken by more than that and 2s, one by %v", ahead, late, worst)
+			// Who is called comes when its page asks again, up to two seconds later.
+			if worst := c.overtaken(); worst > ahead+3*time.Second {
+				t.Errorf("clocks %v apart: somebody was overtaken by one who came %v later", ahead, worst)
 			}
 		})
 	}
