@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -103,12 +102,17 @@ func TestPathHedge(t *testing.T) {
 			for range 100 { // as many as a hedge needs to know
 				w.ask("GET", "/spill/x", "").check(t, 200, "origin", "")
 			}
-			stopped := make(chan string, 10)
+			asked, stopped := make(chan struct{}), make(chan struct{})
 			w.origin.says(func(rw http.ResponseWriter, r *http.Request) {
-				if r.Method == "GET" && strings.HasSuffix(r.URL.Path, "/hangs") {
+				if r.Method == "GET" {
+					close(asked)
 					<-r.Context().Done()
-					stopped <- r.URL.Path
+					close(stopped)
 				}
+			})
+			w.first.says(func(rw http.ResponseWriter, r *http.Request) {
+				<-asked // else the origin may never hear of a request that is answered so soon
+				io.WriteString(rw, "first "+r.URL.Path)
 			})
 			began := time.Now()
 			w.ask("GET", "/spill/hangs", "").check(t, 200, "function; reason=hedged", "first /spill/hangs")
