@@ -126,6 +126,15 @@ func (s *socket) say(text string) (string, error) {
 	return string(payload), err
 }
 
+// up waits until the node knows that the socket is open. Its header may come before:
+// what is cut then is a request that was canceled, and no tunnel.
+func (s *socket) up(t *testing.T) {
+	t.Helper()
+	if heard, err := s.say("up"); heard != "up" || err != nil {
+		t.Fatalf("answered %d, heard %q (%v)", s.status, heard, err)
+	}
+}
+
 // opened is the status that says that a WebSocket is open.
 func opened(proto string) int {
 	if proto == "h1" {
@@ -243,14 +252,14 @@ func TestWebSocketEnds(t *testing.T) {
 			c.CloseNow()
 		}
 	}
-	f := func(name string, origin http.HandlerFunc, idle time.Duration, end func(w *world, t *testing.T)) {
+	f := func(name string, origin http.HandlerFunc, idle time.Duration, end func(t *testing.T, w *world, s *socket)) {
 		for _, proto := range edgetest.Protocols {
 			t.Run(name+"/"+proto, func(t *testing.T) {
 				w := newWorldWith(t, proto, 1, func(c *edge.Config, _ []edge.RouteConfig) { c.Timeouts.Tunnel = idle })
 				w.origin.says(origin)
 				s, err := w.openSocket(t, "/plain/socket")
 				if err == nil {
-					end(w, t)
+					end(t, w, s)
 					io.Copy(io.Discard, s)
 				} else if idle == time.Hour { // else the end of silence, a reset, may overtake the header
 					t.Fatal(err)
@@ -262,10 +271,13 @@ func TestWebSocketEnds(t *testing.T) {
 			})
 		}
 	}
-	nothing := func(*world, *testing.T) {}
+	nothing := func(*testing.T, *world, *socket) {}
 	f("origin hangs up", hangUp, time.Hour, nothing)
 	f("silence", echoSockets, 50*time.Millisecond, nothing)
-	f("node stops", echoSockets, time.Hour, func(w *world, t *testing.T) { w.node.Stop(t) })
+	f("node stops", echoSockets, time.Hour, func(t *testing.T, w *world, s *socket) {
+		s.up(t)
+		w.node.Stop(t)
+	})
 }
 
 // A tunnel's end and the visitor's reset may come at once. What is cut after the
@@ -311,11 +323,7 @@ func TestShutdownWaitsForTheEndOfTunnels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Its header may come before the node knows that it has: what is cut then is a
-			// request that was canceled, and no tunnel.
-			if heard, err := s.say("up"); heard != "up" || err != nil {
-				t.Fatalf("answered %d, heard %q (%v)", s.status, heard, err)
-			}
+			s.up(t)
 		}
 		w.node.Stop(t)
 		if n, counted := w.server.InFlight(), w.server.Outcomes(); n != 0 || counted[outcome.Origin] != 3 {
