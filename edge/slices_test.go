@@ -96,7 +96,8 @@ func TestLargeObject(t *testing.T) {
 			t.Errorf("HEAD: %v", head.header)
 		}
 		w.awaitUnpinned(t, "answered")
-		if s := w.cache.State(); s.FillBytes != 0 || s.Entries != 40 {
+		await(t, "the fetches are over", func() bool { return w.cache.State().FillBytes == 0 })
+		if s := w.cache.State(); s.Entries != 40 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -182,7 +183,8 @@ func TestSlicesWhileAllChanges(t *testing.T) {
 			}
 		})
 		w.awaitUnpinned(t, "over")
-		if s := w.cache.State(); s.FillBytes != 0 || s.Slices.Fetched == 0 || s.Slices.Stored == 0 || whole.Load() == 0 {
+		await(t, "the fetches are over", func() bool { return w.cache.State().FillBytes == 0 })
+		if s := w.cache.State(); s.Slices.Fetched == 0 || s.Slices.Stored == 0 || whole.Load() == 0 {
 			t.Errorf("%d whole answers, %+v", whole.Load(), s)
 		}
 	})
