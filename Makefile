@@ -33,7 +33,7 @@ conformance: build ## the public tests of HTTP caches; ARGS="-http3", ARGS="-fas
 test-more: ## browsers and other programs against the node, all simulated origins, 1,000 kills, 20 upgrades: some 35 minutes
 	@scripts/setup more
 	@scripts/test more
-	@SPILLWAY_FAST_PATH=off go test -count 1 ./edge
+	@SPILLWAY_FAST_PATH=off scripts/test plain ./edge
 	@$(MAKE) --no-print-directory conformance ARGS="-fast-path off"
 	@scripts/test-kernel
 	@SPILLWAY_GRID=. go test -count 1 -run TestGrid ./origin/limit
