@@ -182,7 +182,7 @@ func (g gathering) keepAsking(ctx context.Context, path string, d time.Duration)
 		return 0, cause
 	}
 	if answers.Load() == 0 {
-		return 0, errors.New("nothing was answered")
+		return 0, errNoAnswer
 	}
 	return answers.Load(), nil
 }

@@ -51,6 +51,9 @@ func (f *field) measureStreams(ctx context.Context, o options, progress io.Write
 	return rows, nil
 }
 
+// errNoAnswer says that a time was too short to measure anything in.
+var errNoAnswer = errors.New("nothing was answered")
+
 // measure loads the peer and returns its CPU time per request, in
 // microseconds.
 func (p *peer) measure(ctx context.Context, s shape, d time.Duration) (float64, error) {
@@ -63,7 +66,7 @@ func (p *peer) measure(ctx context.Context, s shape, d time.Duration) (float64, 
 		return 0, err
 	}
 	if answered == 0 {
-		return 0, errors.New("nothing was answered")
+		return 0, errNoAnswer
 	}
 	return float64(used.Microseconds()) / float64(answered), nil
 }
