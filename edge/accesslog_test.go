@@ -14,12 +14,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 func FuzzAppendField(f *testing.F) {

@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 func mustConnectionIDKeys(t *testing.T, c Config) *ConnectionIDKeys {

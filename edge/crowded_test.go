@@ -5,13 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // slowOn answers at once, and what is asked for on /slow after a wait.

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -23,6 +22,7 @@ import (
 
 	"spillway/edge"
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // drip gives a piece per interval, of one byte unless told.

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/overflow"
+	"spillway/edge/synctest"
 	"spillway/edge/waiting"
 	"spillway/origin"
 	"spillway/origin/faas"

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/exercise"
 	"spillway/edge/overflow"
+	"spillway/edge/synctest"
 	"spillway/origin"
 	"spillway/origin/faas"
 	"spillway/origin/faas/budget"

@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // Flows that were steered here still come for a while, and are served and told to go

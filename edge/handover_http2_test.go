@@ -8,13 +8,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // request is the header of a request in frames.

@@ -5,7 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
+
+	"spillway/edge/synctest"
 )
 
 // A stuckWriter is the connection of a visitor who does not read until he is

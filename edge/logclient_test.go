@@ -7,8 +7,9 @@ import (
 	"net/netip"
 	"regexp"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 var clientModes = []string{"full", "prefix", "hash", "none"}

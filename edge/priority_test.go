@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 var large = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 500<<10)) })

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 const proxyLine = "PROXY TCP4 203.0.113.7 192.0.2.1 12345 443\r\n"

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -16,6 +15,7 @@ import (
 	"spillway/edge"
 	"spillway/edge/admit"
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // A visitor of yesterday resumes after a restart, on TCP and on QUIC, where what it sends

@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/edgetest"
+	"spillway/edge/synctest"
 )
 
 // Handshakes that nobody goes on with hold a shutdown up for as long as they ever may

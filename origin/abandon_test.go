@@ -7,10 +7,11 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/test/bufconn"
+
+	"spillway/edge/synctest"
 )
 
 // toldConn notes how many permits were out when the server was told to stop.

@@ -13,10 +13,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/limit"
 )
 

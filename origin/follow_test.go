@@ -9,9 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"spillway/edge/synctest"
 	"spillway/origin/limit"
 	"spillway/origin/scale"
 )

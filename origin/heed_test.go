@@ -8,8 +8,9 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // waitForTick waits until the limiter has looked at what happened, in virtual

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/limit"
 )
 

@@ -7,7 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
+
+	"spillway/edge/synctest"
 )
 
 // protobuf writes fields of doubles, and among them fields that nobody asked for.

@@ -13,10 +13,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"spillway/edge/synctest"
 )
 
 // A zone answers a resolver's questions for A records from memory, whatever the

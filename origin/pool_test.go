@@ -15,12 +15,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 func TestServers(t *testing.T) {

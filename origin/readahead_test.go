@@ -10,12 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/limit"
 )
 

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 func TestRetryBudget(t *testing.T) {

@@ -2,8 +2,9 @@ package origin
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // shares counts where n requests would go that all stay in flight, or end at

@@ -5,12 +5,12 @@ import (
 	"math"
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 func config() Config {

@@ -6,8 +6,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // forgetfulKernel takes everything, and judges nothing when it is asked.

@@ -3,10 +3,10 @@ package admit
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 // at returns a Controller at a level, in user space.

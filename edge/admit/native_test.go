@@ -5,8 +5,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 func TestNativeModeIsOnTrial(t *testing.T) {

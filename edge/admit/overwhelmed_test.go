@@ -2,8 +2,9 @@ package admit
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // TestOverwhelmed: only the last level overwhelms, only while admission is enforced, and

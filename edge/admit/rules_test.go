@@ -4,10 +4,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 // The kernel sees the addresses of proxies, not of the visitors that these name.

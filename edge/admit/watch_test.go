@@ -7,8 +7,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // However many packets are dropped, the log has a few lines every few seconds, and

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // A chaotic origin takes any time, and does to each key what its name says.

@@ -7,8 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // turns answer with each of the functions in turn, and note what was asked.

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // smallDisk mounts a disk of so many bytes, which ends with the test, and returns a

@@ -2,8 +2,9 @@ package cache
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // TestHeadUpdates: RFC 9111 section 4.3.5.

@@ -5,7 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
+
+	"spillway/edge/synctest"
 )
 
 func TestInvalidate(t *testing.T) {

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 const standsIn = "Cache-Control: max-age=10, stale-if-error=600"

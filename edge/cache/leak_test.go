@@ -8,8 +8,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // Twenty users ask at once, and then in turn. Each must get its own answer: the

@@ -4,8 +4,9 @@ import (
 	"context"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // TestPeekLeavesNoTrace: it finds what a lookup finds, and nobody can tell.

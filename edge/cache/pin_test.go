@@ -10,10 +10,11 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 // poisoned makes a cache overwrite what it frees.

@@ -14,10 +14,11 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 // A library is an origin whose only object changes. It has ranges and conditions as

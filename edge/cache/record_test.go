@@ -4,9 +4,10 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
+
+	"spillway/edge/synctest"
 )
 
 // fillIn sets all that a value consists of, and fails where it does not know how.

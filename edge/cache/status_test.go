@@ -3,10 +3,11 @@ package cache
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/dunglas/httpsfv"
+
+	"spillway/edge/synctest"
 )
 
 func TestStatusString(t *testing.T) {

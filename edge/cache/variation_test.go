@@ -9,10 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 // TestParseVariation is section 4 of draft-ietf-httpbis-no-vary-search-10.

@@ -5,8 +5,9 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // TestOriginSaturates asks that an origin of two slots serves two requests per

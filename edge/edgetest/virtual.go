@@ -5,12 +5,12 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"spillway/edge"
+	"spillway/edge/synctest"
 )
 
 // RunVirtual runs f once per protocol in a bubble of testing/synctest, each

@@ -3,10 +3,11 @@ package exercise
 import (
 	"math"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 var begin = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)

@@ -14,13 +14,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

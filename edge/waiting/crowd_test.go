@@ -5,10 +5,11 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 // A crowd is the visitors of a small origin in virtual time, to which there is no

@@ -4,8 +4,9 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"spillway/edge/synctest"
 )
 
 // TestDoorGoesByArrival lets visitors stand at the door in another order than that

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

@@ -11,13 +11,13 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/test/bufconn"
 
 	"spillway/cmd/surge/functions"
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

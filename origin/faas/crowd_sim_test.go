@@ -10,11 +10,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/cmd/surge/functions"
 	"spillway/edge/overflow"
+	"spillway/edge/synctest"
 )
 
 // A crowd is a flash crowd in virtual time: half of what the origin can do, then

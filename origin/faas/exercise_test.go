@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

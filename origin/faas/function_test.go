@@ -11,12 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

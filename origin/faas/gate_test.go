@@ -10,13 +10,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"spillway/cmd/surge/functions"
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

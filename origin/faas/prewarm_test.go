@@ -8,11 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/cmd/surge/functions"
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 

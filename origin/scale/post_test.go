@@ -19,9 +19,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"spillway/edge/synctest"
 	"spillway/origin/remote"
 )
 

@@ -12,10 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"spillway/edge/synctest"
 )
 
 // fieldBytes is the size of what the emulated function says about its answers.

@@ -9,10 +9,11 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"spillway/edge/synctest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

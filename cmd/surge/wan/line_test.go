@@ -4,10 +4,11 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"spillway/edge/synctest"
 )
 
 // Each datagram is delivered at the instant it is due, also one that is put before

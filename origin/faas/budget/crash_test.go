@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"spillway/edge/outcome"
+	"spillway/edge/synctest"
 )
 
 // TestEveryCrashCountsEnough spends from 64 callers, records all that is written,

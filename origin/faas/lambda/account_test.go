@@ -9,10 +9,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"spillway/cmd/surge/functions"
+	"spillway/edge/synctest"
 	"spillway/origin/faas"
 )
 
