@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,23 +79,24 @@ func talk(t *testing.T, ids *ConnectionIDs, at *net.UDPAddr, retried bool, conne
 		Conn: conn, ConnectionIDGenerator: generator{ids},
 		VerifySourceAddress: func(net.Addr) bool { return retried },
 	}
-	defer transport.Close()
 	listener, err := transport.Listen(selfSigned(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer transport.Close() // which ends all connections
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	go func() {
+	serving.Go(func() {
 		for {
 			c, err := listener.Accept(ctx)
 			if err != nil {
 				return
 			}
-			go echo(ctx, c)
+			serving.Go(func() { echo(ctx, c) })
 		}
-	}()
+	})
 	for range connections {
 		visit(ctx, t, at)
 	}
@@ -124,16 +126,18 @@ func visit(ctx context.Context, t *testing.T, at *net.UDPAddr) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var writing sync.WaitGroup
+	defer writing.Wait()
 	defer func() { _ = c.CloseWithError(0, "") }()
 	s, err := c.OpenStreamSync(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const size = 30_000
-	go func() {
+	writing.Go(func() {
 		_, _ = s.Write(make([]byte, size))
 		_ = s.Close()
-	}()
+	})
 	if back, err := io.ReadAll(s); err != nil || len(back) != size {
 		t.Fatalf("%d bytes came back, %v", len(back), err)
 	}
