@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 				fmt.Fprintf(w, "origin serves %s\n", r.URL.Path)
 			}))
 			e.Defer(origin.Close)
+			e.Defer(func() { killNode(filepath.Join(e.WorkDir, "admin.sock")) })
 			e.Setenv("ORIGIN", origin.URL)
 			return nil
 		},
@@ -71,6 +72,16 @@ func mayJudge() bool {
 	_, noIP := exec.LookPath("ip")
 	_, noUnshare := exec.LookPath("unshare")
 	return err == nil && noIP == nil && noUnshare == nil
+}
+
+// killNode kills the process that serves, if one does at the end of a script. After an
+// upgrade the script has not started it, but would wait for it without end: it has the
+// output of the one that was started.
+func killNode(socket string) {
+	var state nodeState
+	if err := admin.NewClient("unix:"+socket).Status(context.Background(), &state); err == nil && state.PID != 0 {
+		_ = syscall.Kill(state.PID, syscall.SIGKILL) // it may be ending
+	}
 }
 
 // subst FILE... puts the environment into files.
