@@ -28,8 +28,7 @@ func judged(t *testing.T) (*succession, *visitors) {
 	ownNetwork(t)
 	outside := otherEnd(t)
 	var l net.Listener
-	var err error
-	outside.do(func() { l, err = net.Listen("tcp", "192.0.2.2:0") })
+	err := outside.do(func() (err error) { l, err = net.Listen("tcp", "192.0.2.2:0"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +72,11 @@ func (s *succession) watchKernel(t *testing.T, v *visitors) (end func()) {
 			}
 		})
 	}
+	leave := sync.OnceFunc(func() { close(stop); watching.Wait() })
+	t.Cleanup(leave)
 	return func() {
 		t.Helper()
-		close(stop)
-		watching.Wait()
+		leave()
 		state := s.state()
 		t.Logf("%d packets of who is denied; %s, %s", tries.Load(), state.Admission.Mode, state.Visits.UDPSteering)
 		if tries.Load() == 0 || state.Admission.Mode != admit.Generic || state.Visits.UDPSteering != "kernel" {
@@ -137,8 +137,7 @@ func TestKilledNodeFreesItsInterface(t *testing.T) {
 	if !attached() {
 		t.Fatal("no program is at the interface")
 	}
-	pid := s.pid()
-	syscall.Kill(pid, syscall.SIGKILL)
+	pid := s.signal(t, syscall.SIGKILL)
 	s.await(t, "a free interface", func() bool { return zombie(pid) || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 	s.await(t, "a free interface", func() bool { return !attached() })
 	s = s.succeed(t)

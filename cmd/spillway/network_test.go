@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,8 +43,10 @@ func otherEnd(t *testing.T) *network {
 	bpftest.IP(t, fmt.Sprintf("link set v1 netns /proc/%d/fd/%d", os.Getpid(), n.file.Fd()))
 	for _, command := range []string{"link set lo up", "addr add 192.0.2.2/24 dev v1", "addr add 192.0.2.3/24 dev v1", "link set v1 up"} {
 		var out []byte
-		var err error
-		n.do(func() { out, err = exec.Command("ip", strings.Fields(command)...).CombinedOutput() })
+		err := n.do(func() (err error) {
+			out, err = exec.Command("ip", strings.Fields(command)...).CombinedOutput()
+			return err
+		})
 		if err != nil {
 			t.Fatalf("ip %s: %v: %s", command, err, out)
 		}
@@ -51,22 +54,33 @@ func otherEnd(t *testing.T) *network {
 	return n
 }
 
-// do runs f in the network.
-func (n *network) do(f func()) {
+// do runs f in the network, and returns its error. Who comes when the test has ended, as
+// a client may that dials for a request which is over, finds no network any more.
+func (n *network) do(f func() error) error {
 	if n == nil {
-		f()
-		return
+		return f()
 	}
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread() // it ends with the goroutine
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			panic(err) // it has a file of the network
+		err := n.enter()
+		if err == nil {
+			err = f()
 		}
-		f()
+		done <- err
 	}()
-	<-done
+	return <-done
+}
+
+// enter moves the thread to the network.
+func (n *network) enter() error {
+	raw, err := n.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	return errors.Join(err, failed)
 }
 
 // dial opens a connection from an address, or any if that is empty.
@@ -75,7 +89,7 @@ func (n *network) dial(ctx context.Context, from, to string) (conn net.Conn, err
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
-	n.do(func() { conn, err = d.DialContext(ctx, "tcp", to) })
+	err = n.do(func() (err error) { conn, err = d.DialContext(ctx, "tcp", to); return err })
 	return conn, err
 }
 
@@ -86,7 +100,7 @@ func (n *network) dialQUIC(ctx context.Context, to string, t *tls.Config, c *qui
 		return nil, err
 	}
 	var sock *net.UDPConn
-	n.do(func() { sock, err = net.ListenUDP("udp4", nil) })
+	err = n.do(func() (err error) { sock, err = net.ListenUDP("udp4", nil); return err })
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,8 @@ func (v *visitors) come() (leave func()) {
 	return v.browse()
 }
 
-// browse begins visits for two bytes each, and returns what ends all visits.
+// browse begins visits for two bytes each, and returns what ends all visits. A test that
+// fails before is left by them as well.
 func (v *visitors) browse() (leave func()) {
 	var ends []func()
 	for _, proto := range []string{"h1", "h2", "h3"} {
@@ -171,12 +172,16 @@ func (v *visitors) browse() (leave func()) {
 			return v.get(c, "/", 2)
 		})
 	}
-	return func() {
+	end := func() {
 		v.stopping.Store(true)
 		v.running.Wait()
 		for _, end := range ends {
 			end()
 		}
+	}
+	v.t.Cleanup(end)
+	return func() {
+		end()
 		for kind, n := range v.requests {
 			v.t.Logf("%s: %d", kind, n.Load())
 			if n.Load() == 0 {
