@@ -89,7 +89,7 @@ func TestKilledNodeKnowsWhatItSpent(t *testing.T) {
 	}
 }
 
-// launch starts the program and waits for it.
+// launch starts the program and waits for it. It does not outlive the test.
 func (p *place) launch(t *testing.T) (*exec.Cmd, nodeState) {
 	t.Helper()
 	program := exec.Command("spillway", "run", "--config", p.file("spillway.yaml"))
@@ -97,6 +97,7 @@ func (p *place) launch(t *testing.T) (*exec.Cmd, nodeState) {
 	if err := program.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { program.Process.Kill() }) // it may have ended
 	client := admin.NewClient("unix:" + p.file("a.sock"))
 	var state nodeState
 	p.await(t, "the node", func() bool { return client.Status(t.Context(), &state) == nil })

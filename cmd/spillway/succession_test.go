@@ -95,7 +95,7 @@ func TestUpgradesLoseNothing(t *testing.T) {
 	}
 	t.Run("one socket", func(t *testing.T) {
 		origin := httptest.NewServer(http.HandlerFunc(slowly))
-		defer origin.Close()
+		t.Cleanup(origin.Close) // after the visitors have left
 		s := crossroads(t, "127.0.0.1:0", origin.URL)
 		v := &visitors{t: t, listen: s.listen, requests: map[string]*atomic.Int64{}}
 		s.upgradeUnder(t, v, 2)
@@ -164,14 +164,20 @@ func (s *succession) upgradeUnder(t *testing.T, v *visitors, times int) {
 // endsWell stops the node and waits until no process of it is left.
 func (s *succession) endsWell(t *testing.T) {
 	t.Helper()
-	pid := s.pid()
-	if pid == 0 { // which would stand for the test itself and all around it
+	pid := s.signal(t, syscall.SIGTERM)
+	s.await(t, "the end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) })
+}
+
+// signal sends a signal to the process that serves, and returns which that is.
+func (s *succession) signal(t *testing.T, signal syscall.Signal) (pid int) {
+	t.Helper()
+	if pid = s.pid(); pid == 0 { // which would stand for the test itself and all around it
 		t.Fatal("no process serves")
 	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(pid, signal); err != nil {
 		t.Fatal(err)
 	}
-	s.await(t, "the end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) })
+	return pid
 }
 
 // zombie reports whether a process has ended and nobody asked how.
@@ -196,7 +202,7 @@ func TestKilledSuccessor(t *testing.T) {
 	}()
 	s := p.serving(state)
 	s.upgrade(t)
-	syscall.Kill(s.pid(), syscall.SIGKILL)
+	s.signal(t, syscall.SIGKILL)
 	if err := <-ended; err == nil {
 		t.Error("the process before ended well although its successor was killed")
 	}
