@@ -19,15 +19,16 @@ import (
 func TestPlannedInstancesAreReady(t *testing.T) {
 	useCredentials(t)
 	var told atomic.Int64
-	var together sync.WaitGroup // so that none is ready for the next call before all have begun
-	together.Add(5)
+	together := make(chan struct{}) // so that none is ready for the next call before all have begun
+	release := sync.OnceFunc(func() { close(together) })
 	emulator, err := functions.New(functions.Config{
 		Function: "thumb", AccessKey: "AKIDEXAMPLE", SecretKey: "secret", ColdStart: 300 * time.Millisecond, Service: 20 * time.Millisecond,
 		Work: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("X-Spillway-Warm-Up") == "1" && r.URL.Path == "/.well-known/spillway/warm-up" {
-				told.Add(1)
-				together.Done()
-				together.Wait()
+				if told.Add(1) == 5 {
+					release()
+				}
+				<-together
 			}
 		}),
 	})
@@ -37,6 +38,7 @@ func TestPlannedInstancesAreReady(t *testing.T) {
 	platform, origin := httptest.NewServer(emulator), httptest.NewServer(http.NotFoundHandler())
 	defer platform.Close()
 	defer origin.Close()
+	defer release()
 	dir := t.TempDir()
 	c, err := config.Parse(filepath.Join(dir, "spillway.yaml"), fmt.Appendf(nil, `
 listen: 127.0.0.1:0
@@ -57,12 +59,7 @@ sites: [{hosts: [localhost], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	}
 	n, stop := runNode(t, c)
 	f := n.parts.functions["thumb"]
-	for f.State().Ready < 5 {
-		if t.Context().Err() != nil {
-			t.Fatalf("%+v", f.State())
-		}
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "five instances are ready", func() bool { return f.State().Ready >= 5 })
 	stop()
 	s, e := f.State(), emulator.Stats()
 	if e.Instances != 5 || e.Arrived != 5 || told.Load() != 5 {

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -33,7 +31,7 @@ func TestNodeRenewsInTheBackground(t *testing.T) {
 		w.Header().Set("Age", "20")
 		fmt.Fprint(w, n)
 	}))
-	defer origin.Close()
+	t.Cleanup(origin.Close) // when the node has ended, which gives up what it still asks for
 	dir := t.TempDir()
 	c, err := config.Parse(filepath.Join(dir, "spillway.yaml"), fmt.Appendf(nil, `
 listen: 127.0.0.1:0
@@ -48,13 +46,7 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := build(c, "spillway.yaml", new(inheritance), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
+	n, stop := runNode(t, c)
 	metric := func(line string) bool {
 		var metrics bytes.Buffer
 		n.writeMetrics(&metrics)
@@ -83,9 +75,6 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 		t.Error("it is not counted while it is under way")
 	}
 	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run: %v", err)
-	}
 	<-given // up by the node
 	if !metric(`spillway_cache_renewals_total{result="failed"} 1`) || !metric("spillway_cache_background_fetches 0") {
 		t.Error("the renewal did not end with the node")

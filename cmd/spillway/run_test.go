@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"spillway/config"
 )
@@ -35,7 +34,10 @@ func startSlowNode(t *testing.T) *slowNode {
 	}
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.arrived <- struct{}{}
-		<-s.answer
+		select {
+		case <-s.answer:
+		case <-t.Context().Done(): // the test has failed
+		}
 		io.WriteString(w, "done")
 	}))
 	t.Cleanup(origin.Close)
@@ -89,13 +91,7 @@ func (s *slowNode) visit() <-chan string {
 // awaitDraining waits until the node says that it drains.
 func (s *slowNode) awaitDraining(t *testing.T) {
 	t.Helper()
-	for s.ready() == nil {
-		select {
-		case <-t.Context().Done():
-			t.Fatal("the node does not drain")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	until(t, "the node drains", func() bool { return s.ready() != nil })
 }
 
 func TestSignalDrains(t *testing.T) {

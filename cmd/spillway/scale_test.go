@@ -77,9 +77,7 @@ sites: [{hosts: [default], routes: [{origin: app}]}]
 	if m := <-messages; !m.Needed || m.Origin != "app" || m.Servers != 2 || m.WantedServers != 7 {
 		t.Errorf("%+v", m)
 	}
-	for n.status().Origins["app"].Scale.Delivered == 0 && t.Context().Err() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "the message is delivered", func() bool { return n.status().Origins["app"].Scale.Delivered > 0 })
 
 	s := n.status()
 	var status, metrics bytes.Buffer
