@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -87,19 +88,16 @@ func (s *stage) play(ctx context.Context, o Options, out io.Writer) (Summary, er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	show, finish := w.screen(ctx, cancel, o, out)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		w.run(ctx, show)
-	}()
-	go w.pressAll(ctx, o.Presses, out)
+	var watching sync.WaitGroup
+	watching.Go(func() { w.run(ctx, show) })
+	watching.Go(func() { w.pressAll(ctx, o.Presses, out) })
 
 	began := time.Now()
 	result, err := c.Run(ctx)
 	aborted := ctx.Err() != nil
 	final := w.look(context.WithoutCancel(ctx))
 	cancel()
-	<-watched
+	watching.Wait()
 	finish(final)
 	if err != nil || aborted {
 		return Summary{}, errors.Join(err, context.Cause(ctx))
@@ -135,7 +133,7 @@ func (w *watcher) screen(ctx context.Context, abort context.CancelFunc, o Option
 	}
 }
 
-// pressAll presses the keys that were asked for, each at its time.
+// pressAll presses the keys that were asked for, each at its time, until ctx ends.
 func (w *watcher) pressAll(ctx context.Context, presses []Press, out io.Writer) {
 	began := time.Now()
 	for _, p := range presses {
@@ -144,7 +142,7 @@ func (w *watcher) pressAll(ctx context.Context, presses []Press, out io.Writer) 
 			return
 		case <-time.After(time.Until(began.Add(p.At))):
 		}
-		if err := w.press(ctx, p.Key); err != nil {
+		if err := w.press(ctx, p.Key); err != nil && ctx.Err() == nil {
 			fmt.Fprintf(out, "key %s: %v\n", p.Key, err)
 		}
 	}

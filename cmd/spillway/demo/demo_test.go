@@ -2,7 +2,9 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -105,5 +107,25 @@ func TestMarks(t *testing.T) {
 	marks := w.marks(began)
 	if len(marks) != 2 || marks[0].Text != "halve the origin" || marks[0].Seconds != 2 || marks[1].Text != "restore the origin" {
 		t.Errorf("got %+v", marks)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A key that is being pressed when the demo ends is no failure that its summary should
+// begin with.
+func TestPressAtTheEnd(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	functions := roundTrip(func(r *http.Request) (*http.Response, error) {
+		end()
+		return nil, r.Context().Err()
+	})
+	w := &watcher{stage: &stage{functions: &http.Client{Transport: functions}}}
+	var out bytes.Buffer
+	w.pressAll(ctx, []Press{{Key: "t"}, {At: time.Hour, Key: "t"}}, &out)
+	if out.Len() > 0 || w.toggles.Throttled {
+		t.Errorf("it says %q, and functions are throttled: %v", &out, w.toggles.Throttled)
 	}
 }
