@@ -466,8 +466,9 @@ func (n *node) adopt(c *config.Config, next *parts) {
 	old := n.parts
 	n.runOrigins(next)
 	for name, o := range old.origins {
-		if next.origins[name] != o {
-			old.stop[name]() // requests in flight keep the origin; only probes end
+		// A reload may come before Run, when there is nothing to stop.
+		if stop := old.stop[name]; stop != nil && next.origins[name] != o {
+			stop() // requests in flight keep the origin; only probes end
 		}
 	}
 	n.reloads++

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -133,5 +134,31 @@ sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	}
 	if spill.Config().PerHour != 2 || app.State().Servers[0].URL != "http://127.0.0.1:2" || s.parts.functions["thumb"] == thumb {
 		t.Errorf("%+v, %s", spill.Config(), app.State().Servers[0].URL)
+	}
+}
+
+// TestReloadBeforeTheStart: a signal that came while the node was built is obeyed when
+// nothing runs yet, and the configuration may be without an origin that it had then.
+func TestReloadBeforeTheStart(t *testing.T) {
+	file := strings.NewReplacer("DIR", t.TempDir()).Replace(`
+listen: 127.0.0.1:0
+http: off
+admin: unix:DIR/a.sock
+state: ""
+log: {access: off}
+tls: {self_signed: true}
+origins: {app: {servers: ["http://127.0.0.1:1"]}ANOTHER}
+sites: [{hosts: [default], routes: [{origin: app}]}]
+`)
+	n := buildQuiet(t, strings.Replace(file, "ANOTHER", `, old: {servers: ["http://127.0.0.1:2"]}`, 1))
+	c, err := config.Parse("spillway.yaml", []byte(strings.Replace(file, "ANOTHER", "", 1)), nil)
+	if err == nil {
+		err = n.Reload(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, there := n.status().Origins["old"]; there {
+		t.Error("the origin is still there")
 	}
 }
