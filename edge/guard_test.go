@@ -198,6 +198,32 @@ func TestListenShutdownWithoutRun(t *testing.T) {
 	}
 }
 
+// A request that was read before its connection was closed, and whose goroutine begins when
+// the shutdown is over, comes to no handler: what that needs may be gone.
+func TestListenBeginsNothingAfterShutdown(t *testing.T) {
+	begun := false
+	c := Config{Listen: "127.0.0.1:0", HTTP: "off", TLS: TLSConfig{SelfSigned: true}}
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { begun = true })
+	l, err := NewListeners(c, testSteering(t), nil, admit.New(admit.Config{}, 1), h, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), connectionKey{}, &connection{tcp: remoteConn{}}))
+	l.ServeHTTP(httptest.NewRecorder(), r)
+	if !begun {
+		t.Fatal("no handler before the shutdown")
+	}
+	if err := l.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	begun = false
+	l.ServeHTTP(httptest.NewRecorder(), r)
+	if begun {
+		t.Error("a handler after the shutdown")
+	}
+}
+
 // nothing is a ResponseWriter at no cost.
 type nothing struct{ header http.Header }
 

@@ -50,6 +50,7 @@ type Listeners struct {
 	mu                                            sync.Mutex // starting excludes stopping
 	loops                                         sync.WaitGroup
 	handlers                                      atomic.Int64
+	closed                                        atomic.Bool  // all connections are: no handler begins any more
 	plain                                         atomic.Int64 // connections of plain HTTP, and the loop that accepts them
 	failed                                        chan error
 	started                                       chan struct{}
@@ -296,7 +297,9 @@ func (l *Listeners) shutdown() {
 		servers.Go(l.quic.shutdown)
 	}
 	servers.Wait()
-	// Closing a connection does not wait for its handlers.
+	// Closing a connection does not wait for its handlers, of which some may be about to
+	// begin.
+	l.closed.Store(true)
 	for l.handlers.Load() > 0 {
 		time.Sleep(handlerPoll)
 	}
@@ -356,6 +359,9 @@ func FixedChanges(a, b Config) []string {
 func (l *Listeners) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.handlers.Add(1)
 	defer l.handlers.Add(-1)
+	if l.closed.Load() { // after the count, or a shutdown could miss both
+		return
+	}
 	c := connectionOf(r.Context())
 	now := l.rules.Load()
 	// RFC 8470 section 3: only safe methods may be acted on before the handshake
