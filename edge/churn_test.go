@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,30 +127,34 @@ func TestChurnResetsH2(t *testing.T) {
 	for name, spoil := range attacks {
 		t.Run(name, func(t *testing.T) {
 			h := &hanger{}
-			n := edgetest.New(h).Start(t)
-			a := attack2(t, n)
-			go func() {
-				for range 10_000 {
-					// The server itself ends a connection that resets too many before their
-					// handlers run.
-					before := h.hung.Load()
-					stream := a.ask("GET", "/hang")
-					if a.out.Flush() != nil {
-						return
+			edgetest.New(h).Virtual(t, func(t *testing.T, n *edgetest.Node) { // twenty in a second are nothing
+				a := attack2(t, n)
+				var attack sync.WaitGroup
+				attack.Go(func() {
+					for range 10_000 {
+						// The server itself ends a connection that resets too many before their
+						// handlers run.
+						before := h.hung.Load()
+						stream := a.ask("GET", "/hang")
+						if a.out.Flush() != nil {
+							return
+						}
+						for end := time.Now().Add(time.Second); h.hung.Load() == before && time.Now().Before(end); {
+							time.Sleep(100 * time.Microsecond)
+						}
+						spoil(a, stream)
 					}
-					for end := time.Now().Add(time.Second); h.hung.Load() == before && time.Now().Before(end); {
-						time.Sleep(100 * time.Microsecond)
-					}
-					spoil(a, stream)
+				})
+				if code, said := a.end(); said && code != http2.ErrCodeEnhanceYourCalm {
+					t.Errorf("closed with %v", code)
 				}
-			}()
-			if code, said := a.end(); said && code != http2.ErrCodeEnhanceYourCalm {
-				t.Errorf("closed with %v", code)
-			}
-			h.survived(t, n, fewResets)
-			if got := n.Listeners.State().Excesses; got != 1 {
-				t.Errorf("%d excesses, want 1", got)
-			}
+				a.Close()
+				attack.Wait()
+				h.survived(t, n, fewResets)
+				if got := n.Listeners.State().Excesses; got != 1 {
+					t.Errorf("%d excesses, want 1", got)
+				}
+			})
 		})
 	}
 }
@@ -230,7 +236,8 @@ func TestChurnScrollingIsNoAttack(t *testing.T) {
 	})
 }
 
-// What is no request is bounded too, whatever it is.
+// What is no request is bounded too, whatever it is. In virtual time a slow machine makes
+// no less of it.
 func TestChurnNoiseH2(t *testing.T) {
 	attacks := map[string]func(a *attacker2, stream uint32){
 		"ping": func(a *attacker2, _ uint32) { a.WritePing(false, [8]byte{}) },
@@ -239,29 +246,37 @@ func TestChurnNoiseH2(t *testing.T) {
 		},
 		"priority update": func(a *attacker2, stream uint32) { a.WritePriorityUpdate(stream, "u=1") },
 		"empty data":      func(a *attacker2, stream uint32) { a.WriteData(stream, false, nil) },
-		"no request":      func(a *attacker2, _ uint32) { a.ask("GET", "nowhere") },
+		"no request":      func(a *attacker2, _ uint32) { a.ask("GET", "nowhere", "x", strings.Repeat("x", 1000)) },
 	}
 	for name, send := range attacks {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // they wait for the sweep
 			h := &hanger{}
-			n := edgetest.New(h).Start(t)
-			a := attack2(t, n)
-			stream := a.ask("POST", "/hang")
-			a.out.Flush()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for a.out.Available() > 0 || a.out.Flush() == nil { // a failed write leaves no room
-					send(a, stream)
+			edgetest.New(h).Virtual(t, func(t *testing.T, n *edgetest.Node) {
+				a := attack2(t, n)
+				a.hpack.SetMaxDynamicTableSize(0) // a header is as long each time
+				stream := a.ask("POST", "/hang")
+				var attack sync.WaitGroup
+				attack.Go(func() {
+					for range 1 << 10 {
+						if a.out.Flush() != nil {
+							return
+						}
+						for a.out.Buffered() < 15<<10 {
+							send(a, stream)
+						}
+						time.Sleep(time.Second / 64) // which makes a mebibyte in each second
+					}
+				})
+				if code, said := a.end(); said && code != http2.ErrCodeEnhanceYourCalm {
+					t.Errorf("closed with %v", code)
 				}
-			}()
-			if code, said := a.end(); said && code != http2.ErrCodeEnhanceYourCalm {
-				t.Errorf("closed with %v", code)
-			}
-			a.Close()
-			<-done
-			h.survived(t, n, 1)
+				a.Close()
+				attack.Wait()
+				h.survived(t, n, 1)
+				if got := n.Listeners.State().Excesses; got != 1 {
+					t.Errorf("%d excesses, want 1", got)
+				}
+			})
 		})
 	}
 }
@@ -290,53 +305,54 @@ func TestChurnBrokenConnectionIsNoAttack(t *testing.T) {
 func TestChurnResetsByAProxy(t *testing.T) {
 	h := &hanger{}
 	setup := edgetest.New(h)
-	setup.Config.TrustedProxies = []string{"127.0.0.0/8"}
-	n := setup.Start(t)
-	a := attack2(t, n)
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		a.end()
-	}()
-	// reset gives so many requests up, each after its handler has begun.
-	reset := func(requests int) (open bool) {
-		const batch = 50
-		for range requests / batch {
-			var streams []uint32
-			for range batch {
-				streams = append(streams, a.ask("GET", "/hang"))
-			}
-			a.out.Flush()
-			reached := func(hanging int64) bool {
-				select {
-				case <-closed:
-					return true
-				default:
-					return h.hanging.Load() == hanging
+	setup.Config.TrustedProxies = []string{"10.0.0.0/8"} // the simulated network
+	setup.Virtual(t, func(t *testing.T, n *edgetest.Node) {
+		a := attack2(t, n)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			a.end()
+		}()
+		// reset gives so many requests up, each after its handler has begun.
+		reset := func(requests int) (open bool) {
+			const batch = 50
+			for range requests / batch {
+				var streams []uint32
+				for range batch {
+					streams = append(streams, a.ask("GET", "/hang"))
 				}
+				a.out.Flush()
+				reached := func(hanging int64) bool {
+					select {
+					case <-closed:
+						return true
+					default:
+						return h.hanging.Load() == hanging
+					}
+				}
+				await(t, "a batch in flight", func() bool { return reached(batch) })
+				for _, stream := range streams {
+					a.WriteRSTStream(stream, http2.ErrCodeCancel)
+				}
+				a.out.Flush()
+				await(t, "a batch given up", func() bool { return reached(0) })
 			}
-			await(t, "a batch in flight", func() bool { return reached(batch) })
-			for _, stream := range streams {
-				a.WriteRSTStream(stream, http2.ErrCodeCancel)
+			select {
+			case <-closed:
+				return false
+			default:
+				return true
 			}
-			a.out.Flush()
-			await(t, "a batch given up", func() bool { return reached(0) })
 		}
-		select {
-		case <-closed:
-			return false
-		default:
-			return true
+		if !reset(1000) {
+			t.Fatal("closed after 1000 resets")
 		}
-	}
-	if !reset(1000) {
-		t.Fatal("closed after 1000 resets")
-	}
-	if reset(20_000) {
-		t.Error("open after 20,000 resets")
-	}
-	h.survived(t, n, 5000)
-	if got := n.Listeners.State().Excesses; got != 1 {
-		t.Errorf("%d excesses, want 1", got)
-	}
+		if reset(20_000) {
+			t.Error("open after 20,000 resets")
+		}
+		h.survived(t, n, 5000)
+		if got := n.Listeners.State().Excesses; got != 1 {
+			t.Errorf("%d excesses, want 1", got)
+		}
+	})
 }
