@@ -36,10 +36,15 @@ type succession struct {
 }
 
 // newSuccession starts the first generation. Without HTTP/3 nothing waits for its
-// late flows. Connections are soon idle, which hand-overs wait for.
+// late flows. Connections are soon idle, which hand-overs wait for: not those of QUIC,
+// which are idle too while the machine stands still and no PING comes.
 func newSuccession(t *testing.T, h http.Handler, quic bool) *succession {
 	t.Helper()
-	return newPatientSuccession(t, h, quic, 2*time.Second)
+	idle := 2 * time.Second
+	if quic {
+		idle = 20 * time.Second
+	}
+	return newPatientSuccession(t, h, quic, idle)
 }
 
 // newPatientSuccession is newSuccession with the time that idle connections are left.
