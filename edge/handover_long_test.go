@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,8 @@ func TestHandOverOfHalfAHello(t *testing.T) {
 	transport := &quic.Transport{Conn: split}
 	defer sock.Close()
 	defer transport.Close()
+	resume := sync.OnceFunc(func() { close(split.resume) })
+	defer resume() // or the transport would not close
 	config := s.node.Client.Clone()
 	config.InsecureSkipVerify = true // it may be the successor's
 	config.NextProtos = []string{http3.NextProtoH3}
@@ -195,7 +198,7 @@ func TestHandOverOfHalfAHello(t *testing.T) {
 	s.await(2)
 	done := handOver(t.Context(), old)
 	awaitClosed(old)
-	close(split.resume)
+	resume()
 	if err := <-dialed; err != nil {
 		t.Fatal(err)
 	}

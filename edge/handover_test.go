@@ -171,6 +171,11 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 	url := s.url()
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
+	leave := sync.OnceFunc(func() {
+		close(stop)
+		clients.Wait()
+	})
+	defer leave() // when the test fails, too: they could tell of it when it is over, which is a panic
 	var answered, moves atomic.Int64
 	var all []*http.Client
 	for _, proto := range edgetest.Protocols {
@@ -226,8 +231,7 @@ func TestHandOverLosesNoRequest(t *testing.T) {
 	for before := moves.Load(); moves.Load() == before && !t.Failed(); {
 		time.Sleep(time.Millisecond)
 	}
-	close(stop)
-	clients.Wait()
+	leave()
 	for _, c := range all {
 		c.CloseIdleConnections() // which hand-overs wait for
 	}

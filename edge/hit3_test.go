@@ -323,10 +323,15 @@ func TestHits3Leave(t *testing.T) {
 		var begun sync.WaitGroup
 		var asking sync.WaitGroup
 		var answered atomic.Int64
-		for i := range 8 {
-			conn := p.dial(t)
+		var conns []*quic.Conn
+		for range 8 { // before anybody asks, who could fail the test when it is over
+			conns = append(conns, p.dial(t))
+		}
+		for i, conn := range conns {
 			begun.Add(1)
+			first := sync.OnceFunc(begun.Done)
 			asking.Go(func() {
+				defer first()
 				for n := 0; ; n++ {
 					s, err := conn.OpenStreamSync(t.Context())
 					if err != nil {
@@ -345,9 +350,7 @@ func TestHits3Leave(t *testing.T) {
 						t.Errorf("request %d of %d: %s", n, i, got)
 					}
 					answered.Add(1)
-					if n == 0 {
-						begun.Done()
-					}
+					first()
 					time.Sleep(time.Millisecond)
 				}
 			})
