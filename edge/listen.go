@@ -113,6 +113,7 @@ func NewListenersOn(s Sockets, c Config, hosts []string, a *admit.Controller, h 
 	}
 	if s.HTTP != nil {
 		l.redirect = newRedirect(h, port(l.Addr()), log)
+		l.redirect.ConnState = l.attend
 	}
 	if len(s.UDP) > 0 && c.HTTP3.Enabled {
 		if l.quic, err = newQUICServer(l); err != nil {
@@ -220,6 +221,17 @@ func (l *Listeners) start() {
 	}
 	if len(l.failed) == 0 {
 		close(l.started)
+	}
+}
+
+// attend has a shutdown wait for the goroutine of each connection of net/http, which
+// outlives the connection: over HTTP/2 by a second, if a visitor's error ended it.
+func (l *Listeners) attend(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		l.loops.Add(1) // said by the loop that accepts, which is one of them
+	case http.StateClosed, http.StateHijacked:
+		l.loops.Done()
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
+
 	"spillway/edge/edgetest"
 	"spillway/edge/synctest"
 )
@@ -128,4 +131,25 @@ func TestShutdownWaitsForFirstRequestsThatCome(t *testing.T) {
 			t.Errorf("who asked for nothing was left %s", took)
 		}
 	})
+}
+
+// A connection of HTTP/2 that its visitor broke is served for a second after it was told
+// so, and longer than the connection lasts. A shutdown leaves nobody behind who does that.
+func TestShutdownWaitsForBrokenConnections(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	n := edgetest.New(http.HandlerFunc(echoProto)).Start(t)
+	a := attack2(t, n)
+	a.AllowIllegalWrites = true
+	a.WriteData(0, true, nil) // RFC 9113 section 6.1: an error of the connection
+	a.out.Flush()
+	for told := false; !told; {
+		f, err := a.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, told = f.(*http2.GoAwayFrame)
+	}
+	a.Close()
+	n.Stop(t)
+	goleak.VerifyNone(t, before)
 }

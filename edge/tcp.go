@@ -57,6 +57,7 @@ func newTCPServer(l *Listeners) (*tcpServer, error) {
 		WriteTimeout:      finishTimeout(timeouts),
 		MaxHeaderBytes:    int(l.c.Limits.HeaderBytes),
 		ConnContext:       tcpConnContext,
+		ConnState:         l.attend,
 		ErrorLog:          slog.NewLogLogger(newPanicsOnly(l.log.Handler()), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          l.c.Limits.Streams,

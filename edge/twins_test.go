@@ -50,11 +50,6 @@ func newTwins(t testing.TB) *twins {
 		n := setup.Start(t)
 		n.Client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		n.Client.CurvePreferences = []tls.CurveID{tls.X25519}
-		t.Cleanup(func() { // HTTP/2 closes a second after it said that it would
-			for n.Listeners.State().TCP > 0 && !t.Failed() {
-				time.Sleep(time.Millisecond)
-			}
-		})
 		return n
 	}
 	tw.on, tw.off = start("on"), start("off")
