@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,15 +47,17 @@ func visit1(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 	if err != nil {
 		t.Fatal(err)
 	}
+	var saying sync.WaitGroup
+	defer saying.Wait()
 	defer conn.Close()
-	go func() { // the node need not read all before it answers
+	saying.Go(func() { // the node need not read all before it answers
 		split = min(split, len(sent))
 		if split > 0 {
 			conn.Write(sent[:split])
 			time.Sleep(wellAfter)
 		}
 		conn.Write(append(sent[split:len(sent):len(sent)], lastAsk...))
-	}()
+	})
 	var heard []byte
 	buf := make([]byte, 16<<10)
 	for waited := false; ; {

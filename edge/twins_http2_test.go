@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,6 +167,8 @@ func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 	if err != nil {
 		t.Fatal(err)
 	}
+	var saying sync.WaitGroup
+	defer saying.Wait()
 	defer conn.Close()
 	in := http2.NewFramer(nil, conn)
 	in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -183,7 +186,7 @@ func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 		}
 		_, settled = frame.(*http2.PingFrame)
 	}
-	go func() { // the node need not read all before it answers
+	saying.Go(func() { // the node need not read all before it answers
 		split = min(split, len(sent))
 		if split > 0 {
 			conn.Write(sent[:split])
@@ -191,13 +194,15 @@ func visit2(t *testing.T, n *edgetest.Node, sent []byte, split int, patience tim
 		}
 		// A patient visitor lets each frame have its effect before the next.
 		for _, part := range partsOf2(sent[split:], split == 0 && patience > 20*time.Millisecond) {
-			conn.Write(part)
+			if _, err := conn.Write(part); err != nil {
+				return
+			}
 			if len(part) < len(sent) {
 				time.Sleep(patience / 10)
 			}
 		}
 		conn.Write(ping2(0))
-	}()
+	})
 	got := heard2{streams: map[uint32]*answer2All{}, goAway: "no error"}
 	acknowledged := 0
 	for waited := false; ; {
