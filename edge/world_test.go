@@ -67,8 +67,20 @@ func newScript(t testing.TB, name string) *script {
 		s.requests.Add(1)
 		(*s.handler.Load())(w, r)
 	}))
-	t.Cleanup(s.Close)
+	t.Cleanup(func() { s.end(t, name) })
 	return s
+}
+
+// end closes the backend. Of a test that has failed a request may hang there for good, and
+// all tests with it: who wants to know which it was must be told.
+func (s *script) end(t testing.TB, name string) {
+	closed := make(chan struct{})
+	go func() { defer close(closed); s.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Errorf("%s: a request does not end", name)
+	}
 }
 
 func (s *script) says(h http.HandlerFunc) { s.handler.Store(&h) }
@@ -265,7 +277,10 @@ func (w *world) occupy(t *testing.T) (release func()) {
 		previous(rw, r)
 	})
 	var wg sync.WaitGroup
-	wg.Go(func() { w.ask("GET", "/plain/occupy", "") })
+	wg.Go(func() { // again, if the slot is held by who came before for as long as anybody waits
+		for w.ask("GET", "/plain/occupy", "").status == http.StatusServiceUnavailable {
+		}
+	})
 	<-inside
 	return func() { close(leave); wg.Wait() }
 }
