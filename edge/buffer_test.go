@@ -52,7 +52,8 @@ func burst(t *testing.T, datagramsEach int, keys tls.CurveID) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	state := n.Listeners.State()
-	if got := n.Admit.State().Started; got != visitors || state.UDPDropped > 0 || state.UDPUnprocessed > 0 {
+	// Where the rest of a hello waits until its handshake was given up, it begins another.
+	if got := n.Admit.State().Started; got < visitors || state.UDPDropped > 0 || state.UDPUnprocessed > 0 {
 		t.Errorf("%d of %d visitors, in %d datagrams; dropped by the kernel %d, by the queue of new ones %d; buffer %d",
 			got, visitors, len(hellos), state.UDPDropped, state.UDPUnprocessed, state.UDPBuffer)
 	}
