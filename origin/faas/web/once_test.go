@@ -85,7 +85,7 @@ func TestRequestIsSentOnceByHTTP2(t *testing.T) {
 	var runs atomic.Int32
 	listener := refusing(t, &runs)
 	p := provider(t, Config{URL: "https://" + listener.Addr().String()})
-	p.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	shakeHands(p, &tls.Config{InsecureSkipVerify: true})
 	e := failure(t, p, request("GET", "/", ""))
 	if n := runs.Load(); n != 1 || !e.Executed {
 		t.Errorf("the function ran %d times; executed %t: %v", n, e.Executed, e)

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -29,6 +30,13 @@ func invoke(t *testing.T, p *Provider, r *faas.Request) (*http.Response, string)
 		t.Fatal(err)
 	}
 	return resp, string(body)
+}
+
+// shakeHands has a provider shake hands by a configuration, and take its time: a busy
+// machine may take seconds.
+func shakeHands(p *Provider, c *tls.Config) {
+	transport := p.client.Transport.(*http.Transport)
+	transport.TLSClientConfig, transport.TLSHandshakeTimeout = c, time.Minute
 }
 
 func failure(t *testing.T, p *Provider, r *faas.Request) *faas.Error {
@@ -148,7 +156,7 @@ func TestHTTP2(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	p := provider(t, Config{URL: server.URL})
-	p.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	shakeHands(p, server.Client().Transport.(*http.Transport).TLSClientConfig)
 	if _, body := invoke(t, p, request("GET", "/a%2Fb", "c=%2F")); body != "HTTP/2.0 /a%2Fb?c=%2F" {
 		t.Errorf("body %q", body)
 	}
