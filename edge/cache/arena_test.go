@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -157,6 +158,7 @@ func TestShedPagesAreGone(t *testing.T) {
 	if bytes.IndexByte(b, 1) >= 0 {
 		t.Error("the pages are still there")
 	}
+	runtime.KeepAlive(&a) // else they are unmapped while they are looked at
 }
 
 // Where address space is limited the rest of the process needs it, too.
