@@ -24,6 +24,8 @@ type frames struct {
 	c     net.Conn
 	text  bytes.Buffer
 	hpack *hpack.Encoder
+
+	writing sync.Mutex // held while a frame is answered
 }
 
 // speaks returns a server that calls answer for the header of each request, on
@@ -41,22 +43,29 @@ func speaks(answer func(f *frames, stream uint32) bool, settings ...http2.Settin
 			if err != nil {
 				return
 			}
-			switch frame := frame.(type) {
-			case *http2.SettingsFrame:
-				if !frame.IsAck() {
-					f.WriteSettingsAck()
-				}
-			case *http2.PingFrame:
-				if !frame.IsAck() {
-					f.WritePing(true, frame.Data)
-				}
-			case *http2.HeadersFrame:
-				if !answer(f, frame.StreamID) {
-					return
-				}
+			if !f.react(frame, answer) {
+				return
 			}
 		}
 	}
+}
+
+func (f *frames) react(frame http2.Frame, answer func(f *frames, stream uint32) bool) bool {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	switch frame := frame.(type) {
+	case *http2.SettingsFrame:
+		if !frame.IsAck() {
+			f.WriteSettingsAck()
+		}
+	case *http2.PingFrame:
+		if !frame.IsAck() {
+			f.WritePing(true, frame.Data)
+		}
+	case *http2.HeadersFrame:
+		return answer(f, frame.StreamID)
+	}
+	return true
 }
 
 // head sends a header of names and values.
@@ -294,18 +303,15 @@ func TestManyStreams(t *testing.T) {
 	here.Add(n)
 	server := listenFrames(t, func(c net.Conn) {
 		connections.Add(1)
-		var writing sync.Mutex
 		var answers sync.WaitGroup
 		defer answers.Wait()
 		speaks(func(f *frames, id uint32) bool {
 			here.Done()
-			writing.Lock()
 			f.head(id, false, ":status", "200")
-			writing.Unlock()
 			answers.Go(func() {
 				here.Wait() // all are in flight at once
-				writing.Lock()
-				defer writing.Unlock()
+				f.writing.Lock()
+				defer f.writing.Unlock()
 				f.WriteData(id, true, []byte("abc"))
 			})
 			return true
