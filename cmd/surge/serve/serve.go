@@ -24,6 +24,10 @@ const grace = 2 * time.Second
 // HTTP serves h on the address until ctx is done. Once the socket is open it
 // calls ready with the address, which tells the port when the address had none.
 func HTTP(ctx context.Context, address string, h http.Handler, ready func(net.Addr)) error {
+	return listenAndServe(ctx, address, h, grace, ready)
+}
+
+func listenAndServe(ctx context.Context, address string, h http.Handler, grace time.Duration, ready func(net.Addr)) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", address, err)

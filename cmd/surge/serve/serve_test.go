@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -28,7 +29,8 @@ func TestFinishesRequestsInFlight(t *testing.T) {
 	})
 	done := make(chan error, 1)
 	go func() {
-		done <- HTTP(ctx, "127.0.0.1:0", h, func(a net.Addr) { address <- a.String() })
+		// A machine may stand still for as long as the grace is.
+		done <- listenAndServe(ctx, "127.0.0.1:0", h, time.Minute, func(a net.Addr) { address <- a.String() })
 	}()
 
 	go func() {
