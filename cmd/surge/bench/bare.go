@@ -66,7 +66,9 @@ func serveBare(ctx context.Context, conn net.PacketConn, listener net.Listener, 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(closed)
 		quic.Close()
 		tcp.Close()
 	})
@@ -77,6 +79,7 @@ func serveBare(ctx context.Context, conn net.PacketConn, listener net.Listener, 
 	stopped := ctx.Err() != nil
 	cancel()
 	<-served
+	<-closed // a server that serves no more has connections yet
 	if stopped {
 		return nil
 	}
