@@ -76,7 +76,11 @@ func TestLoadRefusesMisses(t *testing.T) {
 	defer sleep.Wait()
 	defer sleep.Process.Kill()
 	open := &peer{Name: "open", Plain: true, address: f.source.Address(), pid: sleep.Process.Pid}
-	if _, _, err := f.load(t.Context(), open, h1, 1024, 2*time.Second); err == nil || !strings.Contains(err.Error(), "the origin was asked") {
+	_, err := forLong(func(d time.Duration) (int64, error) {
+		_, _, err := f.load(t.Context(), open, h1, 1024, d)
+		return 0, err
+	})
+	if err == nil || !strings.Contains(err.Error(), "the origin was asked") {
 		t.Errorf("a peer that stores nothing: %v", err)
 	}
 	if _, _, err := f.load(t.Context(), open, h1, 1<<21, 50*time.Millisecond); err == nil {
