@@ -156,7 +156,10 @@ func startHAProxy(times float64) func(*stage) (*edgeProcess, error) {
 		e.Process, err = program.Start(program.Spec{
 			Name: "haproxy", Path: path, Args: []string{"-db", "-f", file}, Log: s.path("haproxy.log"), Files: []*os.File{listener},
 		})
-		return e, err
+		if err != nil {
+			return nil, err
+		}
+		return e, nil
 	}
 }
 

@@ -108,6 +108,29 @@ func TestPlay(t *testing.T) {
 	}
 }
 
+// A contender that was started is ended, though it never said where it listens.
+func TestSilentContenderIsEnded(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	silent := Contender{Name: "silent", start: func(s *stage) (_ *edgeProcess, err error) {
+		e := new(edgeProcess)
+		e.Process, err = program.Start(program.Spec{Name: "silent", Path: "/bin/sleep", Args: []string{"300"}, Log: s.path("silent.log")})
+		if err != nil {
+			return nil, err
+		}
+		interrupt()
+		return e, e.says(s)
+	}}
+	s, err := raise(ctx, t.TempDir(), planOf(t, scenarioNamed(t, "small"), 1), 1, silent)
+	s.lower()
+	if err == nil {
+		t.Error("a contender plays whose address nobody knows")
+	}
+	if _, err := program.CPU(s.edge.Pid()); err == nil {
+		t.Error("it still runs")
+	}
+}
+
 // finished fills a store with results of a scenario, as its runs would.
 func finished(t *testing.T, dir, name string, spoil func(*Result)) {
 	t.Helper()

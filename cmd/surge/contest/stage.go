@@ -148,10 +148,13 @@ func (s *stage) serve(h http.Handler) (string, error) {
 }
 
 func (s *stage) startEdge(c Contender) (err error) {
-	if s.edge, err = c.start(s); err != nil {
+	s.edge, err = c.start(s)
+	if s.edge != nil { // also one that never said where it listens
+		s.stop = append(s.stop, s.edge.Stop)
+	}
+	if err != nil {
 		return err
 	}
-	s.stop = append(s.stop, s.edge.Stop)
 	if err := s.edge.Await(s.ctx, s.shakesHands); err != nil {
 		return err
 	}
