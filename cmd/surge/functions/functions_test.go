@@ -437,7 +437,7 @@ func TestCommand(t *testing.T) {
 	f("want none or image", "--work", "video")
 	f("want an access key and a secret key", "--key", "AKID")
 	f("want a number and one of", "--memory", "512")
-	f("listen on 256.0.0.1:1", "--listen", "256.0.0.1:1")
+	f("listen on 127.0.0.1:65536", "--listen", "127.0.0.1:65536")
 
 	ctx, stop := context.WithCancel(t.Context())
 	out := &stopper{stop: stop}

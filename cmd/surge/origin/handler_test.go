@@ -211,7 +211,7 @@ func TestCommandRefuses(t *testing.T) {
 	f("slots: want at least 1", "--slots", "-2")
 	f("want a number and one of", "--body", "12")
 	f("want none or image", "--work", "video")
-	f("listen on 256.0.0.1:1", "--listen", "256.0.0.1:1")
+	f("listen on 127.0.0.1:65536", "--listen", "127.0.0.1:65536")
 	f("unknown flag", "--slot", "1")
 	f("unknown command", "now")
 }

@@ -401,7 +401,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	f("listen", Config{Listen: ":1"})
-	f("listen on 256.0.0.1:1", Config{Listen: "256.0.0.1:1"})
+	f("listen on 127.0.0.1:65536", Config{Listen: "127.0.0.1:65536"})
 	f("to", Config{To: "127.0.0.1"})
 	f("rtt", Config{RTT: -1})
 	f("loss", Config{Loss: 1.1})
