@@ -416,7 +416,7 @@ func TestCommand(t *testing.T) {
 	f := func(want string, args ...string) {
 		t.Helper()
 		cmd := Command()
-		cmd.SetArgs(args)
+		cmd.SetArgs(append([]string{}, args...)) // nil would be the arguments of the test
 		cmd.SetOut(io.Discard)
 		cmd.SetErr(io.Discard)
 		err := cmd.ExecuteContext(t.Context())
