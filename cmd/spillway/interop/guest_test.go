@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go/http3"
 )
@@ -177,7 +176,8 @@ type goGuest struct {
 func (s *stage) asks(ctx context.Context, n *node, g *guest) {
 	transport := &http3.Transport{TLSClientConfig: n.tls("h3"), DisableCompression: true}
 	defer transport.Close()
-	q := &goGuest{client: &http.Client{Transport: transport, Timeout: time.Minute}, url: n.url + "/drain/" + g.name + "/"}
+	// It has no time-out: what is held is held until browsers have come.
+	q := &goGuest{client: &http.Client{Transport: transport}, url: n.url + "/drain/" + g.name + "/"}
 	q.said.Protocols = "h3"
 	var all sync.WaitGroup
 	all.Go(func() { q.take(ctx, "held/first") })
