@@ -120,6 +120,12 @@ func visit(t *testing.T, o *origin, cmd *exec.Cmd) map[string]string {
 	t.Helper()
 	output, quit := browse(t, cmd)
 	defer quit()
+	return o.report(t, output)
+}
+
+// report waits for what a page reports.
+func (o *origin) report(t *testing.T, output *lockedBuffer) map[string]string {
+	t.Helper()
 	select {
 	case body := <-o.reports:
 		seen := map[string]string{}

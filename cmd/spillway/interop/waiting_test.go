@@ -25,7 +25,10 @@ func TestChromiumWaits(t *testing.T) {
 		switch r.URL.Path {
 		case "/taken":
 			close(inside)
-			<-leave
+			select {
+			case <-leave:
+			case <-r.Context().Done(): // the test has failed, and ends the node
+			}
 		case "/first":
 			io.WriteString(w, noIcon+"<script>fetch('/bytes/1024').then(() => location = '/second')</script>")
 		case "/second":
@@ -55,16 +58,14 @@ func TestChromiumWaits(t *testing.T) {
 	}
 	go get("/taken", "cors")
 	<-inside
-	others := make(chan int, 1)
-	go func() {
-		await(t, "the browser stands at the door", func() bool { return n.metric(t, "spillway_waiting_at_door") > 0 })
-		others <- get("/other", "navigate")
-		close(leave)
-	}()
-	visit(t, o, chromium(t, program, n, "/first", "--disable-quic"))
-	if status := <-others; status != http.StatusServiceUnavailable {
+	output, quit := browse(t, chromium(t, program, n, "/first", "--disable-quic"))
+	defer quit()
+	await(t, "the browser stands at the door", func() bool { return n.metric(t, "spillway_waiting_at_door") > 0 })
+	if status := get("/other", "navigate"); status != http.StatusServiceUnavailable {
 		t.Errorf("another visitor was answered %d meanwhile", status)
 	}
+	close(leave)
+	o.report(t, output)
 	outcomes := map[string][]string{}
 	for _, line := range n.logged(t) {
 		outcomes[line.Path] = append(outcomes[line.Path], line.Outcome)
