@@ -45,7 +45,7 @@ func clients(t *testing.T, n *node) []client {
 	t.Helper()
 	h1 := &http.Transport{TLSClientConfig: n.tls("http/1.1"), DisableCompression: true}
 	h2 := &http.Transport{TLSClientConfig: n.tls("h2"), DisableCompression: true, ForceAttemptHTTP2: true}
-	h3 := &http3.Transport{TLSClientConfig: n.tls("h3"), DisableCompression: true}
+	h3 := &http3.Transport{TLSClientConfig: n.tls("h3"), DisableCompression: true, Dial: dial}
 	t.Cleanup(func() { h1.CloseIdleConnections(); h2.CloseIdleConnections(); h3.Close() })
 	all := []client{{"go-h1", n.goClient(h1)}, {"go-h2", n.goClient(h2)}, {"go-h3", n.goClient(h3)}}
 	for name, flag := range map[string]string{"curl-h1": "--http1.1", "curl-h2": "--http2"} {

@@ -174,7 +174,7 @@ type goGuest struct {
 }
 
 func (s *stage) asks(ctx context.Context, n *node, g *guest) {
-	transport := &http3.Transport{TLSClientConfig: n.tls("h3"), DisableCompression: true}
+	transport := &http3.Transport{TLSClientConfig: n.tls("h3"), DisableCompression: true, Dial: dial}
 	defer transport.Close()
 	// It has no time-out: what is held is held until browsers have come.
 	q := &goGuest{client: &http.Client{Transport: transport}, url: n.url + "/drain/" + g.name + "/"}

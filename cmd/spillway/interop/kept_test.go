@@ -101,7 +101,7 @@ func (s *soak) take(ctx context.Context, client *http.Client, path string) error
 
 // giveUp asks for what the cache has over HTTP/3 and resets the stream, at any moment.
 func (s *soak) giveUp(ctx context.Context) error {
-	conn, err := quic.DialAddr(ctx, "127.0.0.1:"+s.node.port, s.node.tls("h3"), nil)
+	conn, err := dial(ctx, "127.0.0.1:"+s.node.port, s.node.tls("h3"), nil)
 	if err != nil {
 		return err
 	}

@@ -228,7 +228,7 @@ func (s *native) check(t *testing.T, connections int) {
 // fetch loads a page on a new connection, by quic-go.
 func (s *native) fetch(t *testing.T, size int) {
 	t.Helper()
-	conn, err := quic.DialAddr(t.Context(), s.at.String(), s.tls(http3.NextProtoH3), nil)
+	conn, err := dial(t.Context(), s.at.String(), s.tls(http3.NextProtoH3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

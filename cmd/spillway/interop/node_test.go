@@ -15,6 +15,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -27,6 +28,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"spillway/edge/admin"
 )
@@ -227,6 +230,18 @@ func writePEM(t *testing.T, file, kind string, der []byte) {
 
 func (n *node) tls(protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: n.roots, ServerName: "localhost", NextProtos: protocols}
+}
+
+// dial opens a connection over QUIC, and tries again when there was no answer in time, as
+// visitors do: the node gives a handshake up of which it hears nothing for 3 s, without a
+// word (RFC 9000 section 10.1), and a machine may stand still for as long.
+func dial(ctx context.Context, addr string, t *tls.Config, c *quic.Config) (*quic.Conn, error) {
+	for {
+		conn, err := quic.DialAddr(ctx, addr, t, c)
+		if idle, late := (*quic.IdleTimeoutError)(nil), (*quic.HandshakeTimeoutError)(nil); ctx.Err() != nil || !errors.As(err, &idle) && !errors.As(err, &late) {
+			return conn, err
+		}
+	}
 }
 
 // metric returns the sum of a metric over its labels.

@@ -142,7 +142,7 @@ func TestSlowHTTP3(t *testing.T) {
 			var attacks sync.WaitGroup
 			for i := range conns {
 				var err error
-				if conns[i], err = quic.DialAddr(ctx, n.addr, n.tls(http3.NextProtoH3), &quic.Config{
+				if conns[i], err = dial(ctx, n.addr, n.tls(http3.NextProtoH3), &quic.Config{
 					KeepAlivePeriod: time.Second, InitialStreamReceiveWindow: 1 << 10, MaxStreamReceiveWindow: 1 << 10,
 				}); err != nil {
 					t.Fatal(err)

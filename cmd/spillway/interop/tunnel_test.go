@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"net/url"
 	"testing"
 
-	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 )
 
@@ -17,13 +17,17 @@ import (
 func TestWebSocketOverHTTP3(t *testing.T) {
 	o := newOrigin(t)
 	n := startNode(t, settings{server: o.URL})
-	conn, err := quic.DialAddr(t.Context(), n.addr, n.tls(http3.NextProtoH3), &quic.Config{})
+	conn, err := dial(t.Context(), n.addr, n.tls(http3.NextProtoH3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.CloseWithError(0, "")
 	client := (&http3.Transport{}).NewClientConn(conn)
-	<-client.ReceivedSettings()
+	select {
+	case <-client.ReceivedSettings():
+	case <-conn.Context().Done():
+		t.Fatalf("the node says nothing of itself: %v", context.Cause(conn.Context()))
+	}
 	if !client.Settings().EnableExtendedConnect {
 		t.Fatal("the node does not announce the extended CONNECT")
 	}
