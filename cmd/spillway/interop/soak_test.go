@@ -194,14 +194,15 @@ func (s *soak) note(err error) {
 }
 
 func (s *soak) client(proto string) (client *http.Client, leave func()) {
-	if proto == "h3" {
+	switch proto {
+	case "h3":
 		tr := &http3.Transport{TLSClientConfig: s.node.tls("h3"), Dial: dial}
 		return &http.Client{Transport: tr, Timeout: time.Minute}, func() { tr.Close() }
+	case "h2":
+		p := newPool(s.node)
+		return &http.Client{Transport: &p.transport, Timeout: time.Minute}, p.close
 	}
 	tr := &http.Transport{TLSClientConfig: s.node.tls("http/1.1")}
-	if proto == "h2" {
-		tr = &http.Transport{TLSClientConfig: s.node.tls("h2"), ForceAttemptHTTP2: true}
-	}
 	return &http.Client{Transport: tr, Timeout: time.Minute}, tr.CloseIdleConnections
 }
 
@@ -222,7 +223,7 @@ func (s *soak) browse(ctx context.Context, proto string) error {
 			defer resp.Body.Close()
 			got, err := io.ReadAll(resp.Body)
 			if err != nil || resp.StatusCode != 200 || !bytes.Equal(got, want) {
-				errs <- fmt.Errorf("%s %s: %d, %d bytes of %d, %w", proto, target, resp.StatusCode, len(got), len(want), err)
+				errs <- fmt.Errorf("%s %s: %d, %d bytes of %d, %q, %w", proto, target, resp.StatusCode, len(got), len(want), resp.Header.Get("Spillway"), err)
 			}
 		})
 	}
