@@ -62,6 +62,8 @@ type settings struct {
 	route   string // YAML behind the route's origin
 }
 
+// startNode starts a node. A connection to the origin may take a minute: in the 2 s that
+// it has by itself, of a machine that stands still, the origin would count as down.
 func startNode(t *testing.T, s settings) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), said: new(lockedBuffer), ended: make(chan struct{})}
@@ -76,7 +78,7 @@ state: DIR/state
 expose: full
 log: {access: DIR/access.log}
 tls: {cert: DIR/cert.pem, key: DIR/key.pem}
-origins: {app: {servers: ["SERVER"]ORIGIN}}
+origins: {app: {servers: ["SERVER"], connect_timeout: 1mORIGIN}}
 sites: [{hosts: [default], routes: [{origin: appROUTE}]}]
 MORE
 `)
