@@ -234,11 +234,15 @@ func TestGoAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Else the server waits for them for ever.
+	goOn := sync.OnceFunc(func() { close(second) })
+	defer goOn()
+	defer first.Body.Close()
 	resp, err := o.ask(t)
 	if got := bodyOf(t, resp, err); got != "again" {
 		t.Errorf("got %q", got)
 	}
-	close(second)
+	goOn()
 	if got := bodyOf(t, first, nil); got != "begun" {
 		t.Errorf("got %q", got)
 	}

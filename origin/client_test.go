@@ -143,6 +143,7 @@ func TestHTTP2Memory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close() // else the server waits for its end for ever
 	for o.State().Limit.LongLived == 0 {
 		time.Sleep(time.Millisecond)
 	}

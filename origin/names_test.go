@@ -125,6 +125,7 @@ func TestFollowsNames(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer slow.Body.Close() // else its server waits for its end for ever
 			z.set("127.0.0.2")
 			resolve()
 			if got := ask(); got != "127.0.0.2" {

@@ -93,7 +93,13 @@ func self(t *testing.T) FunctionConfig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return FunctionConfig{Command: []string{program}, MaxInstances: 1, KeepUser: true, Timeout: 20 * time.Second, MaxWait: 20 * time.Second}
+	return patient(FunctionConfig{Command: []string{program}, KeepUser: true})
+}
+
+// patient is a function of one instance that may be slow: a busy machine may take seconds.
+func patient(c FunctionConfig) FunctionConfig {
+	c.MaxInstances, c.InitTimeout, c.Timeout, c.MaxWait = 1, 20*time.Second, 20*time.Second, 20*time.Second
+	return c
 }
 
 // host runs a function host for the length of the test and returns it with a

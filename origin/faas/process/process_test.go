@@ -227,16 +227,27 @@ func TestDeathOfTheHostEndsItsFunctions(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for !exists(socket) && t.Context().Err() == nil {
-		time.Sleep(time.Millisecond)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
+	end := func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	defer end()
+	for !exists(socket) {
+		select {
+		case <-ended:
+			t.Fatal("the host has not begun")
+		case <-time.After(time.Millisecond):
+		}
 	}
 	p := New(Config{Socket: socket, Function: "f"})
 	defer p.Close()
 	pid := text(t, p, "/pid")
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // it was killed
+	end()
 	gone(t, pid)
 	// The socket that it left behind is in nobody's way.
 	host, err := NewHost(HostConfig{Socket: socket})
@@ -403,7 +414,7 @@ func thumbnail(tb testing.TB) FunctionConfig {
 	if out, err := exec.Command("go", "build", "-o", program, "spillway/cmd/thumbnail").CombinedOutput(); err != nil {
 		tb.Fatalf("build: %v\n%s", err, out)
 	}
-	return FunctionConfig{Command: []string{program}, MaxInstances: 1, Timeout: 20 * time.Second, MaxWait: 20 * time.Second}
+	return patient(FunctionConfig{Command: []string{program}})
 }
 
 // The example function runs unchanged, as nobody when the tests run as root.

@@ -83,23 +83,30 @@ func framework(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		<-ended
 		if t.Failed() {
 			t.Logf("the function printed:\n%s", output.Bytes())
 		}
 	})
-	for t.Context().Err() == nil {
+	for {
 		conn, err := net.Dial("tcp", address.String())
 		if err == nil {
 			conn.Close()
 			return "http://" + address.String()
 		}
-		time.Sleep(time.Millisecond)
+		select {
+		case <-ended:
+			t.Fatal("the function does not listen")
+		case <-time.After(time.Millisecond):
+		}
 	}
-	t.Fatal("the function does not listen")
-	return ""
 }
 
 func provider(t *testing.T, c Config) *Provider {
