@@ -4,13 +4,13 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(childEnv); role {
 	case "":
-		goleak.VerifyTestMain(m)
+		leaktest.Main(m)
 	case roleGeneration:
 		beGeneration()
 	default:

@@ -17,12 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"spillway/edge/leaktest"
 	"spillway/origin/limit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // newOrigin returns an origin with the defaults of the configuration where c
 // has zeros, but for two: a busy machine may take seconds to reach a real server.

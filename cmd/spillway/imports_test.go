@@ -86,6 +86,7 @@ var layout = rules{
 		"edge/recorder":   {"edge/outcome"},
 		"edge/waiting":    {},
 		"edge/edgetest":   {"all", "edge/synctest"},
+		"edge/leaktest":   {},
 		"edge/synctest":   {},
 
 		"origin":                     {"origin/limit", "origin/scale", "edge/outcome"},
@@ -127,6 +128,7 @@ var layout = rules{
 		"github.com/quic-go/qpack":                 {"edge"},
 		"github.com/quic-go/quic-go":               {"cmd/surge/bench", "cmd/surge/contest/load", "cmd/surge/crowd", "cmd/surge/flood", "cmd/surge/peers", "edge", "edge/edgetest", "scripts/conformance"},
 		"github.com/spf13/cobra":                   {"cmd/spillway", "cmd/surge", "cmd/surge/bench", "cmd/surge/contest", "cmd/surge/contest/rival", "cmd/surge/flood", "cmd/surge/functions", "cmd/surge/origin", "cmd/surge/peers", "cmd/surge/wan"},
+		"go.uber.org/goleak":                       {"edge/leaktest"},
 		"golang.org/x/image":                       {"cmd/thumbnail/picture"},
 		"golang.org/x/net":                         {"cmd/surge/bench", "edge"},
 		"golang.org/x/sys":                         {"bpf", "bpf/bpftest", "cmd/spillway", "cmd/spillway/demo", "cmd/spillway/doctor", "cmd/surge/crowd", "cmd/surge/flood", "edge", "edge/admin", "edge/cache", "origin/faas/process"},
@@ -134,7 +136,7 @@ var layout = rules{
 		"golang.org/x/text":                        {"edge/waiting"},
 		"rsc.io/qr":                                {"cmd/thumbnail/picture"},
 	},
-	testOnly: []string{"bpf/bpftest", "edge/edgetest", "edge/synctest"},
+	testOnly: []string{"bpf/bpftest", "edge/edgetest", "edge/leaktest", "edge/synctest"},
 	folders:  []string{"bpf", "cmd", "config", "edge", "origin", "scripts"},
 }
 

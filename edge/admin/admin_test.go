@@ -14,10 +14,10 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fixture is what the tests' listener shows.
 type fixture struct {

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // epoch0 is the time that pure tests call now.
 var epoch0 = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)

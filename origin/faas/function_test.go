@@ -13,14 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"spillway/edge/leaktest"
 	"spillway/edge/outcome"
 	"spillway/edge/synctest"
 	"spillway/origin/faas/budget"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fake is a platform of the test's own.
 type fake func(ctx context.Context, r *Request) (*http.Response, error)

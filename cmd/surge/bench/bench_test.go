@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
-	"go.uber.org/goleak"
 
 	"spillway/config"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestMedian(t *testing.T) {
 	f := func(want float64, v ...float64) {

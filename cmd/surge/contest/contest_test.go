@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"spillway/cmd/surge/contest/load"
 	"spillway/cmd/surge/contest/rival"
 	"spillway/cmd/surge/program"
+	"spillway/edge/leaktest"
 )
 
 // TestMain lets the test binary be a contender: the small edge.
@@ -30,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // smallEdge is the small edge over a protocol.

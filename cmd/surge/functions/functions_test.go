@@ -14,15 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"spillway/edge/leaktest"
 	"spillway/edge/synctest"
 )
 
 // fieldBytes is the size of what the emulated function says about its answers.
 const fieldBytes = int64(len("Content-Type: text/plain; charset=utf-8\r\n"))
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func newEmulator(t *testing.T, c Config) *Emulator {
 	t.Helper()

@@ -11,12 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"spillway/edge/leaktest"
 	"spillway/edge/synctest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func newOrigin(t *testing.T, c Config) *Origin {
 	t.Helper()

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // runRelay runs a relay to the address until the test ends.
 func runRelay(t *testing.T, to net.Addr, c Config) *Relay {

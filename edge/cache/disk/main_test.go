@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		victim(folder)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // testing.TB and rapid.T both are one.

@@ -8,9 +8,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"spillway/cmd/surge/functions"
+	"spillway/edge/leaktest"
 	"spillway/origin/faas"
 	"spillway/origin/faas/sign"
 )
@@ -20,7 +19,7 @@ const (
 	secretKey = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // machine gives keys by its environment, and nothing else.
 func machine(t *testing.T, id, secret string) {

@@ -3,10 +3,10 @@ package sign
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // bare is a machine that gives no credentials.
 func bare(t *testing.T) {

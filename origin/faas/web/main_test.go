@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
-	"go.uber.org/goleak"
 
+	"spillway/edge/leaktest"
 	"spillway/origin/faas"
 )
 
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // function tells what it was asked, or fails as its path says.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"testing"
 
-	"go.uber.org/goleak"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestUnknownOrigin(t *testing.T) {
 	if _, err := Start(t.Context(), "apache"); err == nil {

@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
-	"go.uber.org/goleak"
+
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // serve runs a handler over both protocols and returns its address.
 func serve(t *testing.T, h http.Handler) (address string, roots *x509.CertPool) {

@@ -13,12 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"spillway/cmd/surge/contest/foreign"
+	"spillway/edge/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestOriginsAnswerAndLeaveNothing(t *testing.T) {
 	for _, kind := range foreign.Kinds {
