@@ -72,6 +72,8 @@ func (s *server) serveQUIC(t *testing.T, hs *httptest.Server, h http.HandlerFunc
 	h3 := &http3.Server{
 		Handler:   h,
 		TLSConfig: http3.ConfigureTLSConfig(hs.TLS),
+		// As patient as the visitors: one that dials on when the server has forgotten it counts twice.
+		QUICConfig: &quic.Config{HandshakeIdleTimeout: 30 * time.Second},
 		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context {
 			s.connections.Add(1)
 			return ctx
