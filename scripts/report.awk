@@ -5,21 +5,24 @@
 # alone is one in which no second run is an excuse: a data race, a panic, or an end
 # that was no test's verdict.
 function keep(line) { lines[++n] = line; owner[n] = test }
-function reset() { n = 0; test = ""; failures = 0; fault = 0; delete failed }
+function reset() { n = 0; test = ""; failures = 0; fault = 0; whole = 0; delete failed; delete top }
+function excusable() { return failures && whole && !fault }
 # What a failed test printed; all of it when the process died instead.
 function show(  i, all) {
-	all = !failures || fault
+	all = !excusable()
 	for (i = 1; i <= n; i++) {
 		if (all || owner[i] == "" || owner[i] in failed) print lines[i]
 	}
 }
 function tell(package,  name) {
-	if (!failures || fault) print package > again
-	else for (name in failed) if (name !~ "/") print package, name > again
+	if (!excusable()) print package > again
+	else for (name in top) print package, name > again
 }
 /^=== / { test = $3; next }
-/^(FAIL|PASS|-test\.shuffle .*)$/ || /^ *--- PASS/ { next }
+/^FAIL$/ { whole = 1; next } # a process that died does not come to say it
+/^(PASS|-test\.shuffle .*)$/ || /^ *--- PASS/ { next }
 /^(panic|fatal error)|WARNING: DATA RACE/ { fault = 1 }
+/^--- FAIL: / { top[$3] }
 /^ *--- FAIL: / { failed[$3]; failures++; test = $3; keep($0); test = ""; next }
 /^ *--- SKIP: / && expected != "" && reason[$3] ~ expected { foreseen++; next }
 /^ *--- SKIP: / { skipped[++skips] = $3 ": " reason[$3]; next }

@@ -46,3 +46,30 @@ func TestVerdicts(t *testing.T) {
 	t.Setenv("OTHERS", "fail") // four of them, which is no accident
 	f("pass pass", false, "pass", "test: not passed")
 }
+
+// TestExcuses reads what go test prints of packages that failed, and asks which of their
+// tests another run could excuse.
+func TestExcuses(t *testing.T) {
+	f := func(want string, printed ...string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "again")
+		cmd := exec.Command("awk", "-v", "again="+file, "-f", "report.awk")
+		cmd.Stdin = strings.NewReader(strings.Join(printed, "\n") + "\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if got := read(t, file); got != want {
+			t.Errorf("%q: got %q, want %q", printed, got, want)
+		}
+	}
+
+	const begin, end = "=== RUN   TestA", "FAIL\tx/y\t0.1s"
+	f("x/y TestA\n", begin, "--- FAIL: TestA (0.00s)", "FAIL", end)
+	f("x/y TestA\n", begin, "--- FAIL: TestA (0.00s)", "    --- FAIL: TestA/part (0.00s)", "FAIL", end, "FAIL")
+	f("x/y TestA\n", begin, "--- FAIL: TestA (0.00s)", "    a_test.go:1: another program says:", "        --- FAIL: TestOther (0.00s)", "FAIL", end)
+	f("x/y\n", begin, "--- FAIL: TestA (0.00s)", "=== RUN   TestB", "signal: killed", end)
+	f("x/y\n", begin, "--- FAIL: TestA (0.00s)", "    WARNING: DATA RACE", "FAIL", end)
+	f("x/y\n", "PASS", "goroutines are left behind the last test", end)
+	f("x/y\n", "FAIL\tx/y [build failed]", "FAIL")
+	f("x/y\nx/z TestA\n", end, begin, "--- FAIL: TestA (0.00s)", "FAIL", "FAIL\tx/z\t0.1s", "FAIL")
+}
