@@ -50,7 +50,7 @@ type Listeners struct {
 	mu                                            sync.Mutex // starting excludes stopping
 	loops                                         sync.WaitGroup
 	handlers                                      atomic.Int64
-	closed                                        atomic.Bool  // all connections are: no handler begins any more
+	closed                                        atomic.Bool  // all connections are: no handler but that of plain HTTP begins any more
 	plain                                         atomic.Int64 // connections of plain HTTP, and the loop that accepts them
 	failed                                        chan error
 	started                                       chan struct{}

@@ -277,11 +277,20 @@ func (w *world) occupy(t *testing.T) (release func()) {
 		previous(rw, r)
 	})
 	var wg sync.WaitGroup
+	never := make(chan struct{})
 	wg.Go(func() { // again, if the slot is held by who came before for as long as anybody waits
-		for w.ask("GET", "/plain/occupy", "").status == http.StatusServiceUnavailable {
+		for end := time.Now().Add(time.Minute); w.ask("GET", "/plain/occupy", "").status == http.StatusServiceUnavailable; {
+			if time.Now().After(end) {
+				close(never)
+				return
+			}
 		}
 	})
-	<-inside
+	select {
+	case <-inside:
+	case <-never:
+		t.Fatal("the origin's only slot never comes free")
+	}
 	return func() { close(leave); wg.Wait() }
 }
 

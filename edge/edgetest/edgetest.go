@@ -1,7 +1,7 @@
 // Package edgetest runs tests against the listeners of package edge as visitors
 // meet them. One test body runs over HTTP/1.1, HTTP/2 and HTTP/3, on real
 // sockets of 127.0.0.1 or, where time matters, on a simulated network in the
-// virtual time of testing/synctest. It also holds an origin that saturates.
+// virtual time of edge/synctest. It also holds an origin that saturates.
 //
 // It is imported by tests only. A node that does not start or stop fails the
 // test. It simulates neither loss nor narrow links.

@@ -13,7 +13,7 @@ import (
 	"spillway/edge/synctest"
 )
 
-// RunVirtual runs f once per protocol in a bubble of testing/synctest, each
+// RunVirtual runs f once per protocol in a bubble of edge/synctest, each
 // time against a new node on a simulated network: minutes of waiting take no
 // time. HTTP/3 goes over packets with latency, HTTP/1.1 and HTTP/2 over pipes
 // without any buffer.

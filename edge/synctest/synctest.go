@@ -2,11 +2,11 @@
 //
 // Since Go 1.26 a timer of a bubble that is set for now or before fires in the goroutine
 // that sets it, and two that do so at once share one context of the race detector. It is
-// made for one at a time: the process dies of SIGSEGV, of "ThreadSanitizer: CHECK
-// failed", or is told of races that are none (https://go.dev/issue/78156). So bubbles
-// have one processor while the detector watches; it finds races by what happens before
-// what, not by what happens at once. When Go has mended it, testing/synctest can stand
-// in each place where this package does.
+// made for one at a time: the process dies of SIGSEGV, or of "ThreadSanitizer: CHECK
+// failed" (https://go.dev/issue/78156). So bubbles have one processor while the detector
+// watches; it finds races by what happens before what, not by what happens at once. The
+// price: what has a shard for each processor has one there. When Go has mended it,
+// testing/synctest can stand in each place where this package does.
 package synctest
 
 import (

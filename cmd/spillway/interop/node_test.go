@@ -235,12 +235,13 @@ func (n *node) tls(protocols ...string) *tls.Config {
 }
 
 // dial opens a connection over QUIC, and tries again when there was no answer in time, as
-// visitors do: the node gives a handshake up of which it hears nothing for 3 s, without a
-// word (RFC 9000 section 10.1), and a machine may stand still for as long.
+// visitors do, for a minute: the node gives a handshake up of which it hears nothing for
+// 3 s, without a word (RFC 9000 section 10.1), and a machine may stand still for as long.
 func dial(ctx context.Context, addr string, t *tls.Config, c *quic.Config) (*quic.Conn, error) {
-	for {
+	for end := time.Now().Add(time.Minute); ; {
 		conn, err := quic.DialAddr(ctx, addr, t, c)
-		if idle, late := (*quic.IdleTimeoutError)(nil), (*quic.HandshakeTimeoutError)(nil); ctx.Err() != nil || !errors.As(err, &idle) && !errors.As(err, &late) {
+		idle, late := (*quic.IdleTimeoutError)(nil), (*quic.HandshakeTimeoutError)(nil)
+		if ctx.Err() != nil || time.Now().After(end) || !errors.As(err, &idle) && !errors.As(err, &late) {
 			return conn, err
 		}
 	}

@@ -150,7 +150,7 @@ func TestInterrupt(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		s := serve(t, protocol, func(_ http.ResponseWriter, r *http.Request) {
-			if visitorOf(r) >= 9 { // the ninth itself may have lost its patience
+			if visitorOf(r) >= 9 {
 				cancel()
 			}
 			<-r.Context().Done()

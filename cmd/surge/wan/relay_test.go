@@ -371,7 +371,7 @@ func TestTCPConnectionsAreBounded(t *testing.T) {
 }
 
 // A relay that stops while connections are open leaves nothing behind; runRelay
-// and goleak look.
+// and leaktest look.
 func TestStopsWithOpenConnections(t *testing.T) {
 	to := serveTCP(t, func(conn *net.TCPConn) { _, _ = io.Copy(io.Discard, conn) })
 	r := runRelay(t, to, Config{RTT: time.Hour})
