@@ -133,3 +133,50 @@ func fixed(was, c *config.Config) error {
 	}
 	return problems
 }
+
+// Reload puts c in force, or returns why not and leaves everything as it was.
+func (n *node) Reload(c *config.Config) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := fixed(n.config, c); err != nil {
+		return err
+	}
+	next, err := newParts(c, n.config, n.parts, n.log)
+	if err != nil {
+		return err
+	}
+	apply, err := n.server.Prepare(c.Edge, c.Sites, c.Origins, next.backends(c))
+	if err != nil {
+		return err
+	}
+	if err := n.listeners.Reload(c.Edge, hosts(c)); err != nil {
+		return err
+	}
+	apply()
+	n.adopt(c, next)
+	return nil
+}
+
+// adopt makes next the node's parts. Nothing can fail any more.
+func (n *node) adopt(c *config.Config, next *parts) {
+	for name, b := range next.budgets {
+		b.SetConfig(c.Budgets[name])
+	}
+	next.share(c)
+	for _, apply := range next.changes {
+		apply()
+	}
+	next.changes = nil
+	n.setRules(n.config, c)
+	old := n.parts
+	n.runOrigins(next)
+	for name, o := range old.origins {
+		// A reload may come before Run, when there is nothing to stop.
+		if stop := old.stop[name]; stop != nil && next.origins[name] != o {
+			stop() // requests in flight keep the origin; only probes end
+		}
+	}
+	n.reloads++
+	n.changed, n.refused = config.Diff(n.config, c), refusal{}
+	n.config, n.parts, n.loaded = c, next, time.Now()
+}

@@ -140,13 +140,7 @@ sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 // TestReloadBeforeTheStart: a signal that came while the node was built is obeyed when
 // nothing runs yet, and the configuration may be without an origin that it had then.
 func TestReloadBeforeTheStart(t *testing.T) {
-	file := strings.NewReplacer("DIR", t.TempDir()).Replace(`
-listen: 127.0.0.1:0
-http: off
-admin: unix:DIR/a.sock
-state: ""
-log: {access: off}
-tls: {self_signed: true}
+	file := strings.NewReplacer("DIR", t.TempDir()).Replace(quiet + `
 origins: {app: {servers: ["http://127.0.0.1:1"]}ANOTHER}
 sites: [{hosts: [default], routes: [{origin: app}]}]
 `)

@@ -42,13 +42,7 @@ func startSlowNode(t *testing.T) *slowNode {
 	}))
 	t.Cleanup(origin.Close)
 	dir := t.TempDir()
-	file := strings.NewReplacer("DIR", dir, "ORIGIN", origin.URL).Replace(`
-listen: 127.0.0.1:0
-http: off
-admin: unix:DIR/a.sock
-state: ""
-log: {access: off}
-tls: {self_signed: true}
+	file := strings.NewReplacer("DIR", dir, "ORIGIN", origin.URL).Replace(quiet + `
 origins: {app: {servers: ["ORIGIN"]}}
 sites: [{hosts: [default], routes: [{origin: app}]}]
 `)

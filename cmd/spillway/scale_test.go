@@ -33,13 +33,7 @@ func TestScaleOut(t *testing.T) {
 	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file := strings.NewReplacer("DIR", t.TempDir()).Replace(`
-listen: 127.0.0.1:0
-http: off
-admin: unix:DIR/a.sock
-state: ""
-log: {access: off}
-tls: {self_signed: true}
+	file := strings.NewReplacer("DIR", t.TempDir()).Replace(quiet + `
 origins: {app: {servers: ["http://127.0.0.1:1", "http://127.0.0.1:2"], SCALE}}
 sites: [{hosts: [default], routes: [{origin: app}]}]
 `)

@@ -66,13 +66,7 @@ MORE`))
 func TestBudgetsLetVisitsWait(t *testing.T) {
 	f := func(exhausted string, waits bool) {
 		t.Helper()
-		n := buildQuiet(t, strings.NewReplacer("DIR", t.TempDir(), "EXHAUSTED", exhausted).Replace(`
-listen: 127.0.0.1:0
-http: off
-admin: unix:DIR/a.sock
-state: ""
-log: {access: off}
-tls: {self_signed: true}
+		n := buildQuiet(t, strings.NewReplacer("DIR", t.TempDir(), "EXHAUSTED", exhausted).Replace(quiet+`
 budgets: {spill: {per_hour: $1, on_exhausted: EXHAUSTED}}
 functions: {thumb: {provider: web, url: "http://127.0.0.1:1/", budget: spill, price: {platform: aws-lambda}}}
 origins: {app: {servers: ["http://127.0.0.1:1"]}}
@@ -90,6 +84,15 @@ sites: [{hosts: [default], routes: [{origin: app, overflow: {to: [thumb]}}]}]
 	f("stale", false)
 	f("shed", false)
 }
+
+// quiet begins the configuration of a node that says and keeps nothing, in the folder DIR.
+const quiet = `listen: 127.0.0.1:0
+http: off
+admin: unix:DIR/a.sock
+state: ""
+log: {access: off}
+tls: {self_signed: true}
+`
 
 // buildQuiet builds a node that is never run, and closes it when the test ends.
 func buildQuiet(t *testing.T, text string) *node {
